@@ -1,0 +1,108 @@
+"""The container's entry point: reads settings, builds the parts, runs until there is a reason to stop.
+
+Exit codes: 0 done, also after SIGTERM · 1 Snowflake can not be used, or a fault of ours · 2 settings or credentials ·
+3 certificates. With 2 and 3 nothing was claimed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from typing import TYPE_CHECKING
+
+import structlog
+
+from rowqueue import credentials, observability
+from rowqueue.errors import CertificateError, CredentialsError, RowqueueError, SettingsError
+from rowqueue.lifecycle import RetryPolicy
+from rowqueue.observability import Event, log, log_problem
+from rowqueue.processor import certificates, service
+from rowqueue.processor.identity import processor_id
+from rowqueue.processor.run import Processor, Report
+from rowqueue.settings import ProcessorSettings
+from rowqueue.store import QueueStore
+from rowqueue.warehouse import SnowflakeWarehouse
+
+if TYPE_CHECKING:
+    import ssl
+
+_EXIT_CODES: tuple[tuple[type[RowqueueError], int], ...] = (
+    (SettingsError, 2),
+    (CredentialsError, 2),
+    (CertificateError, 3),
+    (RowqueueError, 1),
+)
+
+
+def main() -> int:
+    """Run one processor; returns its exit code."""
+    observability.configure("processor")
+    try:
+        settings = ProcessorSettings.from_env(os.environ)
+        name = processor_id(settings, os.environ)
+        structlog.contextvars.bind_contextvars(processor_id=name)
+        context = certificates.load(settings.cert_bucket, settings.environment)
+        login = credentials.login(settings.snowflake, environment=settings.environment)
+        tag = f"{settings.environment}-snowflake-processor"
+        with closing(SnowflakeWarehouse(settings.snowflake, login, query_tag=tag)) as warehouse:
+            warehouse.connect()
+            queue = QueueStore(warehouse, queue=settings.snowflake.table, max_retries=settings.max_retries)
+            with ThreadPoolExecutor(1, thread_name_prefix="warehouse") as thread:
+                report = asyncio.run(_run(settings, queue, thread, context, name))
+    except RowqueueError as error:
+        return _failed(error)
+    log(Event.PROCESSOR_ENDED, reason=report.reason, seconds=round(report.seconds, 3), **report.settled)
+    return 0
+
+
+async def _run(
+    settings: ProcessorSettings, queue: QueueStore, thread: ThreadPoolExecutor, context: ssl.SSLContext, name: str
+) -> Report:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, _request_stop, stop, number)
+    policy = RetryPolicy(
+        max_retries=settings.max_retries, backoff_s=settings.backoff_s, backoff_cap_s=settings.backoff_cap_s
+    )
+    log(
+        Event.PROCESSOR_STARTED,
+        block=settings.max_entries,
+        concurrency=settings.concurrency,
+        budget_s=settings.budget_s,
+    )
+    async with service.connect(
+        context,
+        url=settings.service_url,
+        processor_id=name,
+        concurrency=settings.concurrency,
+        timeout_s=settings.service_timeout_s,
+        max_result_characters=settings.max_result_characters,
+    ) as partner:
+        return await Processor(
+            queue=queue,
+            deliver=partner.deliver,
+            policy=policy,
+            settings=settings,
+            processor_id=name,
+            thread=thread,
+            stop=stop,
+        ).run()
+
+
+def _request_stop(stop: asyncio.Event, number: signal.Signals) -> None:
+    log(Event.STOP_REQUESTED, signal=number.name)
+    stop.set()
+
+
+def _failed(error: RowqueueError) -> int:
+    log_problem(Event.PROCESSOR_FAILED, error=str(error), kind=type(error).__name__)
+    return next(code for kind, code in _EXIT_CODES if isinstance(error, kind))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,66 @@
+"""The Lambda's entry point (``index.handler``): reads settings, builds the parts, runs one tick."""
+
+from __future__ import annotations
+
+import json
+import os
+from contextlib import closing
+from datetime import UTC, datetime
+from typing import Any
+
+from rowqueue import credentials, observability
+from rowqueue.errors import EventError, RowqueueError
+from rowqueue.observability import Event, log_problem
+from rowqueue.poller import fargate
+from rowqueue.poller.poll import Report, poll
+from rowqueue.settings import PollerSettings
+from rowqueue.store import QueueStore
+from rowqueue.warehouse import SnowflakeWarehouse
+
+observability.configure("poller")
+
+
+def handler(event: Any, context: object) -> dict[str, Any]:
+    """Run one tick.
+
+    Args:
+        event: an empty object: the schedule's or a person's. Anything else is refused, so that a trigger which is
+            wired wrongly shows.
+        context: Lambda's; not needed.
+
+    Returns:
+        ``{"statusCode": 200, "body": "<JSON>"}``; the body holds ``pendingEntries`` (ready to be claimed),
+        ``staleEntriesReset``, ``containersLaunched`` and ``tasks`` (``taskArn`` and ``processorId`` of each).
+
+    Raises:
+        RowqueueError: the tick could not be completed. Raised, not answered: the alarm looks at Lambda's errors.
+    """
+    del context
+    try:
+        if event:
+            raise EventError(f"expected an empty event, got {type(event).__name__} with {sorted(event)[:5]}")
+        settings = PollerSettings.from_env(os.environ)
+        report = _tick(settings)
+    except RowqueueError as error:
+        log_problem(Event.TICK_FAILED, error=str(error), kind=type(error).__name__)
+        raise
+    return {"statusCode": 200, "body": json.dumps(_answer(report, settings))}
+
+
+def _tick(settings: PollerSettings) -> Report:
+    login = credentials.login(settings.snowflake, environment=settings.environment)
+    tag = f"{settings.environment}-snowflake-poller"
+    with closing(SnowflakeWarehouse(settings.snowflake, login, query_tag=tag)) as warehouse:
+        queue = QueueStore(warehouse, queue=settings.snowflake.table, max_retries=settings.max_retries)
+        return poll(queue, fargate.connect(settings), settings, now=datetime.now(UTC))
+
+
+def _answer(report: Report, settings: PollerSettings) -> dict[str, Any]:
+    return {
+        "pendingEntries": report.ready,
+        "staleEntriesReset": report.stale_reset,
+        "containersLaunched": len(report.launched),
+        "tasks": [
+            {"taskArn": arn, "processorId": fargate.processor_id(settings.environment, arn)} for arn in report.launched
+        ],
+    }

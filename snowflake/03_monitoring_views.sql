@@ -1,0 +1,103 @@
+-- Five questions that people ask of the queue. Safe to run again. Times are UTC.
+
+-- What is in the queue, and how long has the oldest of each kind been there?
+CREATE OR REPLACE VIEW QUEUE_STATUS_SUMMARY
+COMMENT = 'Entries by status, how many could be claimed now, and the oldest of each'
+AS
+SELECT status,
+       COUNT(*) AS entries,
+       COUNT_IF(status = 'pending' AND available_at <= SYSDATE()) AS ready,
+       COUNT_IF(retry_count > 0) AS retried,
+       MIN(created_at) AS oldest_created_at,
+       MAX(created_at) AS newest_created_at,
+       DATEDIFF('second', MIN(created_at), SYSDATE()) AS oldest_age_seconds
+  FROM PROCESSING_QUEUE
+ GROUP BY status;
+
+-- How did each day go: how much was done, how much failed, how long did an entry take from INSERT to its end?
+CREATE OR REPLACE VIEW PROCESSING_METRICS
+COMMENT = 'By day of insertion: entries, outcomes, and seconds from INSERT to the end'
+AS
+SELECT DATE_TRUNC('day', created_at)::DATE AS day,
+       COUNT(*) AS entries,
+       COUNT_IF(status = 'completed') AS completed,
+       COUNT_IF(status = 'failed') AS failed,
+       COUNT_IF(status = 'cancelled') AS cancelled,
+       COUNT_IF(status IN ('pending', 'processing')) AS open,
+       SUM(retry_count) AS counted_failures,
+       ROUND(100 * COUNT_IF(status = 'completed')
+             / NULLIF(COUNT_IF(status IN ('completed', 'failed')), 0), 2) AS success_percent,
+       ROUND(AVG(DATEDIFF('millisecond', created_at, completed_at)) / 1000, 3) AS average_seconds_to_completed,
+       ROUND(APPROX_PERCENTILE(DATEDIFF('millisecond', created_at, completed_at), 0.95) / 1000, 3)
+           AS p95_seconds_to_completed
+  FROM PROCESSING_QUEUE
+ GROUP BY DATE_TRUNC('day', created_at)::DATE;
+
+-- What has each processor done, how fast is the service for it, and why did it end?
+CREATE OR REPLACE VIEW PROCESSOR_PERFORMANCE
+COMMENT = 'One row a processor: its deliveries by outcome, their duration, and its life'
+AS
+SELECT deliveries.processor_id,
+       deliveries.deliveries,
+       deliveries.succeeded,
+       deliveries.transient,
+       deliveries.permanent,
+       deliveries.interrupted,
+       deliveries.average_delivery_ms,
+       deliveries.p95_delivery_ms,
+       deliveries.first_delivery_at,
+       deliveries.last_delivery_at,
+       life.ended_at,
+       life.seconds,
+       life.reason
+  FROM (SELECT processor_id,
+               COUNT(*) AS deliveries,
+               COUNT_IF(outcome = 'succeeded') AS succeeded,
+               COUNT_IF(outcome = 'transient') AS transient,
+               COUNT_IF(outcome = 'permanent') AS permanent,
+               COUNT_IF(outcome = 'interrupted') AS interrupted,
+               ROUND(AVG(DATEDIFF('millisecond', started_at, finished_at)), 1) AS average_delivery_ms,
+               APPROX_PERCENTILE(DATEDIFF('millisecond', started_at, finished_at), 0.95) AS p95_delivery_ms,
+               MIN(started_at) AS first_delivery_at,
+               MAX(finished_at) AS last_delivery_at
+          FROM PROCESSING_ATTEMPTS
+         GROUP BY processor_id) AS deliveries
+  LEFT JOIN (SELECT processor_id,
+                    MAX(recorded_at) AS ended_at,
+                    MAX(seconds) AS seconds,
+                    MAX(reason) AS reason
+               FROM PROCESSORS
+              WHERE event = 'ended'
+              GROUP BY processor_id) AS life
+    ON life.processor_id = deliveries.processor_id;
+
+-- Which entries has a worker held for more than ten minutes, a third of the default stale threshold?
+CREATE OR REPLACE VIEW STALE_ENTRIES
+COMMENT = 'Processing for more than ten minutes; the poller resets them after the stale threshold (30 minutes by default)'
+AS
+SELECT id,
+       reference,
+       processor_id,
+       claimed_at,
+       DATEDIFF('second', claimed_at, SYSDATE()) AS held_seconds,
+       retry_count,
+       crash_count
+  FROM PROCESSING_QUEUE
+ WHERE status = 'processing'
+   AND claimed_at < DATEADD('minute', -10, SYSDATE());
+
+-- Why do entries fail? Numbers are taken out of the messages, so that equal reasons count together.
+CREATE OR REPLACE VIEW FAILED_ENTRIES_ANALYSIS
+COMMENT = 'Failed entries by reason, with an example to look at'
+AS
+SELECT response_status,
+       REGEXP_REPLACE(error_message, '[0-9]+', '#') AS reason,
+       COUNT(*) AS entries,
+       ROUND(AVG(retry_count), 1) AS average_attempts,
+       MIN(failed_at) AS first_failed_at,
+       MAX(failed_at) AS last_failed_at,
+       MAX(id) AS example_id,
+       MAX(error_message) AS example_message
+  FROM PROCESSING_QUEUE
+ WHERE status = 'failed'
+ GROUP BY response_status, REGEXP_REPLACE(error_message, '[0-9]+', '#');

@@ -1,0 +1,216 @@
+"""What happens to an entry, decided without SQL, HTTP, AWS or a clock.
+
+A delivery ends in an :data:`Outcome`; :func:`settlement_for` turns it into the :class:`Settlement` that is written
+back. That function is the whole retry policy.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TYPE_CHECKING, assert_never
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+MAX_ERROR_MESSAGE_CHARACTERS = 1000
+"""The width of ``error_message`` in the table."""
+
+_MAX_BACKOFF_DOUBLINGS = 32  # beyond any cap; keeps 2**n a small number whatever an entry's own limit is
+
+
+class Status(StrEnum):
+    """The five statuses of an entry. Any other word in the table is counted by the pulse and never touched."""
+
+    PENDING = "pending"
+    """Waits for ``available_at`` and a claim."""
+    PROCESSING = "processing"
+    """A worker holds it under a claim token."""
+    COMPLETED = "completed"
+    """The service answered with 2xx."""
+    FAILED = "failed"
+    """Given up, with the reason in ``error_message``; a person can requeue it."""
+    CANCELLED = "cancelled"
+    """Taken out by a person before it was claimed."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entry:
+    """One claimed row of the queue.
+
+    Attributes:
+        id: unique in the table; not an order.
+        data: the text to deliver; JSON, if its producer kept the contract.
+        idempotency_key: the same for every delivery of this entry.
+        claim_token: the claim that holds it; every write is fenced by it.
+        retry_count: attempts counted so far.
+        max_retries: this entry's own limit of counted attempts; ``None`` means the setting's.
+    """
+
+    id: int
+    data: str
+    idempotency_key: str
+    claim_token: str
+    retry_count: int = 0
+    max_retries: int | None = None
+
+    @property
+    def attempt(self) -> int:
+        """The number of the attempt that this claim makes, from 1."""
+        return self.retry_count + 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Succeeded:
+    """The service answered with 2xx: the work is done there, whatever the body holds."""
+
+    response_status: int
+    result: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Transient:
+    """A later attempt may succeed.
+
+    Attributes:
+        reason: for ``error_message``.
+        response_status: the HTTP status, if there was an answer.
+        retry_after_s: seconds that the service asked us to wait, if it did.
+        result: what the service answered, bounded, if it did.
+    """
+
+    reason: str
+    response_status: int | None = None
+    retry_after_s: float | None = None
+    result: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Permanent:
+    """No attempt will succeed with this entry as it is."""
+
+    reason: str
+    response_status: int | None = None
+    result: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Interrupted:
+    """Never started, or cut short by our own stop: given back, no attempt counted."""
+
+    reason: str
+
+
+Outcome = Succeeded | Transient | Permanent | Interrupted
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RetryPolicy:
+    """How often and how soon.
+
+    Attributes:
+        max_retries: counted attempts before an entry is failed, unless the entry has its own limit.
+        backoff_s: upper bound of the wait after the first failed attempt; doubles with each further one.
+        backoff_cap_s: no wait is longer, not even one the service asked for.
+    """
+
+    max_retries: int = 3
+    backoff_s: float = 10.0
+    backoff_cap_s: float = 900.0
+
+    def limit_of(self, entry: Entry) -> int:
+        """The counted attempts that ``entry`` may have."""
+        return self.max_retries if entry.max_retries is None else entry.max_retries
+
+    def delay_s(self, *, failures: int, retry_after_s: float | None, random: Callable[[], float]) -> float:
+        """Seconds to wait after the ``failures``-th counted failure (from 1).
+
+        Exponential with full jitter, which spreads a burst of failures best (Brooker, "Exponential Backoff And
+        Jitter", AWS Architecture Blog, 2015). What the service asked for is a lower bound, clamped to the cap.
+        """
+        bound = min(self.backoff_cap_s, self.backoff_s * 2 ** float(min(failures - 1, _MAX_BACKOFF_DOUBLINGS)))
+        asked = min(self.backoff_cap_s, max(0.0, retry_after_s or 0.0))
+        return max(asked, bound * random())
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settlement:
+    """What is written back for one entry.
+
+    Attributes:
+        entry_id: the row.
+        claim_token: the claim it is fenced by.
+        status: where the entry goes.
+        counted: whether the attempt is added to ``retry_count``.
+        released: whether the entry is given back untouched.
+        delay_s: seconds until it is ready again, if it goes back to pending.
+        response_status: the HTTP status, if there was an answer.
+        result: what the service answered, bounded.
+        error_message: why the attempt failed; ``None`` clears it.
+    """
+
+    entry_id: int
+    claim_token: str
+    status: Status
+    counted: bool = False
+    released: bool = False
+    delay_s: float = 0.0
+    response_status: int | None = None
+    result: str | None = None
+    error_message: str | None = None
+
+
+def settlement_for(entry: Entry, outcome: Outcome, policy: RetryPolicy, *, random: Callable[[], float]) -> Settlement:
+    """Decide what becomes of ``entry`` after ``outcome``.
+
+    Args:
+        entry: as it was claimed.
+        outcome: how its delivery ended.
+        policy: how often and how soon to retry.
+        random: a number in [0, 1), for the jitter.
+    """
+    match outcome:
+        case Succeeded(response_status=status, result=result):
+            return Settlement(
+                entry_id=entry.id,
+                claim_token=entry.claim_token,
+                status=Status.COMPLETED,
+                response_status=status,
+                result=result,
+            )
+        case Interrupted():
+            return Settlement(entry_id=entry.id, claim_token=entry.claim_token, status=Status.PENDING, released=True)
+        case Permanent():
+            return _failed(entry, outcome, outcome.reason)
+        case Transient():
+            limit = policy.limit_of(entry)
+            if entry.attempt >= limit:
+                return _failed(entry, outcome, f"gave up after {entry.attempt} of {limit} attempts: {outcome.reason}")
+            return Settlement(
+                entry_id=entry.id,
+                claim_token=entry.claim_token,
+                status=Status.PENDING,
+                counted=True,
+                delay_s=policy.delay_s(failures=entry.attempt, retry_after_s=outcome.retry_after_s, random=random),
+                response_status=outcome.response_status,
+                result=outcome.result,
+                error_message=_bounded(outcome.reason),
+            )
+        case _:
+            assert_never(outcome)
+
+
+def _failed(entry: Entry, outcome: Transient | Permanent, reason: str) -> Settlement:
+    return Settlement(
+        entry_id=entry.id,
+        claim_token=entry.claim_token,
+        status=Status.FAILED,
+        counted=True,
+        response_status=outcome.response_status,
+        result=outcome.result,
+        error_message=_bounded(reason),
+    )
+
+
+def _bounded(message: str) -> str:
+    return message[:MAX_ERROR_MESSAGE_CHARACTERS]

@@ -1,0 +1,56 @@
+"""The embedded stack's own certificate authority: one CA, a server certificate for the partner, one for the client."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import trustme
+
+if TYPE_CHECKING:
+    from datetime import datetime
+    from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Certificates:
+    """Where the PEM files stand.
+
+    Attributes:
+        ca: the CA that both sides trust.
+        client: the client's certificate.
+        client_key: its key.
+        server: the partner's certificate and key in one file.
+    """
+
+    ca: Path
+    client: Path
+    client_key: Path
+    server: Path
+
+
+def issue(folder: Path, *, host: str = "127.0.0.1", client_expires: datetime | None = None) -> Certificates:
+    """Make a CA and what it issues; the file names are those that the certificate bucket expects.
+
+    Args:
+        folder: where the files go; made if it is not there.
+        host: the partner's address, in its certificate.
+        client_expires: end of the client certificate; far away by default.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    authority = trustme.CA(organization_name="embedded stack")
+    client = authority.issue_cert("dev-processor@example.com", common_name="dev-processor", not_after=client_expires)
+    server = authority.issue_cert(host, "localhost", common_name="partner")
+    files = Certificates(
+        ca=folder / "ca-cert.pem",
+        client=folder / "client.pem",
+        client_key=folder / "client-key.pem",
+        server=folder / "server.pem",
+    )
+    authority.cert_pem.write_to_path(str(files.ca))
+    client.cert_chain_pems[0].write_to_path(str(files.client))
+    for key in (files.client_key, files.server):
+        key.touch(mode=0o600)
+    client.private_key_pem.write_to_path(str(files.client_key))
+    server.private_key_and_cert_chain_pem.write_to_path(str(files.server))
+    return files

@@ -1,0 +1,159 @@
+"""ECS as the poller needs it: which tasks are alive, and start some. The only importer of boto3 here."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import boto3
+from botocore.config import Config
+from botocore.exceptions import BotoCoreError, ClientError
+
+from rowqueue.errors import LaunchError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from datetime import datetime
+
+    from mypy_boto3_ecs import ECSClient
+    from mypy_boto3_ecs.type_defs import RunTaskResponseTypeDef, TaskTypeDef
+
+    from rowqueue.settings import PollerSettings
+
+CONTAINER = "processor"
+"""The container's name in the task definition, which overrides refer to."""
+_DESCRIBED_AT_ONCE = 100  # AWS, DescribeTasks.tasks
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Task:
+    """A task that ECS wants running.
+
+    Attributes:
+        arn: its ARN.
+        begun_at: when it was started, or requested while it has not been; UTC, aware; ``None`` if ECS says neither.
+    """
+
+    arn: str
+    begun_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Launch:
+    """What RunTask answered.
+
+    Attributes:
+        task_arns: tasks that were started.
+        failures: reasons why others were not, with how often.
+    """
+
+    task_arns: tuple[str, ...] = ()
+    failures: Mapping[str, int] = field(default_factory=dict)
+
+
+def processor_id(environment: str, task_arn: str) -> str:
+    """The name under which the task with this ARN claims, which leads from a row to a log and back."""
+    return f"{environment}-{task_arn.rsplit('/', 1)[-1]}"
+
+
+def client_token(*, period: int, task_definition: str, first_slot: int, count: int) -> str:
+    """The idempotency token of a launch: two ticks that see the same numbers in the same period launch once.
+
+    Args:
+        period: the number of the schedule's period that now falls into.
+        task_definition: what is started.
+        first_slot: tasks alive or requested before this launch.
+        count: tasks in this launch. It belongs into the token, since a token with other parameters is a conflict.
+    """
+    return hashlib.sha256(f"{period}|{task_definition}|{first_slot}|{count}".encode()).hexdigest()
+
+
+class Fargate:
+    """The tasks of one family on one cluster.
+
+    Args:
+        client: boto3's ECS client.
+        settings: the poller's.
+    """
+
+    def __init__(self, client: ECSClient, settings: PollerSettings) -> None:
+        self._client = client
+        self._settings = settings
+        self._family = settings.task_definition.rsplit("/", 1)[-1].split(":")[0]
+
+    def live_tasks(self) -> list[Task]:
+        """All tasks of the family that ECS wants running, those that are still being provisioned included.
+
+        Raises:
+            LaunchError: ECS can not be asked.
+        """
+        try:
+            pages = self._client.get_paginator("list_tasks").paginate(
+                cluster=self._settings.cluster, family=self._family, desiredStatus="RUNNING"
+            )
+            arns = [arn for page in pages for arn in page["taskArns"]]
+            return [
+                task
+                for first in range(0, len(arns), _DESCRIBED_AT_ONCE)
+                for task in self._described(arns[first:][:_DESCRIBED_AT_ONCE])
+            ]
+        except (BotoCoreError, ClientError) as error:
+            raise LaunchError(f"the live tasks can not be counted: {error}") from error
+
+    def _described(self, arns: list[str]) -> list[Task]:
+        tasks = self._client.describe_tasks(cluster=self._settings.cluster, tasks=arns)["tasks"]
+        return [_task(task) for task in tasks if task["desiredStatus"] == "RUNNING"]
+
+    def launch(self, *, count: int, token: str) -> Launch:
+        """Start up to ten tasks. A partial success is a success: what failed is told, not raised.
+
+        Raises:
+            LaunchError: the request was refused as a whole.
+        """
+        try:
+            answer = self._run_task(count=count, token=token)
+        except self._client.exceptions.ConflictException:
+            return Launch(failures={"another tick has launched these already": count})
+        except (BotoCoreError, ClientError) as error:
+            raise LaunchError(f"tasks can not be started: {error}") from error
+        # A token used before in this period gives its tasks again, also those that ended since: they are no launch.
+        started = tuple(task["taskArn"] for task in answer["tasks"] if task["desiredStatus"] == "RUNNING")
+        return Launch(task_arns=started, failures=Counter(failure["reason"] for failure in answer["failures"]))
+
+    def _run_task(self, *, count: int, token: str) -> RunTaskResponseTypeDef:
+        return self._client.run_task(
+            cluster=self._settings.cluster,
+            taskDefinition=self._settings.task_definition,
+            count=count,
+            clientToken=token,
+            launchType="FARGATE",
+            startedBy=f"{self._settings.environment}-snowflake-poller",
+            propagateTags="TASK_DEFINITION",
+            networkConfiguration={
+                "awsvpcConfiguration": {
+                    "subnets": list(self._settings.subnets),
+                    "securityGroups": [self._settings.security_group],
+                    "assignPublicIp": "DISABLED",
+                }
+            },
+            overrides={
+                "containerOverrides": [
+                    {
+                        "name": CONTAINER,
+                        "environment": [{"name": "MAX_ENTRIES", "value": str(self._settings.entries_per_container)}],
+                    }
+                ]
+            },
+        )
+
+
+def connect(settings: PollerSettings) -> Fargate:
+    """ECS through boto3, with few retries: the next tick is the better retry."""
+    config = Config(connect_timeout=5, read_timeout=10, retries={"mode": "standard", "total_max_attempts": 3})
+    return Fargate(boto3.client("ecs", config=config), settings)
+
+
+def _task(task: TaskTypeDef) -> Task:
+    return Task(arn=task["taskArn"], begun_at=task.get("startedAt") or task.get("createdAt"))

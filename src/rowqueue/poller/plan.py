@@ -1,0 +1,66 @@
+"""How many tasks to start: arithmetic on counts, nothing else."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+LARGEST_LAUNCH = 10
+"""Tasks in one RunTask request (AWS, RunTask.count)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Demand:
+    """What the tick has counted.
+
+    Attributes:
+        ready: entries that a claim would take now.
+        live: tasks that ECS wants running, from the moment they are requested.
+        starting: those of them that have not made a claim and are young enough to be on their way.
+    """
+
+    ready: int
+    live: int
+    starting: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """What to do about it.
+
+    Attributes:
+        launch: tasks to start.
+        need: tasks that the ready entries call for beyond those that are starting; negative when too many are.
+        reason: for the log line.
+    """
+
+    launch: int
+    need: int
+    reason: str
+
+
+def plan(demand: Demand, *, entries_per_container: int, max_containers: int) -> Plan:
+    """Start what the ready entries need, minus what is on its way, within the cap.
+
+    Tasks that have claimed are not subtracted: the entries they took are no longer ready. Tasks that are starting are,
+    or each tick of their boot would start as many again.
+    """
+    wanted = -(-demand.ready // entries_per_container)
+    need = wanted - demand.starting
+    room = max(0, max_containers - demand.live)
+    launch = max(0, min(need, room))
+    return Plan(launch=launch, need=need, reason=_reason(demand, need=need, room=room))
+
+
+def _reason(demand: Demand, *, need: int, room: int) -> str:
+    if demand.ready == 0:
+        return "nothing is ready"
+    if need <= 0:
+        return "the tasks that are starting are enough"
+    if need > room:
+        return "bounded by MAX_CONTAINERS"
+    return "one task for each ENTRIES_PER_CONTAINER ready entries, less those starting"
+
+
+def groups(launch: int) -> list[tuple[int, int]]:
+    """The launch as RunTask requests: (tasks requested before, tasks in this one)."""
+    return [(first, min(LARGEST_LAUNCH, launch - first)) for first in range(0, launch, LARGEST_LAUNCH)]

@@ -1,0 +1,141 @@
+"""One tick, in order: live tasks, pulse, reset, count, plan, launch, and one log line that explains it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+from datetime import UTC, timedelta
+from typing import TYPE_CHECKING
+
+from rowqueue.observability import Event, log
+from rowqueue.poller.fargate import Launch, client_token, processor_id
+from rowqueue.poller.plan import Demand, Plan, groups, plan
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from datetime import datetime
+
+    from rowqueue.poller.fargate import Fargate, Task
+    from rowqueue.settings import PollerSettings
+    from rowqueue.store import Pulse, QueueStore
+
+CLOCK_SKEW = timedelta(seconds=5)
+"""How far the poller's clock may be off Snowflake's. It only decides whether to look closer, never what to write."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Report:
+    """What one tick saw and did.
+
+    Attributes:
+        ready: entries that a claim would take, or 0 if the pulse ruled that out.
+        stale_reset: claims taken away.
+        live: tasks alive before the launch.
+        starting: those of them that have not claimed yet.
+        plan: what was decided, and why.
+        launched: ARNs of the tasks started.
+        failures: why others were not, with how often.
+    """
+
+    ready: int
+    stale_reset: int
+    live: int
+    starting: int
+    plan: Plan
+    launched: tuple[str, ...] = ()
+    failures: Mapping[str, int] = field(default_factory=dict)
+
+
+def poll(queue: QueueStore, tasks: Fargate, settings: PollerSettings, *, now: datetime) -> Report:
+    """Run one tick. It is safe to run twice at once: the launch token and the guarded statements see to it.
+
+    Args:
+        queue: the store.
+        tasks: ECS.
+        settings: the poller's.
+        now: UTC, aware.
+
+    Raises:
+        RowqueueError: a number could not be read or a launch was refused; nothing is launched on a guess.
+    """
+    live = tasks.live_tasks()
+    pulse = queue.pulse()
+    stale_reset = _reset(queue, pulse, settings, now)
+    ready = queue.count_ready() if stale_reset or _something_may_be_ready(pulse, now) else 0
+    starting = _starting(queue, live, settings, now) if ready else 0
+    decided = plan(
+        Demand(ready=ready, live=len(live), starting=starting),
+        entries_per_container=settings.entries_per_container,
+        max_containers=settings.max_containers,
+    )
+    launch = _launch(tasks, decided, settings, live=len(live), now=now)
+    report = Report(
+        ready=ready,
+        stale_reset=stale_reset,
+        live=len(live),
+        starting=starting,
+        plan=decided,
+        launched=launch.task_arns,
+        failures=launch.failures,
+    )
+    _log(report, pulse)
+    return report
+
+
+def _utc(now: datetime) -> datetime:
+    """As Snowflake tells time: UTC without a zone."""
+    return now.astimezone(UTC).replace(tzinfo=None)
+
+
+def _reset(queue: QueueStore, pulse: Pulse, settings: PollerSettings, now: datetime) -> int:
+    """Only when something is stale: an UPDATE needs a warehouse and the table's lock even when it finds nothing."""
+    threshold = timedelta(seconds=settings.stale_threshold_s)
+    if pulse.earliest_claimed_at is None or pulse.earliest_claimed_at > _utc(now) - threshold + CLOCK_SKEW:
+        return 0
+    return queue.reset_stale(stale_threshold_s=settings.stale_threshold_s)
+
+
+def _something_may_be_ready(pulse: Pulse, now: datetime) -> bool:
+    return pulse.earliest_available_at is not None and pulse.earliest_available_at <= _utc(now) + CLOCK_SKEW
+
+
+def _starting(queue: QueueStore, live: list[Task], settings: PollerSettings, now: datetime) -> int:
+    """Live tasks that are young enough to be on their way to their first claim."""
+    deadline = timedelta(seconds=settings.boot_deadline_s)
+    young = [task for task in live if task.begun_at is None or now - task.begun_at < deadline]
+    names = [processor_id(settings.environment, task.arn) for task in young]
+    return len(names) - len(queue.processors_seen(names))
+
+
+def _launch(tasks: Fargate, decided: Plan, settings: PollerSettings, *, live: int, now: datetime) -> Launch:
+    started: list[str] = []
+    failures: Counter[str] = Counter()
+    for before, count in groups(decided.launch):
+        token = client_token(
+            period=int(now.timestamp() // settings.tick_s),
+            task_definition=settings.task_definition,
+            first_slot=live + before,
+            count=count,
+        )
+        launch = tasks.launch(count=count, token=token)
+        started += launch.task_arns
+        failures.update(launch.failures)
+    return Launch(task_arns=tuple(started), failures=failures)
+
+
+def _log(report: Report, pulse: Pulse) -> None:
+    log(
+        Event.TICK,
+        ready=report.ready,
+        pending=pulse.pending,
+        processing=pulse.processing,
+        unknown_statuses=pulse.unknown,
+        stale_reset=report.stale_reset,
+        live=report.live,
+        starting=report.starting,
+        need=report.plan.need,
+        planned=report.plan.launch,
+        launched=len(report.launched),
+        launch_failures=dict(report.failures),
+        reason=report.plan.reason,
+    )

@@ -1,0 +1,1 @@
+"""The processor: claims batches, delivers their entries over mutual TLS, settles the outcomes."""

@@ -1,0 +1,39 @@
+"""The name under which a processor claims."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import urllib.request
+from typing import TYPE_CHECKING
+
+from rowqueue.errors import SettingsError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from rowqueue.settings import ProcessorSettings
+
+_METADATA = "ECS_CONTAINER_METADATA_URI_V4"  # AWS, "Task metadata endpoint version 4"
+
+
+def processor_id(settings: ProcessorSettings, environ: Mapping[str, str]) -> str:
+    """``<environment>-<ECS task id>`` on ECS, so that a row leads to its task's log; elsewhere ``PROCESSOR_ID``.
+
+    On ECS the setting is ignored: in a task definition it would be shared by all tasks.
+
+    Raises:
+        SettingsError: the metadata endpoint does not answer.
+    """
+    if uri := environ.get(_METADATA):
+        return f"{settings.environment}-{_task_arn(uri).rsplit('/', 1)[-1]}"
+    return settings.processor_id or f"{settings.environment}-{socket.gethostname()}-{os.getpid()}"
+
+
+def _task_arn(uri: str) -> str:
+    try:
+        with urllib.request.urlopen(f"{uri}/task", timeout=5) as answer:  # noqa: S310 -- the agent's own address
+            return str(json.load(answer)["TaskARN"])
+    except (OSError, ValueError, KeyError) as error:
+        raise SettingsError([f"{_METADATA}: expected the task metadata endpoint, got {error!r}"]) from error

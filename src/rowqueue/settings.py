@@ -1,0 +1,341 @@
+"""Settings: environment variables, read once, checked together, every problem reported at once.
+
+Each field of a settings class carries the variable's name, its parser and a sentence for people, so that the class is
+also its own documentation. Only the entry points hand in ``os.environ``.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from dataclasses import MISSING, dataclass, field, fields
+from typing import TYPE_CHECKING, Any, Self, TypeVar
+from urllib.parse import urlsplit
+
+from rowqueue.errors import SettingsError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+T = TypeVar("T")
+
+STATEMENT_TIMEOUT_S = 40
+"""A statement, with its wait for the lock, ends before the poller's tick does."""
+LOCK_TIMEOUT_S = 30
+"""A statement that can not get the table's lock gives up before its own time-out would end it."""
+TICK_DEADLINE_S = 50
+"""The poller's tick gives up before the next one is due."""
+STOP_TIMEOUT_S = 120
+"""Fargate's longest ``stopTimeout``: from SIGTERM to SIGKILL (AWS, ContainerDefinition)."""
+LAST_FLUSH_S = 20
+"""What a stopping processor keeps of that time to write its last outcomes."""
+LARGEST_BLOCK = 10_000
+"""The constant LIMIT in the claim statement."""
+
+
+class Secret:
+    """A text that shows itself only to those who ask; not a ``str``, so that no formatting does it by mistake."""
+
+    __slots__ = ("_value",)
+
+    def __init__(self, value: str) -> None:
+        self._value = value
+
+    def __repr__(self) -> str:
+        return "Secret(***)"
+
+    def reveal(self) -> str:
+        """The secret itself."""
+        return self._value
+
+
+@dataclass(frozen=True, slots=True)
+class Problem(Exception):  # noqa: N818 -- raised by parsers, caught by from_env, never seen outside
+    """What a parser expected instead."""
+
+    expected: str
+
+
+def setting(
+    name: str, parse: Callable[[str], T], about: str, *, default: T | None = None, required: bool = True
+) -> Any:
+    """A settings field, read from the environment variable ``name``."""
+    metadata = {"name": name, "parse": parse, "about": about}
+    if default is None and required:
+        return field(metadata=metadata)
+    return field(default=default, metadata=metadata)
+
+
+def text(value: str) -> str:
+    """Any text that is not empty."""
+    return value
+
+
+def secret(value: str) -> Secret:
+    """A text that is never shown."""
+    return Secret(value)
+
+
+def matching(pattern: str, expected: str) -> Callable[[str], str]:
+    """A parser for texts that match ``pattern`` as a whole."""
+
+    def parse(value: str) -> str:
+        if not re.fullmatch(pattern, value):
+            raise Problem(expected)
+        return value
+
+    return parse
+
+
+def number(minimum: float, maximum: float = math.inf) -> Callable[[str], float]:
+    """A parser for numbers in ``minimum..maximum``."""
+    expected = f"a number from {minimum:g}" + (f" to {maximum:g}" if maximum < math.inf else "")
+
+    def parse(value: str) -> float:
+        try:
+            parsed = float(value)
+        except ValueError:
+            raise Problem(expected) from None
+        if not minimum <= parsed <= maximum or math.isinf(parsed):
+            raise Problem(expected)
+        return parsed
+
+    return parse
+
+
+def whole_number(minimum: int, maximum: int) -> Callable[[str], int]:
+    """A parser for whole numbers in ``minimum..maximum``."""
+    expected = f"a whole number from {minimum} to {maximum}"
+
+    def parse(value: str) -> int:
+        if not re.fullmatch(r"\d{1,12}", value) or not minimum <= int(value) <= maximum:
+            raise Problem(expected)
+        return int(value)
+
+    return parse
+
+
+def https_url(value: str) -> str:
+    """A parser for addresses that TLS protects."""
+    try:
+        parts = urlsplit(value)
+        usable = parts.scheme == "https" and parts.hostname and not parts.username and parts.port != 0
+    except ValueError:
+        usable = False
+    if not usable:
+        raise Problem("a URL like https://api.example.com/process, without a user in it")
+    return value
+
+
+def string_list(value: str) -> tuple[str, ...]:
+    """A parser for a JSON array of strings."""
+    expected = 'a JSON array of strings like ["subnet-1", "subnet-2"]'
+    try:
+        parsed = json.loads(value)
+    except ValueError:
+        raise Problem(expected) from None
+    if not isinstance(parsed, list) or not parsed or not all(isinstance(item, str) and item for item in parsed):
+        raise Problem(expected)
+    return tuple(parsed)
+
+
+# Snowflake, "Identifier requirements": unquoted identifiers. Quoted ones are refused on purpose: they would put case
+# and punctuation into every statement for no gain.
+identifier = matching(
+    r"[A-Za-z_][A-Za-z0-9_$]{0,254}", "a Snowflake identifier: letters, digits, _ and $, not a digit first"
+)
+environment_name = matching(r"[a-z][a-z0-9-]{0,23}", "a short name like dev, staging or prod")
+account_identifier = matching(
+    r"[A-Za-z0-9][A-Za-z0-9_.-]*",
+    "an account identifier like myorg-myaccount, without https:// and .snowflakecomputing.com",
+)
+
+
+class FromEnvironment:
+    """What the settings classes share: reading themselves from a mapping."""
+
+    @classmethod
+    def from_env(cls, environ: Mapping[str, str]) -> Self:
+        """Read and check every setting.
+
+        Raises:
+            SettingsError: with one line for each problem.
+        """
+        values, problems = cls._read(environ)
+        if problems:
+            raise SettingsError(problems)
+        settings = cls(**values)
+        if contradictions := list(settings.contradictions()):
+            raise SettingsError(contradictions)
+        return settings
+
+    @classmethod
+    def _read(cls, environ: Mapping[str, str]) -> tuple[dict[str, Any], list[str]]:
+        values: dict[str, Any] = {}
+        problems: list[str] = []
+        for item in fields(cls):  # type: ignore[arg-type]  # every subclass is a dataclass
+            if nested := item.metadata.get("nested"):
+                inner, inner_problems = nested._read(environ)  # noqa: SLF001 -- of this very class
+                problems += inner_problems
+                if not inner_problems:
+                    values[item.name] = nested(**inner)
+                continue
+            name = item.metadata["name"]
+            given = environ.get(name, "").strip()
+            if not given:
+                if item.default is MISSING:
+                    problems.append(f"{name}: expected {item.metadata['about'].rstrip('.')}, got nothing")
+                continue
+            try:
+                values[item.name] = item.metadata["parse"](given)
+            except Problem as problem:
+                shown = "a secret" if item.metadata["parse"] is secret else repr(given[:100])
+                problems.append(f"{name}: expected {problem.expected}, got {shown}")
+        return values, problems
+
+    def contradictions(self) -> Iterator[str]:
+        """Settings that are fine alone and wrong together, as ``NAME: expected ..., got ...``."""
+        yield from ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SnowflakeSettings(FromEnvironment):
+    """Where the queue is, and who we are there."""
+
+    account: str = setting("SNOWFLAKE_ACCOUNT", account_identifier, "Snowflake account identifier.")
+    warehouse: str = setting("SNOWFLAKE_WAREHOUSE", identifier, "Warehouse that runs the statements.")
+    database: str = setting("SNOWFLAKE_DATABASE", identifier, "Database of the queue.")
+    schema: str = setting("SNOWFLAKE_SCHEMA", identifier, "Schema of the queue; one queue a schema.")
+    table: str = setting("SNOWFLAKE_TABLE", identifier, "The queue table.", default="PROCESSING_QUEUE")
+    user: str | None = setting(
+        "SNOWFLAKE_USER", text, "User name; without it, the one in the credentials secret.", required=False
+    )
+    password: Secret | None = setting(
+        "SNOWFLAKE_PASSWORD", secret, "Password; without it, what the credentials secret holds.", required=False
+    )
+    role: str | None = setting(
+        "SNOWFLAKE_ROLE", identifier, "Role; without it, the user's default role.", required=False
+    )
+    host: str | None = setting(
+        "SNOWFLAKE_HOST", text, "Host, where it does not follow from the account.", required=False
+    )
+    port: int = setting("SNOWFLAKE_PORT", whole_number(1, 65535), "Port of that host.", default=443)
+    protocol: str = setting(
+        "SNOWFLAKE_PROTOCOL", matching("https?", "https (http serves the embedded stack)"), "Protocol.", default="https"
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PollerSettings(FromEnvironment):
+    """Settings of the Lambda."""
+
+    environment: str = setting("ENVIRONMENT", environment_name, "Environment name (dev, staging, prod).")
+    cluster: str = setting("ECS_CLUSTER", text, "ECS cluster, name or ARN.")
+    task_definition: str = setting("ECS_TASK_DEFINITION", text, "Task definition of the processors, family or ARN.")
+    subnets: tuple[str, ...] = setting("ECS_SUBNETS", string_list, "Subnets of the tasks, a JSON array.")
+    security_group: str = setting("ECS_SECURITY_GROUP", text, "Security group of the tasks.")
+    snowflake: SnowflakeSettings = field(metadata={"nested": SnowflakeSettings})
+    entries_per_container: int = setting(
+        "ENTRIES_PER_CONTAINER",
+        whole_number(1, LARGEST_BLOCK),
+        "Ready entries for which one task is started.",
+        default=8,
+    )
+    max_containers: int = setting(
+        "MAX_CONTAINERS", whole_number(0, 5000), "Most tasks alive at once; 0 pauses.", default=25
+    )
+    stale_threshold_minutes: float = setting(
+        "STALE_THRESHOLD_MINUTES", number(0.01, 1440), "After this long a claim is taken away, minutes.", default=30.0
+    )
+    max_retries: int = setting(
+        "MAX_RETRIES", whole_number(1, 1000), "Counted attempts, unless the entry has its own limit.", default=3
+    )
+    boot_deadline_s: float = setting(
+        "BOOT_DEADLINE_SECONDS",
+        number(1, 3600),
+        "A task that has not claimed by then no longer counts as starting.",
+        default=180.0,
+    )
+    tick_s: float = setting("TICK_SECONDS", number(0.1, 86400), "The period of the schedule, seconds.", default=60.0)
+
+    @property
+    def stale_threshold_s(self) -> float:
+        """The stale threshold in seconds."""
+        return self.stale_threshold_minutes * 60
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProcessorSettings(FromEnvironment):
+    """Settings of the Fargate task."""
+
+    environment: str = setting("ENVIRONMENT", environment_name, "Environment name (dev, staging, prod).")
+    cert_bucket: str = setting(
+        "CERT_BUCKET", text, "S3 bucket with <environment>/client.pem, client-key.pem, ca-cert.pem."
+    )
+    service_url: str = setting("EXTERNAL_SERVICE_URL", https_url, "Where entries are delivered.")
+    snowflake: SnowflakeSettings = field(metadata={"nested": SnowflakeSettings})
+    max_entries: int = setting("MAX_ENTRIES", whole_number(1, LARGEST_BLOCK), "Entries claimed at once.", default=8)
+    max_block_characters: int = setting(
+        "MAX_BLOCK_CHARACTERS",
+        whole_number(1, 2**31),
+        "Characters of data claimed at once; one entry always is.",
+        default=16_000_000,
+    )
+    concurrency: int = setting("MAX_CONCURRENT_DELIVERIES", whole_number(1, 1000), "Deliveries in flight.", default=32)
+    budget_s: float = setting(
+        "CONTAINER_TIMEOUT_SECONDS", number(1, 86400), "A task claims no more after this long, seconds.", default=60.0
+    )
+    service_timeout_s: float = setting(
+        "SERVICE_TIMEOUT_SECONDS", number(0.1, 900), "A delivery takes no longer, seconds.", default=30.0
+    )
+    stop_grace_s: float = setting(
+        "STOP_GRACE_SECONDS",
+        number(0, STOP_TIMEOUT_S),
+        "After SIGTERM, deliveries in flight may take this long, seconds.",
+        default=60.0,
+    )
+    flush_s: float = setting(
+        "FLUSH_SECONDS", number(0.01, 60), "An outcome waits no longer to be written, seconds.", default=1.0
+    )
+    max_retries: int = setting(
+        "MAX_RETRIES", whole_number(1, 1000), "Counted attempts, unless the entry has its own limit.", default=3
+    )
+    backoff_s: float = setting(
+        "RETRY_BACKOFF_SECONDS", number(0, 86400), "Bound of the first wait; doubles with each attempt.", default=10.0
+    )
+    backoff_cap_s: float = setting(
+        "RETRY_BACKOFF_CAP_SECONDS", number(0, 86400), "No wait is longer, seconds.", default=900.0
+    )
+    max_result_characters: int = setting(
+        "MAX_RESULT_CHARACTERS", whole_number(0, 100_000), "How much of an answer is kept.", default=16_000
+    )
+    stale_threshold_minutes: float = setting(
+        "STALE_THRESHOLD_MINUTES", number(0.01, 1440), "The poller's, to check the others against.", default=30.0
+    )
+    processor_id: str | None = setting(
+        "PROCESSOR_ID",
+        matching(r"[\w.:-]{1,200}", "letters, digits, . : _ and -"),
+        "Name of this worker, off ECS.",
+        required=False,
+    )
+
+    def contradictions(self) -> Iterator[str]:
+        """Time limits that do not add up."""
+        longest = self.budget_s + self.service_timeout_s + self.stop_grace_s
+        if self.stale_threshold_minutes * 60 <= longest:
+            yield (
+                f"STALE_THRESHOLD_MINUTES: expected more than CONTAINER_TIMEOUT_SECONDS + SERVICE_TIMEOUT_SECONDS + "
+                f"STOP_GRACE_SECONDS = {longest:g} s, got {self.stale_threshold_minutes * 60:g} s; "
+                "a working task would lose its claims"
+            )
+        if self.stop_grace_s + LAST_FLUSH_S > STOP_TIMEOUT_S:
+            yield (
+                f"STOP_GRACE_SECONDS: expected at most {STOP_TIMEOUT_S - LAST_FLUSH_S} (ECS kills {STOP_TIMEOUT_S} s "
+                f"after SIGTERM, and the last outcomes take time to write), got {self.stop_grace_s:g}"
+            )
+        if self.backoff_cap_s < self.backoff_s:
+            yield (
+                f"RETRY_BACKOFF_CAP_SECONDS: expected at least RETRY_BACKOFF_SECONDS = {self.backoff_s:g}, "
+                f"got {self.backoff_cap_s:g}"
+            )

@@ -1,0 +1,151 @@
+-- Every statement that the poller and the processors send.
+--
+-- `-- name: x` starts a statement; the comment lines below it say what it does and what guards it.
+-- %(name)s is bound by the server (qmark); {queue} is the queue table's name, validated, put in once at start.
+-- Times are SYSDATE(): UTC and Snowflake's own clock. CURRENT_TIMESTAMP follows the session's time zone, and a worker's clock
+-- is nobody's. Snowflake has no UPDATE ... RETURNING, no SKIP LOCKED and no FOR UPDATE on standard tables.
+
+-- name: pulse
+-- What an idle tick needs to know. Constant text, no bind, no clock: on untouched tables Snowflake may answer it from the
+-- result cache, which wakes no warehouse. The poller compares the times with its own clock, with a margin; it never writes by them.
+SELECT COUNT_IF(status = 'pending') AS pending,
+       MIN(IFF(status = 'pending', available_at, NULL)) AS earliest_available_at,
+       COUNT_IF(status = 'processing') AS processing,
+       MIN(IFF(status = 'processing', claimed_at, NULL)) AS earliest_claimed_at,
+       COUNT_IF(status NOT IN ('pending', 'processing', 'completed', 'failed', 'cancelled')) AS unknown
+  FROM {queue}
+
+-- name: count_ready
+-- Entries that a claim would take now.
+SELECT COUNT(*) AS ready
+  FROM {queue}
+ WHERE status = 'pending'
+   AND available_at <= SYSDATE()
+   AND retry_count < COALESCE(max_retries, %(max_retries)s)
+
+-- name: claim
+-- One worker takes a batch: the best ready entries, bounded by number and by characters (the first is always taken).
+-- The outer status guard keeps a statement that waited for the lock from taking what another took meanwhile.
+-- The batch is cut by QUALIFY, for Snowflake does not reliably accept a bind in LIMIT ("Invalid row count '?' in limit
+-- clause"); the constant LIMIT below it only bounds the sort.
+UPDATE {queue}
+   SET status = 'processing',
+       claim_token = %(claim_token)s,
+       processor_id = %(processor_id)s,
+       claimed_at = SYSDATE()
+  FROM (SELECT id AS ready_id
+          FROM (SELECT id, priority, available_at, LENGTH(data) AS characters
+                  FROM {queue}
+                 WHERE status = 'pending'
+                   AND available_at <= SYSDATE()
+                   AND retry_count < COALESCE(max_retries, %(max_retries)s)
+                 ORDER BY priority DESC, available_at, id
+                 LIMIT 10000) AS candidates
+       QUALIFY ROW_NUMBER() OVER (ORDER BY priority DESC, available_at, id) <= %(entries)s
+           AND SUM(characters) OVER (ORDER BY priority DESC, available_at, id
+                                     ROWS BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW) - characters < %(characters)s) AS ready
+ WHERE id = ready.ready_id
+   AND status = 'pending'
+
+-- name: claimed
+-- The entries of one claim, by its token: what the claim took, or what it had taken when the connection broke.
+SELECT id, data, idempotency_key, retry_count, max_retries
+  FROM {queue}
+ WHERE claim_token = %(claim_token)s
+   AND status = 'processing'
+ ORDER BY priority DESC, available_at, id
+
+-- name: insert_attempts
+-- The audit trail, written before the settle. Only what is not there yet, so that sending it twice does no harm.
+-- The worker sends how long ago an attempt started and ended, not when: the clock is Snowflake's.
+INSERT INTO PROCESSING_ATTEMPTS (entry_id, claim_token, attempt, processor_id, started_at, finished_at,
+                                 outcome, response_status, error_message)
+SELECT made.entry_id,
+       made.claim_token,
+       made.attempt,
+       %(processor_id)s,
+       DATEADD('millisecond', -made.started_ms_ago, SYSDATE()),
+       DATEADD('millisecond', -made.finished_ms_ago, SYSDATE()),
+       made.outcome,
+       made.response_status,
+       made.error_message
+  FROM (SELECT a.value:entry_id::NUMBER(38, 0) AS entry_id,
+               a.value:claim_token::VARCHAR AS claim_token,
+               a.value:attempt::NUMBER(38, 0) AS attempt,
+               a.value:started_ms_ago::NUMBER(38, 0) AS started_ms_ago,
+               a.value:finished_ms_ago::NUMBER(38, 0) AS finished_ms_ago,
+               a.value:outcome::VARCHAR AS outcome,
+               a.value:response_status::NUMBER(38, 0) AS response_status,
+               a.value:error_message::VARCHAR AS error_message
+          FROM TABLE(FLATTEN(INPUT => PARSE_JSON(%(attempts)s))) AS a) AS made
+  LEFT JOIN PROCESSING_ATTEMPTS AS recorded
+    ON recorded.entry_id = made.entry_id
+   AND recorded.claim_token = made.claim_token
+ WHERE recorded.entry_id IS NULL
+
+-- name: settle
+-- Write the outcomes of a whole batch back, in one statement, each fenced by its claim token: a worker that lost its claim
+-- changes nothing. Rows changed are compared with rows sent.
+UPDATE {queue}
+   SET status = settled.new_status,
+       retry_count = retry_count + settled.counted,
+       available_at = IFF(settled.new_status = 'pending' AND settled.released = 0,
+                          DATEADD('millisecond', settled.delay_ms, SYSDATE()), available_at),
+       processor_id = IFF(settled.released = 1, NULL, processor_id),
+       claimed_at = IFF(settled.released = 1, NULL, claimed_at),
+       completed_at = IFF(settled.new_status = 'completed', SYSDATE(), NULL),
+       failed_at = IFF(settled.new_status = 'failed', SYSDATE(), NULL),
+       response_status = IFF(settled.released = 1, response_status, settled.response_status),
+       result = IFF(settled.released = 1, result, settled.result),
+       error_message = IFF(settled.released = 1, error_message, settled.error_message)
+  FROM (SELECT s.value:entry_id::NUMBER(38, 0) AS entry_id,
+               s.value:claim_token::VARCHAR AS token,
+               s.value:status::VARCHAR AS new_status,
+               s.value:counted::NUMBER(38, 0) AS counted,
+               s.value:released::NUMBER(38, 0) AS released,
+               s.value:delay_ms::NUMBER(38, 0) AS delay_ms,
+               s.value:response_status::NUMBER(38, 0) AS response_status,
+               s.value:result::VARCHAR AS result,
+               s.value:error_message::VARCHAR AS error_message
+          FROM TABLE(FLATTEN(INPUT => PARSE_JSON(%(settlements)s))) AS s) AS settled
+ WHERE id = settled.entry_id
+   AND claim_token = settled.token
+   AND status = 'processing'
+
+-- name: settled
+-- Where the entries of these claims stand now: asked when a settle changed fewer rows than it was sent, to tell a claim
+-- that was lost from a settle that had run already, before the connection broke.
+SELECT q.id, q.status
+  FROM {queue} AS q
+  JOIN (SELECT s.value:entry_id::NUMBER(38, 0) AS entry_id,
+               s.value:claim_token::VARCHAR AS token
+          FROM TABLE(FLATTEN(INPUT => PARSE_JSON(%(settlements)s))) AS s) AS sent
+    ON q.id = sent.entry_id
+   AND q.claim_token = sent.token
+ WHERE q.status <> 'processing'
+
+-- name: reset_stale
+-- Take claims away from workers that are gone. It counts as a retry, since nobody knows what happened; an entry out of
+-- attempts goes to failed, with the reason. Only claims that are stale now, by Snowflake's clock.
+UPDATE {queue}
+   SET status = IFF(retry_count + 1 >= COALESCE(max_retries, %(max_retries)s), 'failed', 'pending'),
+       failed_at = IFF(retry_count + 1 >= COALESCE(max_retries, %(max_retries)s), SYSDATE(), NULL),
+       error_message = 'no answer from ' || COALESCE(processor_id, 'an unknown worker') || ' within the stale threshold'
+                       || IFF(retry_count + 1 >= COALESCE(max_retries, %(max_retries)s), ', and no attempts left', ''),
+       retry_count = retry_count + 1,
+       claim_token = NULL,
+       processor_id = NULL,
+       claimed_at = NULL
+ WHERE status = 'processing'
+   AND claimed_at < DATEADD('second', -%(stale_threshold_s)s, SYSDATE())
+
+-- name: processors_seen
+-- Which of these processors have made their first claim. A live task that has not is still starting.
+SELECT DISTINCT processor_id
+  FROM PROCESSORS
+ WHERE processor_id IN (SELECT p.value::VARCHAR FROM TABLE(FLATTEN(INPUT => PARSE_JSON(%(processor_ids)s))) AS p)
+
+-- name: record_processor
+-- One row at a processor's first claim (also an empty one), one at its end.
+INSERT INTO PROCESSORS (processor_id, event, entries, seconds, reason)
+SELECT %(processor_id)s, %(event)s, %(entries)s, %(seconds)s, %(reason)s

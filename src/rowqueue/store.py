@@ -1,0 +1,253 @@
+"""The queue as the poller and the processors see it: one method per duty.
+
+Knows which statement does what and what its rows mean; knows neither the driver nor the network's moods beyond the one
+question they raise here: after a broken connection, did the statement run?
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+import tenacity
+
+from rowqueue import sql
+from rowqueue.errors import WarehouseUnavailable
+from rowqueue.lifecycle import Entry
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Mapping, Sequence
+    from datetime import datetime
+
+    from rowqueue.lifecycle import Settlement
+    from rowqueue.sql import Statement
+
+
+class Warehouse(Protocol):
+    """What runs statements."""
+
+    def rows(self, statement: Statement, values: Mapping[str, object]) -> list[tuple[Any, ...]]:
+        """Run a query."""
+        ...
+
+    def change(self, statement: Statement, values: Mapping[str, object]) -> int:
+        """Run a statement that changes rows; returns how many."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pulse:
+    """What one glance at the queue shows. Times are UTC, naive, by Snowflake's clock."""
+
+    pending: int
+    earliest_available_at: datetime | None
+    processing: int
+    earliest_claimed_at: datetime | None
+    unknown: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Attempt:
+    """One delivery that was started, for the audit trail.
+
+    Attributes:
+        entry_id: the entry.
+        claim_token: the claim it was made under.
+        attempt: its number, from 1.
+        outcome: ``succeeded``, ``transient``, ``permanent`` or ``interrupted``.
+        started_ms_ago: milliseconds since it was started.
+        finished_ms_ago: milliseconds since it ended.
+        response_status: the HTTP status, if there was an answer.
+        error_message: why it failed, if it did.
+    """
+
+    entry_id: int
+    claim_token: str
+    attempt: int
+    outcome: str
+    started_ms_ago: int
+    finished_ms_ago: int
+    response_status: int | None = None
+    error_message: str | None = None
+
+
+class QueueStore:
+    """The duties of the queue.
+
+    Args:
+        warehouse: runs the statements.
+        queue: the queue table's name, already validated.
+        max_retries: counted attempts, unless the entry has its own limit.
+        sleep: waits so many seconds before something is sent again over a new connection.
+    """
+
+    def __init__(
+        self, warehouse: Warehouse, *, queue: str, max_retries: int, sleep: Callable[[float], None] = time.sleep
+    ) -> None:
+        self._warehouse = warehouse
+        self._repeating = tenacity.Retrying(
+            retry=tenacity.retry_if_exception_type(WarehouseUnavailable),
+            wait=tenacity.wait_random_exponential(multiplier=0.2, max=3),
+            stop=tenacity.stop_after_attempt(4),
+            sleep=sleep,
+            reraise=True,
+        )
+        self._statements = sql.statements(queue=queue)
+        self._max_retries = max_retries
+
+    def pulse(self) -> Pulse:
+        """Look at the queue with the one statement that an idle tick sends."""
+        (pending, earliest_available_at, processing, earliest_claimed_at, unknown) = self._rows("pulse")[0]
+        return Pulse(
+            pending=pending,
+            earliest_available_at=earliest_available_at,
+            processing=processing,
+            earliest_claimed_at=earliest_claimed_at,
+            unknown=unknown,
+        )
+
+    def count_ready(self) -> int:
+        """How many entries a claim would take now."""
+        return int(self._rows("count_ready", max_retries=self._max_retries)[0][0])
+
+    def claim(self, *, processor_id: str, claim_token: str, entries: int, characters: int) -> list[Entry]:
+        """Take a batch; an empty list does not mean that nothing is ready, for another worker may have been quicker.
+
+        Args:
+            processor_id: who takes it.
+            claim_token: never used before.
+            entries: at most so many.
+            characters: at most so much data, but always one entry.
+
+        Raises:
+            WarehouseUnavailable: it can not be known whether the claim was made.
+        """
+        try:
+            claimed = self._change(
+                "claim",
+                claim_token=claim_token,
+                processor_id=processor_id,
+                max_retries=self._max_retries,
+                entries=entries,
+                characters=characters,
+            )
+        except WarehouseUnavailable:
+            claimed = entries  # it may have been made: the token tells
+        return self._repeating(lambda: self._claimed(claim_token)) if claimed else []
+
+    def _claimed(self, claim_token: str) -> list[Entry]:
+        return [
+            Entry(
+                id=entry_id,
+                data=data,
+                idempotency_key=idempotency_key,
+                claim_token=claim_token,
+                retry_count=retry_count,
+                max_retries=max_retries,
+            )
+            for entry_id, data, idempotency_key, retry_count, max_retries in self._rows(
+                "claimed", claim_token=claim_token
+            )
+        ]
+
+    def settle(
+        self, settlements: Sequence[Settlement], attempts: Sequence[Attempt], *, processor_id: str
+    ) -> frozenset[int]:
+        """Write outcomes back, the audit trail first; after a broken connection once more, which does no harm.
+
+        Returns:
+            The entries whose claim was lost: somebody else holds or has settled them, and nothing was changed.
+
+        Raises:
+            WarehouseUnavailable: it can not be known what was written.
+        """
+        made = json.dumps([_attempt_row(attempt) for attempt in attempts])
+        sent = json.dumps([_settlement_row(settlement) for settlement in settlements])
+        if attempts:
+            self._repeating(lambda: self._change("insert_attempts", processor_id=processor_id, attempts=made))
+        changed = self._repeating(lambda: self._change("settle", settlements=sent))
+        return frozenset() if changed == len(settlements) else self._repeating(lambda: self._lost(settlements))
+
+    def _lost(self, settlements: Sequence[Settlement]) -> frozenset[int]:
+        """Of entries that a settle did not change, those that do not stand as it would have left them.
+
+        A settle that is sent twice changes nothing the second time, and that is no loss.
+        """
+        sent = json.dumps([{"entry_id": s.entry_id, "claim_token": s.claim_token} for s in settlements])
+        standing = {(entry_id, status) for entry_id, status in self._rows("settled", settlements=sent)}
+        return frozenset(s.entry_id for s in settlements if (s.entry_id, s.status.value) not in standing)
+
+    def reset_stale(self, *, stale_threshold_s: float) -> int:
+        """Take stale claims away, by Snowflake's clock; returns how many."""
+        return self._change("reset_stale", max_retries=self._max_retries, stale_threshold_s=stale_threshold_s)
+
+    def processors_seen(self, processor_ids: Collection[str]) -> frozenset[str]:
+        """Those of ``processor_ids`` that have made their first claim."""
+        if not processor_ids:
+            return frozenset()
+        rows = self._rows("processors_seen", processor_ids=json.dumps(sorted(processor_ids)))
+        return frozenset(processor_id for (processor_id,) in rows)
+
+    def record_first_claim(self, *, processor_id: str, entries: int) -> None:
+        """Say that this processor has claimed for the first time, so that it no longer counts as starting."""
+        self._change(
+            "record_processor",
+            processor_id=processor_id,
+            event="first_claim",
+            entries=entries,
+            seconds=None,
+            reason=None,
+        )
+
+    def record_end(self, *, processor_id: str, entries: int, seconds: float, reason: str) -> None:
+        """Say that this processor has ended, what it did and why it stopped."""
+        self._change(
+            "record_processor",
+            processor_id=processor_id,
+            event="ended",
+            entries=entries,
+            seconds=seconds,
+            reason=reason,
+        )
+
+    def _rows(self, name: str, **values: object) -> list[tuple[Any, ...]]:
+        return self._warehouse.rows(self._statements[name], values)
+
+    def _change(self, name: str, **values: object) -> int:
+        return self._warehouse.change(self._statements[name], values)
+
+
+def _settlement_row(settlement: Settlement) -> dict[str, object]:
+    return {
+        "entry_id": settlement.entry_id,
+        "claim_token": settlement.claim_token,
+        "status": settlement.status.value,
+        "counted": int(settlement.counted),
+        "released": int(settlement.released),
+        "delay_ms": round(settlement.delay_s * 1000),
+        "response_status": settlement.response_status,
+        "result": _storable(settlement.result),
+        "error_message": _storable(settlement.error_message),
+    }
+
+
+def _attempt_row(attempt: Attempt) -> dict[str, object]:
+    return {
+        "entry_id": attempt.entry_id,
+        "claim_token": attempt.claim_token,
+        "attempt": attempt.attempt,
+        "outcome": attempt.outcome,
+        "started_ms_ago": attempt.started_ms_ago,
+        "finished_ms_ago": attempt.finished_ms_ago,
+        "response_status": attempt.response_status,
+        "error_message": _storable(attempt.error_message),
+    }
+
+
+def _storable(value: str | None) -> str | None:
+    """What a service sent may hold what no VARCHAR takes: NUL and lone surrogates become U+FFFD."""
+    if value is None:
+        return None
+    return value.replace("\0", "\ufffd").encode("utf-16", "surrogatepass").decode("utf-16", "replace")

@@ -1,0 +1,27 @@
+"""What every test gets."""
+
+from __future__ import annotations
+
+import pytest
+from blockbuster import BlockBuster, blockbuster_ctx
+
+CREDENTIALS = ("AWS_", "SNOWFLAKE_", "ECS_")
+
+
+@pytest.fixture(autouse=True)
+def a_clean_environment(monkeypatch, tmp_path_factory):
+    """No test reaches a real account by what the caller has exported, and none writes elsewhere than below tmp_path."""
+    import os
+
+    for name in list(os.environ):
+        if name.startswith(CREDENTIALS):
+            monkeypatch.delenv(name)
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+
+
+@pytest.fixture(autouse=True)
+def no_blocking_call_on_the_event_loop():
+    """A blocking call in a coroutine of ours fails the test that made it."""
+    with blockbuster_ctx("rowqueue") as blockbuster:
+        assert isinstance(blockbuster, BlockBuster)
+        yield

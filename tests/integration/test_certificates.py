@@ -1,0 +1,95 @@
+"""The client certificate, from bytes to a context, and what is said when it is unfit."""
+
+from __future__ import annotations
+
+import ssl
+import tempfile
+from datetime import UTC, datetime, timedelta
+
+import boto3
+import pytest
+from cryptography.hazmat.primitives import serialization
+from moto import mock_aws
+
+from rowqueue.errors import CertificateError
+from rowqueue.local import authority
+from rowqueue.processor import certificates
+
+NOW = datetime.now(UTC)
+
+
+@pytest.fixture
+def objects(tmp_path):
+    files = authority.issue(tmp_path)
+    return {path.name: path.read_bytes() for path in (files.client, files.client_key, files.ca)}
+
+
+def message(objects, *, now=NOW):
+    with pytest.raises(CertificateError) as caught:
+        certificates.ssl_context(objects, now=now)
+    return str(caught.value)
+
+
+def test_the_context_checks_the_host_demands_a_chain_and_speaks_tls_1_2_at_least(objects):
+    context = certificates.ssl_context(objects, now=NOW)
+    assert context.check_hostname
+    assert context.verify_mode is ssl.CERT_REQUIRED
+    assert context.minimum_version is ssl.TLSVersion.TLSv1_2
+    assert len(context.get_ca_certs()) == 1, "only the partner's CA is trusted"
+
+
+def test_nothing_is_left_on_the_disk(objects, tmp_path, monkeypatch):
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(scratch))
+    certificates.ssl_context(objects, now=NOW)
+    assert list(scratch.iterdir()) == []
+
+
+def test_an_expired_certificate_is_told_with_its_date(tmp_path):
+    yesterday = NOW - timedelta(days=1)
+    files = authority.issue(tmp_path, client_expires=yesterday)
+    told = message({path.name: path.read_bytes() for path in (files.client, files.client_key, files.ca)})
+    assert told.startswith("client.pem: ")
+    assert told.endswith(f"expired on {yesterday:%Y-%m-%d}")
+
+
+def test_a_certificate_that_is_not_valid_yet_is_told_with_its_date(objects):
+    assert "client.pem" in message(objects, now=NOW - timedelta(days=40_000))
+
+
+def test_a_key_of_another_certificate_is_told(objects, tmp_path):
+    other = authority.issue(tmp_path / "other")
+    told = message(objects | {"client-key.pem": other.client_key.read_bytes()})
+    assert told == "client.pem and client-key.pem: expected a certificate and its key, got: key values mismatch"
+
+
+@pytest.mark.parametrize("name", ["client.pem", "ca-cert.pem"])
+def test_what_is_not_a_certificate_is_told_by_its_name(objects, name):
+    assert message(objects | {name: b"-----BEGIN NOTHING-----"}).startswith(f"{name}: expected a PEM certificate")
+
+
+def test_a_key_with_a_passphrase_is_refused_and_nobody_is_asked_for_it(objects):
+    key = serialization.load_pem_private_key(objects["client-key.pem"], None)
+    locked = key.private_bytes(
+        serialization.Encoding.PEM,
+        serialization.PrivateFormat.PKCS8,
+        serialization.BestAvailableEncryption(b"secret"),
+    )
+    assert message(objects | {"client-key.pem": locked}) == "client-key.pem: expected a key without a passphrase"
+
+
+@mock_aws
+def test_an_object_that_is_missing_or_empty_is_named(monkeypatch, objects):
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+    s3 = boto3.client("s3")
+    s3.create_bucket(Bucket="certs")
+    s3.put_object(Bucket="certs", Key="dev/client.pem", Body=objects["client.pem"])
+    s3.put_object(Bucket="certs", Key="dev/ca-cert.pem", Body=b"")
+    with pytest.raises(CertificateError, match="s3://certs/dev/client-key.pem: can not be read"):
+        certificates.download("certs", "dev")
+    s3.put_object(Bucket="certs", Key="dev/client-key.pem", Body=objects["client-key.pem"])
+    with pytest.raises(CertificateError, match="s3://certs/dev/ca-cert.pem: expected a PEM file, got an empty object"):
+        certificates.download("certs", "dev")
+    s3.put_object(Bucket="certs", Key="dev/ca-cert.pem", Body=objects["ca-cert.pem"])
+    assert certificates.download("certs", "dev") == objects

@@ -1,0 +1,257 @@
+"""One delivery over real mutual TLS, against a real server that is told what to do."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import ssl
+import threading
+from datetime import UTC, datetime, timedelta
+
+import pytest
+import trustme
+from aiohttp import web
+
+from rowqueue.lifecycle import Entry, Permanent, Succeeded, Transient
+from rowqueue.local import authority, partner
+from rowqueue.processor import certificates, service
+
+
+@contextlib.contextmanager
+def serving(app, context):
+    """An aiohttp application in a thread of its own; yields its port."""
+    started, stop, port = threading.Event(), asyncio.Event(), []
+
+    async def serve():
+        runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
+        await runner.setup()
+        await web.TCPSite(runner, "127.0.0.1", 0, ssl_context=context).start()
+        port.append(runner.addresses[0][1])
+        loops.append(asyncio.get_running_loop())
+        started.set()
+        await stop.wait()
+        await runner.cleanup()
+
+    loops: list[asyncio.AbstractEventLoop] = []
+    thread = threading.Thread(target=lambda: asyncio.run(serve()))
+    thread.start()
+    assert started.wait(10)
+    yield port[0]
+    loops[0].call_soon_threadsafe(stop.set)
+    thread.join(10)
+    assert not thread.is_alive()
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory):
+    return authority.issue(tmp_path_factory.mktemp("certificates"))
+
+
+@pytest.fixture(scope="module")
+def url(files):
+    context = partner.server_context(certificate=str(files.server), ca=str(files.ca))
+    with serving(partner.application(), context) as port:
+        yield f"https://127.0.0.1:{port}/process"
+
+
+def client_context(files, *, now=None):
+    objects = {path.name: path.read_bytes() for path in (files.client, files.client_key, files.ca)}
+    return certificates.ssl_context(objects, now=now or datetime.now(UTC))
+
+
+def entry(data, **changes):
+    return Entry(**({"id": 1, "data": data, "idempotency_key": "key", "claim_token": "token"} | changes))
+
+
+def told(**what):
+    return json.dumps({"partner": what})
+
+
+async def deliver(url, context, *entries, timeout_s=5.0, max_result_characters=1000):
+    async with service.connect(
+        context,
+        url=url,
+        processor_id="dev-1",
+        concurrency=8,
+        timeout_s=timeout_s,
+        max_result_characters=max_result_characters,
+    ) as connected:
+        outcomes = [await connected.deliver(item) for item in entries]
+    return outcomes[0] if len(outcomes) == 1 else outcomes
+
+
+@pytest.fixture(scope="module")
+def trusted(files):
+    return client_context(files)
+
+
+async def test_a_2xx_succeeds_and_keeps_the_answer(url, trusted):
+    outcome = await deliver(url, trusted, entry('{"a": 1}', id=42))
+    assert isinstance(outcome, Succeeded)
+    assert outcome.response_status == 200
+    assert json.loads(outcome.result) == {"accepted": True, "entry_id": 42, "delivery": 1}
+
+
+@pytest.mark.parametrize("status", [408, 425, 429, 500, 502, 503, 599])
+async def test_what_may_succeed_later_is_transient(url, trusted, status):
+    outcome = await deliver(url, trusted, entry(told(status=status)))
+    assert isinstance(outcome, Transient)
+    assert outcome.response_status == status
+    assert outcome.reason.startswith(f"the service answered {status}")
+
+
+@pytest.mark.parametrize("status", [301, 302, 400, 404, 409, 422])
+async def test_what_will_not_succeed_is_permanent_and_redirects_are_not_followed(url, trusted, status):
+    outcome = await deliver(url, trusted, entry(told(status=status)))
+    assert isinstance(outcome, Permanent)
+    assert outcome.response_status == status
+
+
+async def test_what_the_service_asks_us_to_wait_is_passed_on(url, trusted):
+    outcome = await deliver(url, trusted, entry(told(status=429, retry_after=7)))
+    assert outcome.retry_after_s == 7
+
+
+async def test_a_service_that_hangs_up_is_transient(url, trusted):
+    outcome = await deliver(url, trusted, entry(told(hang_up=True)))
+    assert isinstance(outcome, Transient)
+    assert "hung up" in outcome.reason or "connection" in outcome.reason
+
+
+async def test_a_slow_service_is_transient_within_the_timeout(url, trusted):
+    outcome = await deliver(url, trusted, entry(told(delay_ms=5000)), timeout_s=0.2)
+    assert outcome == Transient(reason="no answer within 0.2 s")
+
+
+async def test_nobody_listening_is_transient(trusted, unused_tcp_port):
+    outcome = await deliver(f"https://127.0.0.1:{unused_tcp_port}/", trusted, entry("{}"))
+    assert isinstance(outcome, Transient)
+    assert outcome.reason.startswith("no connection")
+
+
+@pytest.mark.parametrize(
+    "data",
+    ["", "not JSON", "{'a': 1}", '{"a": NaN}', "[1, 2", '{"a": "\udc80"}', "[" * 200_000],
+    ids=["empty", "text", "single quotes", "NaN", "cut off", "lone surrogate", "deep"],
+)
+async def test_data_that_is_not_json_fails_alone_and_is_never_sent(trusted, unused_tcp_port, data):
+    outcome = await deliver(f"https://127.0.0.1:{unused_tcp_port}/", trusted, entry(data))
+    assert isinstance(outcome, Permanent)
+    assert outcome.reason.startswith("data is not JSON")
+
+
+@pytest.mark.parametrize(
+    "data",
+    ['{"a": 1, "a": 2}', "1e400", "9" * 5000, '"\\u0000 😀 \\" \'"', "[]", "null", ' {"b" : 1.10} '],
+    ids=["duplicate keys", "huge float", "huge integer", "text", "list", "null", "spaces"],
+)
+async def test_any_json_arrives_byte_for_byte(files, trusted, data):
+    bodies = []
+
+    async def keep(request):
+        bodies.append(await request.text())
+        return web.Response()
+
+    app = web.Application()
+    app.router.add_post("/", keep)
+    with serving(app, partner.server_context(certificate=str(files.server), ca=str(files.ca))) as port:
+        outcome = await deliver(f"https://127.0.0.1:{port}/", trusted, entry(data))
+    assert isinstance(outcome, Succeeded)
+    assert bodies[0].endswith(f', "data": {data}}}')
+    assert bodies[0].startswith('{"entry_id": 1, "processor_id": "dev-1", "timestamp": "')
+
+
+async def test_every_delivery_of_an_entry_carries_the_same_key_and_its_attempt_number(files, trusted):
+    seen = []
+
+    async def keep(request):
+        seen.append((request.headers["Idempotency-Key"], request.headers["X-Attempt"]))
+        return web.Response(status=503)
+
+    app = web.Application()
+    app.router.add_post("/", keep)
+    with serving(app, partner.server_context(certificate=str(files.server), ca=str(files.ca))) as port:
+        await deliver(f"https://127.0.0.1:{port}/", trusted, entry("{}"), entry("{}", retry_count=1))
+    assert seen == [("key", "1"), ("key", "2")]
+
+
+@pytest.mark.parametrize("kind", ["long", "binary", "cut off", "bad gzip"])
+async def test_a_2xx_completes_whatever_its_body_is(files, trusted, kind):
+    async def answer(request):
+        if kind == "long":
+            return web.Response(text="x" * 100_000)
+        if kind == "binary":
+            return web.Response(body=b"\xff\xfe\x00")
+        if kind == "bad gzip":
+            return web.Response(body=b"no gzip at all", headers={"Content-Encoding": "gzip"})
+        response = web.StreamResponse(headers={"Content-Length": "1000"})
+        await response.prepare(request)
+        await response.write(b"half")
+        request.transport.abort()
+        return response
+
+    app = web.Application()
+    app.router.add_post("/", answer)
+    with serving(app, partner.server_context(certificate=str(files.server), ca=str(files.ca))) as port:
+        outcome = await deliver(f"https://127.0.0.1:{port}/", trusted, entry("{}"), max_result_characters=50)
+    assert isinstance(outcome, Succeeded), outcome
+    if kind == "long":
+        assert outcome.result == "x" * 50 + "[cut]"
+
+
+async def test_a_client_without_a_certificate_is_not_let_in(url, files):
+    context = ssl.create_default_context(cafile=files.ca)
+    outcome = await deliver(url, context, entry("{}"))
+    assert isinstance(outcome, Transient)
+
+
+@pytest.fixture(scope="module")
+def stranger(tmp_path_factory):
+    """Certificates of a CA that nobody here trusts."""
+    return authority.issue(tmp_path_factory.mktemp("stranger"))
+
+
+async def test_a_client_of_another_ca_is_not_let_in(url, files, stranger):
+    objects = {"client.pem": stranger.client, "client-key.pem": stranger.client_key, "ca-cert.pem": files.ca}
+    pems = {name: await asyncio.to_thread(path.read_bytes) for name, path in objects.items()}
+    context = await asyncio.to_thread(certificates.ssl_context, pems, now=datetime.now(UTC))
+    outcome = await deliver(url, context, entry("{}"))
+    assert isinstance(outcome, Transient)
+
+
+async def test_a_service_of_another_ca_gets_nothing(files, stranger, trusted):
+    app, context = partner.application(), partner.server_context(certificate=str(stranger.server), ca=str(files.ca))
+    with serving(app, context) as port:
+        outcome = await deliver(f"https://127.0.0.1:{port}/process", trusted, entry("{}"))
+    assert outcome.reason.startswith("the service's certificate is not trusted")
+    assert app[partner._LEDGER].requests.total() == 0
+
+
+@pytest.fixture
+def elsewhere(tmp_path):
+    """A partner whose certificate names another host, and a client that trusts its CA."""
+    files = authority.issue(tmp_path, host="api.example.com")
+    return partner.server_context(certificate=str(files.server), ca=str(files.ca)), client_context(files)
+
+
+async def test_a_service_with_another_host_name_gets_nothing(elsewhere):
+    server, client = elsewhere
+    app = partner.application()
+    with serving(app, server) as port:
+        outcome = await deliver(f"https://127.0.0.1:{port}/process", client, entry("{}"))
+    assert outcome.reason.startswith("the service's certificate is not trusted")
+    assert "IP address mismatch" in outcome.reason
+    assert app[partner._LEDGER].requests.total() == 0
+
+
+async def test_a_service_with_an_expired_certificate_gets_nothing():
+    ca = trustme.CA()
+    expired = ca.issue_cert("127.0.0.1", not_after=datetime.now(UTC) - timedelta(days=1))
+    server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    expired.configure_cert(server)
+    client = ssl.create_default_context()
+    ca.configure_trust(client)
+    with serving(partner.application(), server) as port:
+        outcome = await deliver(f"https://127.0.0.1:{port}/process", client, entry("{}"))
+    assert "certificate has expired" in outcome.reason

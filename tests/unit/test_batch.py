@@ -1,0 +1,40 @@
+"""How finished deliveries are cut into statements."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rowqueue.lifecycle import Entry, Interrupted, Succeeded
+from rowqueue.processor.batch import MAX_FLUSH_CHARACTERS, Finished, attempts_of, flushes
+
+
+def finished(number, characters=0, *, began=1.0):
+    entry = Entry(id=number, data="{}", idempotency_key="key", claim_token="token")
+    outcome = Succeeded(response_status=200, result="x" * characters)
+    return Finished(entry=entry, outcome=outcome, began=began, ended=2.0)
+
+
+@given(st.lists(st.integers(0, 400_000), max_size=12))
+def test_each_flush_fits_into_a_statement_and_nothing_is_left_out(sizes):
+    items = [finished(number, size) for number, size in enumerate(sizes)]
+    cut = list(flushes(items))
+    assert [item for flush in cut for item in flush] == items
+    assert all(flush for flush in cut)
+    for flush in cut:
+        assert sum(len(item.outcome.result) for item in flush) <= MAX_FLUSH_CHARACTERS
+
+
+def test_an_answer_too_long_for_any_statement_still_goes_alone():
+    assert [len(flush) for flush in flushes([finished(1), finished(2, MAX_FLUSH_CHARACTERS), finished(3)])] == [1, 1, 1]
+
+
+def test_what_never_started_has_no_attempt():
+    entry = Entry(id=1, data="{}", idempotency_key="key", claim_token="token")
+    never = Finished(entry=entry, outcome=Interrupted(reason="never started"), began=None, ended=2.0)
+    assert attempts_of([never], now=3.0) == []
+
+
+def test_times_are_told_as_how_long_ago_they_were():
+    (attempt,) = attempts_of([finished(1, began=1.25)], now=3.0)
+    assert (attempt.started_ms_ago, attempt.finished_ms_ago) == (1750, 1000)

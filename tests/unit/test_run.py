@@ -1,0 +1,256 @@
+"""The processor's life, with a queue and a partner that the test holds in its hands."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+
+import pytest
+
+from rowqueue.errors import LockContention, WarehouseUnavailable
+from rowqueue.lifecycle import Entry, RetryPolicy, Status, Succeeded, Transient
+from rowqueue.processor.run import Processor
+from rowqueue.settings import ProcessorSettings
+
+SETTINGS = {
+    "ENVIRONMENT": "dev",
+    "CERT_BUCKET": "certs",
+    "EXTERNAL_SERVICE_URL": "https://127.0.0.1/",
+    "SNOWFLAKE_ACCOUNT": "local",
+    "SNOWFLAKE_WAREHOUSE": "WH",
+    "SNOWFLAKE_DATABASE": "DB",
+    "SNOWFLAKE_SCHEMA": "PUBLIC",
+    "FLUSH_SECONDS": "0.02",
+}
+
+
+@dataclass
+class QueueInMemory:
+    """Stands where the store does: entries wait, are claimed, are settled; every call is kept."""
+
+    waiting: list[Entry]
+    calls: list[str] = field(default_factory=list)
+    settlements: list = field(default_factory=list)
+    attempts: list = field(default_factory=list)
+    lost: frozenset[int] = frozenset()
+    empty_claims: int = 0
+    fail_on_claim: Exception | None = None
+    fail_on_settle: Exception | None = None
+    ended: dict | None = None
+
+    def claim(self, *, processor_id, claim_token, entries, characters):
+        self.calls.append("claim")
+        if self.fail_on_claim and self.calls.count("claim") > 1:
+            raise self.fail_on_claim
+        if self.empty_claims:
+            self.empty_claims -= 1
+            return []
+        block, self.waiting = self.waiting[:entries], self.waiting[entries:]
+        return block
+
+    def count_ready(self):
+        self.calls.append("count_ready")
+        return len(self.waiting)
+
+    def settle(self, settlements, attempts, *, processor_id):
+        self.calls.append("settle")
+        if self.fail_on_settle:
+            raise self.fail_on_settle
+        self.settlements += settlements
+        self.attempts += attempts
+        return self.lost
+
+    def record_first_claim(self, *, processor_id, entries):
+        self.calls.append("first_claim")
+
+    def record_end(self, *, processor_id, entries, seconds, reason):
+        self.calls.append("end")
+        self.ended = {"entries": entries, "reason": reason}
+
+
+def entries(count):
+    return [Entry(id=n, data="{}", idempotency_key=f"key-{n}", claim_token="token") for n in range(count)]
+
+
+THREAD = ThreadPoolExecutor(1)
+
+
+def processor(queue, deliver, *, stop=None, **settings):
+    tokens = itertools.count()
+    return Processor(
+        queue=queue,
+        deliver=deliver,
+        policy=RetryPolicy(),
+        settings=ProcessorSettings.from_env(SETTINGS | settings),
+        processor_id="dev-1",
+        thread=THREAD,
+        stop=stop or asyncio.Event(),
+        rng=lambda: 0.01,
+        new_token=lambda: f"token-{next(tokens)}",
+    )
+
+
+async def succeed(entry):
+    await asyncio.sleep(0)
+    return Succeeded(response_status=200)
+
+
+async def test_everything_that_is_ready_is_claimed_delivered_and_settled_once():
+    queue = QueueInMemory(entries(100))
+    report = await processor(queue, succeed, MAX_ENTRIES="8").run()
+    assert report.reason == "nothing is ready"
+    assert report.settled == {"completed": 100}
+    assert sorted(s.entry_id for s in queue.settlements) == list(range(100))
+    assert sorted(a.entry_id for a in queue.attempts) == list(range(100))
+    assert queue.ended == {"entries": 100, "reason": "nothing is ready"}
+
+
+async def test_outcomes_are_settled_by_the_batch_and_never_one_by_one():
+    queue = QueueInMemory(entries(200))
+    await processor(queue, succeed, MAX_ENTRIES="50").run()
+    assert queue.calls.count("settle") <= 8
+
+
+async def test_the_first_claim_is_recorded_also_when_it_is_empty():
+    queue = QueueInMemory([])
+    await processor(queue, succeed).run()
+    assert queue.calls == ["claim", "first_claim", "count_ready", "end"]
+
+
+async def test_an_empty_claim_while_entries_are_ready_is_tried_again():
+    queue = QueueInMemory(entries(3), empty_claims=2)
+    report = await processor(queue, succeed).run()
+    assert report.settled == {"completed": 3}
+
+
+async def test_no_more_deliveries_are_in_flight_than_the_setting_says():
+    now, most = 0, 0
+
+    async def deliver(entry):
+        nonlocal now, most
+        now += 1
+        most = max(most, now)
+        await asyncio.sleep(0.001)
+        now -= 1
+        return Succeeded(response_status=200)
+
+    await processor(QueueInMemory(entries(60)), deliver, MAX_ENTRIES="30", MAX_CONCURRENT_DELIVERIES="7").run()
+    assert most == 7
+
+
+async def test_the_next_block_is_claimed_before_this_one_is_drained():
+    queue = QueueInMemory(entries(20))
+    gate = asyncio.Event()
+
+    async def deliver(entry):
+        if entry.id == 0:
+            await gate.wait()
+        if queue.calls.count("claim") >= 2:
+            gate.set()
+        return Succeeded(response_status=200)
+
+    async with asyncio.timeout(5):
+        await processor(queue, deliver, MAX_ENTRIES="10", MAX_CONCURRENT_DELIVERIES="4").run()
+
+
+async def test_a_stop_lets_what_is_in_flight_finish_and_releases_what_has_not_started():
+    queue, stop, gate = QueueInMemory(entries(50)), asyncio.Event(), asyncio.Event()
+    started = []
+
+    async def deliver(entry):
+        started.append(entry.id)
+        if len(started) == 5:
+            stop.set()
+        await gate.wait()
+        return Succeeded(response_status=200)
+
+    running = asyncio.create_task(
+        processor(queue, deliver, stop=stop, MAX_ENTRIES="20", MAX_CONCURRENT_DELIVERIES="5").run()
+    )
+    await stop.wait()
+    await asyncio.sleep(0.05)
+    gate.set()
+    report = await running
+    assert report.reason == "stop requested"
+    assert report.settled == {"completed": 5, "released": 15}
+    assert len(started) == 5
+    assert {a.entry_id for a in queue.attempts} == set(started), "no attempt is spent on what never started"
+    assert len(queue.waiting) == 30, "nothing is claimed after a stop"
+
+
+async def test_what_does_not_finish_within_the_grace_is_cut_short_and_released():
+    queue, stop = QueueInMemory(entries(4)), asyncio.Event()
+
+    async def deliver(entry):
+        stop.set()
+        await asyncio.sleep(60)
+
+    report = await processor(queue, deliver, stop=stop, STOP_GRACE_SECONDS="0.05").run()
+    assert report.settled == {"released": 4}
+    assert {a.outcome for a in queue.attempts} == {"interrupted"}
+    assert all(s.released and not s.counted for s in queue.settlements)
+
+
+async def test_a_stop_after_the_last_claim_is_heeded_too():
+    queue, stop = QueueInMemory(entries(2)), asyncio.Event()
+
+    async def deliver(entry):
+        if not queue.waiting and "count_ready" in queue.calls:
+            stop.set()
+        await asyncio.sleep(0.02)
+        if "count_ready" in queue.calls:
+            stop.set()
+        await asyncio.sleep(60)
+
+    report = await processor(queue, deliver, stop=stop, STOP_GRACE_SECONDS="0.05").run()
+    assert report.reason == "stop requested"
+    assert report.settled == {"released": 2}
+
+
+async def test_when_the_budget_is_spent_no_more_is_claimed_and_what_has_not_started_is_released():
+    queue = QueueInMemory(entries(1000))
+
+    async def deliver(entry):
+        await asyncio.sleep(0.3)
+        return Succeeded(response_status=200)
+
+    settings = {"CONTAINER_TIMEOUT_SECONDS": "1", "MAX_ENTRIES": "100", "MAX_CONCURRENT_DELIVERIES": "2"}
+    report = await processor(queue, deliver, **settings).run()
+    assert report.reason == "the budget is spent"
+    assert set(report.settled) == {"completed", "released"}
+    assert report.settled.total() == 1000 - len(queue.waiting)
+
+
+async def test_a_lost_claim_is_not_counted_as_settled():
+    queue = QueueInMemory(entries(5), lost=frozenset({2, 3}))
+    report = await processor(queue, succeed).run()
+    assert report.settled == {"completed": 3}
+
+
+async def test_what_was_delivered_is_settled_also_when_claiming_fails():
+    queue = QueueInMemory(entries(20), fail_on_claim=LockContention("too many wait", errno=625))
+    with pytest.raises(LockContention):
+        await processor(queue, succeed, MAX_ENTRIES="5", MAX_CONCURRENT_DELIVERIES="2").run()
+    assert {s.entry_id for s in queue.settlements} == {0, 1, 2, 3, 4}
+    assert {s.status for s in queue.settlements} <= {Status.COMPLETED, Status.PENDING}
+
+
+async def test_when_outcomes_can_not_be_written_the_one_reason_is_raised():
+    queue = QueueInMemory(entries(5), fail_on_settle=WarehouseUnavailable("gone"))
+    with pytest.raises(WarehouseUnavailable, match="gone"):
+        await processor(queue, succeed).run()
+
+
+async def test_a_transient_failure_goes_back_with_its_attempt_in_the_audit_trail():
+    queue = QueueInMemory(entries(1))
+
+    async def deliver(entry):
+        return Transient(reason="the service answered 503", response_status=503)
+
+    report = await processor(queue, deliver).run()
+    assert report.settled == {"pending": 1}
+    (attempt,) = queue.attempts
+    assert (attempt.outcome, attempt.attempt, attempt.response_status) == ("transient", 1, 503)
+    assert 0 <= attempt.finished_ms_ago <= attempt.started_ms_ago

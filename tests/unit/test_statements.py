@@ -1,0 +1,95 @@
+"""The statements: what they are called, what they bind, and that Snowflake's grammar and our tables know them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import sqlglot
+from sqlglot import exp
+from sqlglot.errors import ErrorLevel
+from sqlglot.optimizer.qualify import qualify
+
+from rowqueue import sql
+
+ROOT = Path(__file__).parents[2]
+STATEMENTS = sql.statements(queue="PROCESSING_QUEUE")
+
+
+def test_a_statement_file_is_cut_at_its_names_and_comments_are_left_out():
+    loaded = sql.load(
+        "-- preface\n-- name: one\n-- about it\nSELECT %(b)s,\n       %(a)s, %(b)s FROM {queue}\n\n-- name: two\nSELECT 1\n",
+        queue="Q",
+    )
+    assert loaded["one"].text == "SELECT ?,\n       ?, ? FROM Q"
+    assert loaded["one"].bind({"a": 1, "b": 2}) == (2, 1, 2)
+    assert loaded["two"].text == "SELECT 1"
+
+
+@pytest.mark.parametrize("values", [{}, {"a": 1}, {"a": 1, "b": 2, "c": 3}])
+def test_a_value_too_few_or_too_many_is_refused(values):
+    statement = sql.Statement(name="x", text="SELECT ?, ?", parameters=("a", "b"))
+    with pytest.raises(TypeError, match="x: expected values for"):
+        statement.bind(values)
+
+
+def tables():
+    """The columns that 01_create_table.sql makes, by table."""
+    script = (ROOT / "snowflake" / "01_create_table.sql").read_text()
+    return {
+        created.this.this.name.upper(): {column.name.upper(): "VARCHAR" for column in created.this.expressions}
+        for created in sqlglot.parse(script, read="snowflake")
+        if isinstance(created, exp.Create)
+    }
+
+
+@pytest.mark.parametrize("name", STATEMENTS)
+def test_every_statement_parses_as_snowflake_sql(name):
+    sqlglot.parse_one(STATEMENTS[name].text, read="snowflake", error_level=ErrorLevel.RAISE)
+
+
+@pytest.mark.parametrize("name", STATEMENTS)
+def test_every_table_of_a_statement_exists(name):
+    known = tables()
+    parsed = sqlglot.parse_one(STATEMENTS[name].text, read="snowflake")
+    assert {table.name.upper() for table in parsed.find_all(exp.Table) if table.name} <= set(known)
+
+
+@pytest.mark.parametrize("name", STATEMENTS)
+def test_every_column_of_a_statement_exists_somewhere(name):
+    parsed = sqlglot.parse_one(STATEMENTS[name].text, read="snowflake")
+    known = {column for columns in tables().values() for column in columns}
+    made_here = {alias.alias.upper() for alias in parsed.find_all(exp.Alias)}
+    used = {column.name.upper() for column in parsed.find_all(exp.Column)}
+    assert used - known - made_here <= {"VALUE"}  # FLATTEN's
+
+
+@pytest.mark.parametrize("name", ["pulse", "count_ready", "claimed"])
+def test_the_columns_of_a_plain_query_are_those_of_its_table(name):
+    qualify(sqlglot.parse_one(STATEMENTS[name].text, read="snowflake"), schema=tables(), dialect="snowflake")
+
+
+def test_the_pulse_has_neither_a_bind_nor_a_clock_so_that_the_result_cache_can_answer_it():
+    text = STATEMENTS["pulse"].text.upper()
+    assert not STATEMENTS["pulse"].parameters
+    assert "SYSDATE" not in text
+    assert "CURRENT_" not in text
+
+
+@pytest.mark.parametrize("name", [name for name, s in STATEMENTS.items() if s.text.startswith("UPDATE")])
+def test_every_update_is_guarded_by_the_status_it_expects(name):
+    where = sqlglot.parse_one(STATEMENTS[name].text, read="snowflake").args["where"].sql().lower()
+    assert "status = 'pending'" in where or "status = 'processing'" in where
+
+
+def test_no_statement_uses_what_snowflake_does_not_have():
+    for statement in STATEMENTS.values():
+        upper = statement.text.upper()
+        assert "RETURNING" not in upper
+        assert "FOR UPDATE" not in upper
+        assert "LIMIT ?" not in upper
+        assert "CURRENT_TIMESTAMP" not in upper
+
+
+def test_the_folder_of_the_sql_scripts_holds_no_python():
+    assert not list((ROOT / "snowflake").rglob("*.py")), "it would hide the driver's package of the same name"
