@@ -12,7 +12,7 @@ CREATE TRANSIENT TABLE IF NOT EXISTS PROCESSING_QUEUE (
     data            VARCHAR        NOT NULL
                     COMMENT 'What is delivered: JSON text, passed on byte for byte',
     reference       VARCHAR
-                    COMMENT 'The producer''s own key, to join results on',
+                    COMMENT 'Key of the producer, to join results on',
     dedup_key       VARCHAR
                     COMMENT 'Reserved for deduplication',
     idempotency_key VARCHAR        NOT NULL DEFAULT UUID_STRING()
@@ -26,7 +26,7 @@ CREATE TRANSIENT TABLE IF NOT EXISTS PROCESSING_QUEUE (
     retry_count     NUMBER(38, 0)  NOT NULL DEFAULT 0
                     COMMENT 'Failed attempts that count; ready while below the limit',
     max_retries     NUMBER(38, 0)
-                    COMMENT 'This entry''s own limit; NULL is the setting''s',
+                    COMMENT 'Limit of this entry; NULL: MAX_RETRIES of the processor',
     crash_count     NUMBER(38, 0)  NOT NULL DEFAULT 0
                     COMMENT 'Times a worker died holding it',
     created_at      TIMESTAMP_NTZ  NOT NULL DEFAULT SYSDATE()
@@ -77,7 +77,7 @@ CREATE TRANSIENT TABLE IF NOT EXISTS PROCESSORS (
     reason          VARCHAR(1000)           COMMENT 'Why it ended'
 )
 DATA_RETENTION_TIME_IN_DAYS = 1
-COMMENT = 'One row at a processor''s first claim, one at its end';
+COMMENT = 'One row when a processor first claims, one when it ends';
 
 -- While a hold on '*' stands, nothing is claimed. A person can place one.
 CREATE TRANSIENT TABLE IF NOT EXISTS PROCESSING_HOLDS (

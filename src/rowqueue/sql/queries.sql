@@ -8,11 +8,11 @@
 -- name: pulse
 -- What an idle tick needs to know. Constant text, no bind, no clock: on untouched tables Snowflake may answer it from the
 -- result cache, which wakes no warehouse. The poller compares the times with its own clock, with a margin; it never writes by them.
-SELECT COUNT_IF(status = 'pending') AS pending,
+SELECT COUNT(IFF(status = 'pending', 1, NULL)) AS pending,
        MIN(IFF(status = 'pending', available_at, NULL)) AS earliest_available_at,
-       COUNT_IF(status = 'processing') AS processing,
+       COUNT(IFF(status = 'processing', 1, NULL)) AS processing,
        MIN(IFF(status = 'processing', claimed_at, NULL)) AS earliest_claimed_at,
-       COUNT_IF(status NOT IN ('pending', 'processing', 'completed', 'failed', 'cancelled')) AS unknown
+       COUNT(IFF(status IN ('pending', 'processing', 'completed', 'failed', 'cancelled'), NULL, 1)) AS unknown
   FROM {queue}
 
 -- name: count_ready
@@ -95,21 +95,21 @@ UPDATE {queue}
        claimed_at = IFF(settled.released = 1, NULL, claimed_at),
        completed_at = IFF(settled.new_status = 'completed', SYSDATE(), NULL),
        failed_at = IFF(settled.new_status = 'failed', SYSDATE(), NULL),
-       response_status = IFF(settled.released = 1, response_status, settled.response_status),
-       result = IFF(settled.released = 1, result, settled.result),
-       error_message = IFF(settled.released = 1, error_message, settled.error_message)
-  FROM (SELECT s.value:entry_id::NUMBER(38, 0) AS entry_id,
-               s.value:claim_token::VARCHAR AS token,
+       response_status = IFF(settled.released = 1, response_status, settled.new_response_status),
+       result = IFF(settled.released = 1, result, settled.new_result),
+       error_message = IFF(settled.released = 1, error_message, settled.new_error_message)
+  FROM (SELECT s.value:entry_id::NUMBER(38, 0) AS settled_id,
+               s.value:claim_token::VARCHAR AS settled_token,
                s.value:status::VARCHAR AS new_status,
                s.value:counted::NUMBER(38, 0) AS counted,
                s.value:released::NUMBER(38, 0) AS released,
                s.value:delay_ms::NUMBER(38, 0) AS delay_ms,
-               s.value:response_status::NUMBER(38, 0) AS response_status,
-               s.value:result::VARCHAR AS result,
-               s.value:error_message::VARCHAR AS error_message
+               s.value:response_status::NUMBER(38, 0) AS new_response_status,
+               s.value:result::VARCHAR AS new_result,
+               s.value:error_message::VARCHAR AS new_error_message
           FROM TABLE(FLATTEN(INPUT => PARSE_JSON(%(settlements)s))) AS s) AS settled
- WHERE id = settled.entry_id
-   AND claim_token = settled.token
+ WHERE id = settled.settled_id
+   AND claim_token = settled.settled_token
    AND status = 'processing'
 
 -- name: settled

@@ -1,0 +1,130 @@
+"""The account that the contract is run on: the stand-in always, a real one when the environment names it."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import uuid
+from pathlib import Path
+
+import pytest
+import snowflake.connector
+
+from rowqueue.settings import SnowflakeSettings
+from rowqueue.store import QueueStore
+from rowqueue.warehouse import SnowflakeWarehouse
+
+ROOT = Path(__file__).parents[2]
+REAL = {name: value for name, value in os.environ.items() if name.startswith("CONTRACT_SNOWFLAKE_")}
+
+
+@pytest.fixture(scope="session")
+def stand_in():
+    """Address of a Snowflake stand-in that ends with the tests."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "rowqueue.local.snowflake", "--port", "0", "--lock-timeout", "10"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        yield json.loads(process.stdout.readline())["ready"]
+    finally:
+        process.terminate()
+        process.wait(10)
+        process.stdout.close()
+
+
+@pytest.fixture(scope="session", params=["stand-in", "real account"] if REAL else ["stand-in"])
+def account(request):
+    """Settings and login, without a schema."""
+    if request.param == "real account":
+        return {name.removeprefix("CONTRACT_"): value for name, value in REAL.items()}
+    host, port = request.getfixturevalue("stand_in").removeprefix("http://").split(":")
+    return {
+        "SNOWFLAKE_ACCOUNT": "local",
+        "SNOWFLAKE_USER": "tester",
+        "SNOWFLAKE_PASSWORD": "tester",
+        "SNOWFLAKE_WAREHOUSE": "WH",
+        "SNOWFLAKE_DATABASE": "CONTRACT",
+        "SNOWFLAKE_HOST": host,
+        "SNOWFLAKE_PORT": port,
+        "SNOWFLAKE_PROTOCOL": "http",
+    }
+
+
+@pytest.fixture
+def environ(account):
+    """The settings of a fresh schema with our tables and views in it."""
+    schema = f"T_{uuid.uuid4().hex[:12].upper()}"
+    given = account | {"SNOWFLAKE_SCHEMA": schema}
+    with connection(given | {"SNOWFLAKE_SCHEMA": "PUBLIC"}) as admin:
+        admin.cursor().execute(f"CREATE SCHEMA {schema}")
+    with connection(given) as admin:
+        for script in ("01_create_table.sql", "03_monitoring_views.sql"):
+            admin.execute_string((ROOT / "snowflake" / script).read_text())
+    yield given
+    with connection(given) as admin:
+        admin.cursor().execute(f"DROP SCHEMA {schema} CASCADE")
+
+
+def connection(environ):
+    optional = {key: environ[f"SNOWFLAKE_{key.upper()}"] for key in ("host", "protocol") if f"SNOWFLAKE_{key.upper()}" in environ}
+    return snowflake.connector.connect(
+        account=environ["SNOWFLAKE_ACCOUNT"],
+        user=environ["SNOWFLAKE_USER"],
+        password=environ["SNOWFLAKE_PASSWORD"],
+        warehouse=environ["SNOWFLAKE_WAREHOUSE"],
+        database=environ["SNOWFLAKE_DATABASE"],
+        schema=environ["SNOWFLAKE_SCHEMA"],
+        port=int(environ.get("SNOWFLAKE_PORT", "443")),
+        paramstyle="qmark",
+        **optional,
+    )
+
+
+@pytest.fixture
+def sql(environ):
+    """Runs one statement of the test's own and returns its rows."""
+    with connection(environ) as session:
+
+        def run(text, *values):
+            with session.cursor() as cursor:
+                cursor.execute(text, values)
+                return cursor.fetchall()
+
+        yield run
+
+
+@pytest.fixture
+def run_script(environ):
+    """Runs a script of the folder snowflake/ as it stands."""
+
+    def run(name):
+        with connection(environ) as admin:
+            admin.execute_string((ROOT / "snowflake" / name).read_text())
+
+    return run
+
+
+@pytest.fixture
+def stores(environ):
+    """Makes stores, each with a session of its own."""
+    settings = SnowflakeSettings.from_env(environ)
+    login = {"user": environ["SNOWFLAKE_USER"], "password": environ["SNOWFLAKE_PASSWORD"]}
+    opened = []
+
+    def make(*, max_retries=3):
+        warehouse = SnowflakeWarehouse(settings, login, query_tag="contract")
+        opened.append(warehouse)
+        return QueueStore(warehouse, queue=settings.table, max_retries=max_retries)
+
+    yield make
+    for warehouse in opened:
+        warehouse.close()
+
+
+@pytest.fixture
+def store(stores):
+    return stores()

@@ -1,0 +1,255 @@
+"""What the store promises, whatever account it runs on."""
+
+from __future__ import annotations
+
+import json
+import os
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from rowqueue.errors import StatementRefused
+from rowqueue.lifecycle import Settlement, Status
+from rowqueue.store import Attempt
+
+BIG = 10**9
+
+
+def test_the_contract_is_run_on_a_real_account():
+    if not any(name.startswith("CONTRACT_SNOWFLAKE_") for name in os.environ):
+        pytest.skip("no real account: set CONTRACT_SNOWFLAKE_ACCOUNT, _USER, _PASSWORD, _WAREHOUSE and _DATABASE")
+
+
+def claim(store, entries=100, *, token="token", processor="dev-1", characters=BIG):
+    return store.claim(processor_id=processor, claim_token=token, entries=entries, characters=characters)
+
+
+def insert(sql, *data, **columns):
+    names, values = ", ".join(["data", *columns]), list(columns.values())
+    for item in data:
+        marks = ", ".join("?" * (1 + len(values)))
+        sql(f"INSERT INTO PROCESSING_QUEUE ({names}) VALUES ({marks})", item, *values)
+
+
+def state(sql, *columns):
+    rows = sql(f"SELECT {', '.join(columns)} FROM PROCESSING_QUEUE ORDER BY id")
+    return [row[0] for row in rows] if len(columns) == 1 else [tuple(row) for row in rows]
+
+
+def completed(entry, **changes):
+    told = {"status": Status.COMPLETED, "response_status": 200, "result": "ok"} | changes
+    return Settlement(entry_id=entry.id, claim_token=entry.claim_token, **told)
+
+
+def attempt(entry, **changes):
+    told = {"attempt": 1, "outcome": "succeeded", "started_ms_ago": 1500, "finished_ms_ago": 500} | changes
+    return Attempt(entry_id=entry.id, claim_token=entry.claim_token, **told)
+
+
+def test_the_insert_of_the_users_document_is_all_it_takes(sql, store):
+    sql("""INSERT INTO PROCESSING_QUEUE (data) VALUES ('{"type": "new_type", "payload": {"a": 1}}')""")
+    assert store.count_ready() == 1
+    (entry,) = claim(store)
+    assert json.loads(entry.data) == {"type": "new_type", "payload": {"a": 1}}
+    assert len(entry.idempotency_key) == 36
+    assert (entry.retry_count, entry.max_retries, entry.claim_token) == (0, None, "token")
+
+
+def test_every_column_with_a_default_has_it_right_in_the_first_insert(sql):
+    insert(sql, "{}")
+    (row,) = state(sql, "status", "priority", "retry_count", "max_retries", "crash_count", "claimed_at", "completed_at")
+    assert row == ("pending", 0, 0, None, 0, None, None)
+    ((utc_now,),) = sql("SELECT ABS(DATEDIFF('second', available_at, SYSDATE())) FROM PROCESSING_QUEUE")
+    assert utc_now < 60
+
+
+def test_the_scripts_run_again_without_touching_a_row(sql, run_script):
+    insert(sql, "{}")
+    for script in ("01_create_table.sql", "03_monitoring_views.sql", "02_sample_data.sql", "02_sample_data.sql"):
+        run_script(script)
+    assert len(state(sql, "id")) == 6, "one of ours and five samples, not ten"
+
+
+def test_an_empty_queue_has_a_quiet_pulse(store):
+    pulse = store.pulse()
+    assert (pulse.pending, pulse.processing, pulse.unknown) == (0, 0, 0)
+    assert pulse.earliest_available_at is None
+    assert pulse.earliest_claimed_at is None
+
+
+def test_the_pulse_counts_and_tells_the_earliest_times(sql, store):
+    insert(sql, "{}", "{}", "{}")
+    sql("UPDATE PROCESSING_QUEUE SET status = 'on hold' WHERE id = (SELECT MAX(id) FROM PROCESSING_QUEUE)")
+    claim(store, 1)
+    pulse = store.pulse()
+    assert (pulse.pending, pulse.processing, pulse.unknown) == (1, 1, 1)
+    assert pulse.earliest_claimed_at >= pulse.earliest_available_at
+
+
+def test_a_claim_takes_the_largest_priority_first_then_the_longest_available(sql, store):
+    insert(sql, "1")
+    insert(sql, "2", priority=5)
+    insert(sql, "3", priority=5)
+    insert(sql, "4", priority=9)
+    assert [entry.data for entry in claim(store, 3)] == ["4", "2", "3"]
+    assert state(sql, "status") == ["pending", "processing", "processing", "processing"]
+
+
+def test_a_claim_takes_no_entry_before_its_time_and_none_that_is_out_of_attempts(sql, store):
+    insert(sql, "later")
+    sql("UPDATE PROCESSING_QUEUE SET available_at = DATEADD('hour', 1, SYSDATE())")
+    insert(sql, "used up", retry_count=3)
+    insert(sql, "own limit reached", retry_count=1, max_retries=1)
+    insert(sql, "own limit open", retry_count=3, max_retries=4)
+    assert store.count_ready() == 1
+    assert [entry.data for entry in claim(store)] == ["own limit open"]
+
+
+def test_a_claim_is_bounded_by_characters_but_takes_one_entry_always(sql, store):
+    insert(sql, "x" * 1000, "y" * 1000, "z" * 1000)
+    assert len(claim(store, token="a", characters=10)) == 1
+    assert len(claim(store, token="b", characters=1500)) == 2
+
+
+def test_many_claims_at_once_take_every_entry_exactly_once(sql, stores):
+    insert(sql, *["{}"] * 60)
+    workers = [stores() for _ in range(6)]
+
+    def work(number):
+        taken = []
+        while workers[number].count_ready():
+            taken += claim(workers[number], 4, token=f"{number}-{len(taken)}", processor=f"dev-{number}")
+        return [entry.id for entry in taken]
+
+    with ThreadPoolExecutor(6) as pool:
+        ids = [entry_id for taken in pool.map(work, range(6)) for entry_id in taken]
+    assert len(ids) == len(set(ids)) == 60
+
+
+def test_a_settle_writes_every_outcome_of_a_batch_in_one_go(sql, store):
+    insert(sql, "1", "2", "3", "4")
+    one, two, three, four = claim(store)
+    settlements = [
+        completed(one, result="it's done: \\ \"ü😀\" %s ?", response_status=201),
+        completed(two, status=Status.FAILED, counted=True, error_message="no", response_status=400, result=None),
+        completed(three, status=Status.PENDING, counted=True, delay_s=3600, error_message="later", response_status=503),
+        completed(four, status=Status.PENDING, released=True, response_status=None, result=None),
+    ]
+    assert store.settle(settlements, [attempt(one)], processor_id="dev-1") == frozenset()
+    assert state(sql, "status", "retry_count", "response_status", "result", "error_message", "processor_id") == [
+        ("completed", 0, 201, "it's done: \\ \"ü😀\" %s ?", None, "dev-1"),
+        ("failed", 1, 400, None, "no", "dev-1"),
+        ("pending", 1, 503, "ok", "later", "dev-1"),
+        ("pending", 0, None, None, None, None),
+    ]
+    ((ended, failed, waits, free),) = sql("""
+        SELECT COUNT(completed_at), COUNT(failed_at),
+               COUNT_IF(DATEDIFF('minute', SYSDATE(), available_at) BETWEEN 58 AND 61),
+               COUNT_IF(claimed_at IS NULL)
+          FROM PROCESSING_QUEUE""")
+    assert (ended, failed, waits, free) == (1, 1, 1, 1)
+    assert store.count_ready() == 1, "what was released is ready at once"
+
+
+def test_a_released_entry_keeps_its_place_and_what_was_known_of_it(sql, store):
+    insert(sql, "{}")
+    (entry,) = claim(store)
+    before = state(sql, "available_at")
+    again = completed(entry, status=Status.PENDING, counted=True, error_message="503", result=None)
+    store.settle([again], [], processor_id="dev-1")
+    (entry,) = claim(store, token="second")
+    store.settle([completed(entry, status=Status.PENDING, released=True, result=None)], [], processor_id="dev-1")
+    assert state(sql, "error_message", "retry_count") == [("503", 1)]
+    assert state(sql, "available_at")[0] >= before[0]
+
+
+def test_a_worker_that_lost_its_claim_changes_nothing_and_learns_it(sql, store):
+    insert(sql, "1", "2")
+    one, two = claim(store, token="old")
+    sql("UPDATE PROCESSING_QUEUE SET claim_token = 'new', processor_id = 'dev-2' WHERE id = ?", one.id)
+    lost = store.settle([completed(one, result="wrong"), completed(two)], [], processor_id="dev-1")
+    assert lost == {one.id}
+    assert state(sql, "status", "result", "processor_id") == [("processing", None, "dev-2"), ("completed", "ok", "dev-1")]
+
+
+def test_a_settle_that_is_sent_twice_records_once_and_is_no_loss(sql, store):
+    insert(sql, "{}")
+    entries = claim(store)
+    for _ in range(2):
+        lost = store.settle([completed(entries[0])], [attempt(entries[0])], processor_id="dev-1")
+        assert lost == frozenset()
+    assert sql("SELECT COUNT(*) FROM PROCESSING_ATTEMPTS") == [(1,)]
+
+
+def test_an_attempt_is_recorded_with_times_by_snowflakes_clock(sql, store):
+    insert(sql, "{}")
+    (entry,) = claim(store)
+    failed = attempt(entry, attempt=2, outcome="transient", response_status=503, error_message="no\0\ud800answer")
+    store.settle([completed(entry)], [failed], processor_id="dev-1")
+    ((row),) = sql("""
+        SELECT entry_id, claim_token, attempt, processor_id, outcome, response_status, error_message,
+               DATEDIFF('millisecond', started_at, finished_at)
+          FROM PROCESSING_ATTEMPTS""")
+    told = (entry.id, "token", 2, "dev-1", "transient", 503, "no\ufffd\ufffdanswer")
+    assert tuple(row)[:7] == told
+    assert 990 <= row[7] <= 1010
+
+
+def test_only_stale_claims_are_reset_and_it_counts_as_a_retry(sql, store):
+    insert(sql, "1", "2", "3")
+    sql("UPDATE PROCESSING_QUEUE SET retry_count = 2 WHERE data = '2'")
+    claim(store)
+    sql("UPDATE PROCESSING_QUEUE SET claimed_at = DATEADD('minute', -31, SYSDATE()) WHERE data <> '3'")
+    assert store.reset_stale(stale_threshold_s=1800) == 2
+    assert state(sql, "status", "retry_count", "processor_id", "error_message") == [
+        ("pending", 1, None, "no answer from dev-1 within the stale threshold"),
+        ("failed", 3, None, "no answer from dev-1 within the stale threshold, and no attempts left"),
+        ("processing", 0, "dev-1", None),
+    ]
+
+
+def test_a_worker_whose_claim_was_reset_can_not_settle_it_any_more(sql, store):
+    insert(sql, "{}")
+    (entry,) = claim(store)
+    sql("UPDATE PROCESSING_QUEUE SET claimed_at = DATEADD('hour', -1, SYSDATE())")
+    store.reset_stale(stale_threshold_s=1800)
+    again = completed(entry, status=Status.PENDING, counted=True)
+    assert store.settle([again], [], processor_id="dev-1") == {entry.id}
+    assert state(sql, "status", "retry_count") == [("pending", 1)]
+
+
+def test_a_processor_is_seen_from_its_first_claim_on(store):
+    assert store.processors_seen(["dev-1", "dev-2"]) == frozenset()
+    store.record_first_claim(processor_id="dev-1", entries=0)
+    assert store.processors_seen(["dev-1", "dev-2"]) == {"dev-1"}
+    store.record_end(processor_id="dev-1", entries=0, seconds=1.5, reason="nothing is ready")
+    assert store.processors_seen(["dev-1"]) == {"dev-1"}
+
+
+def test_a_table_that_is_not_there_is_named(sql, store):
+    sql("DROP TABLE PROCESSING_QUEUE")
+    with pytest.raises(StatementRefused, match="PROCESSING_QUEUE"):
+        store.pulse()
+
+
+@pytest.mark.parametrize(
+    "view",
+    ["QUEUE_STATUS_SUMMARY", "PROCESSING_METRICS", "PROCESSOR_PERFORMANCE", "STALE_ENTRIES", "FAILED_ENTRIES_ANALYSIS"],
+)
+def test_every_view_answers_on_an_empty_queue_and_on_one_with_every_status(view, sql, store):
+    sql(f"SELECT * FROM {view}")
+    insert(sql, "1", "2", "3", "4")
+    one, two, three = claim(store, 3)
+    store.settle([completed(one)], [attempt(one)], processor_id="dev-1")
+    failed = completed(two, status=Status.FAILED, counted=True, error_message="the service answered 400", response_status=400)
+    store.settle([failed], [attempt(two, outcome="permanent")], processor_id="dev-1")
+    store.record_end(processor_id="dev-1", entries=2, seconds=2.0, reason="nothing is ready")
+    sql("UPDATE PROCESSING_QUEUE SET claimed_at = DATEADD('minute', -20, SYSDATE()) WHERE id = ?", three.id)
+    rows = sql(f"SELECT * FROM {view}")
+    assert rows
+    if view == "QUEUE_STATUS_SUMMARY":
+        assert {(row[0], row[1]) for row in rows} == {("completed", 1), ("failed", 1), ("processing", 1), ("pending", 1)}
+    if view == "FAILED_ENTRIES_ANALYSIS":
+        assert tuple(rows[0])[:3] == (400, "the service answered #", 1)
+    if view == "PROCESSOR_PERFORMANCE":
+        assert tuple(rows[0])[:4] == ("dev-1", 2, 1, 0)
