@@ -59,8 +59,8 @@ def demo_command(entries: int, state_dir: Path, *, as_json: bool) -> None:
 
     The fleet is sized for a laptop: at most 4 tasks, each with larger blocks than the defaults, a tick each second.
     """
-    console = Console(stderr=as_json)
-    console.print(f"Starting the embedded stack, deploying into it, inserting {entries} entries ...", highlight=False)
+    console = _console(stderr=as_json)
+    console.print(f"Starting the embedded stack, deploying into it, inserting {entries} entries ...")
     with _watching(console, entries) as watch:
         result = demo.play(state_dir.resolve(), entries, watch=watch)
     _summarise(console, result)
@@ -97,7 +97,7 @@ def up(tick_s: float | None, task_start_seconds: float, state_dir: Path) -> None
 
     Writes STATE_DIR/env: `source` it, and the AWS CLI, boto3 and any Snowflake connector reach the stack.
     """
-    console = Console()
+    console = _console()
     poller = {"TICK_SECONDS": str(tick_s)} if tick_s is not None else {}
     options = stack.Options(state=state_dir.resolve(), tick_s=tick_s, task_start_s=task_start_seconds, poller=poller)
     with stack.running(options) as running:
@@ -123,8 +123,14 @@ def _tell(console: Console, running: stack.Stack, env: Path) -> None:
     table.add_row("AWS", running.aws)
     table.add_row("Snowflake", running.snowflake)
     table.add_row("Partner", running.partner)
-    console.print(table, highlight=False)
-    console.print(f"\nIn another shell:  [bold]source {env}[/bold]\nCtrl-C ends it.", highlight=False)
+    console.print(table)
+    console.print(f"\nIn another shell:  [bold]source {env}[/bold]\nCtrl-C ends it.")
+
+
+def _console(*, stderr: bool = False) -> Console:
+    """Drawn to fit a terminal; elsewhere one line stays one line."""
+    terminal = (sys.stderr if stderr else sys.stdout).isatty()
+    return Console(stderr=stderr, highlight=False, width=None if terminal else 120)
 
 
 class _watching:  # noqa: N801 -- reads as what it does
@@ -162,7 +168,7 @@ class _watching:  # noqa: N801 -- reads as what it does
         self._progress.update(self._bar, completed=done, description=described)
         if not self._console.is_terminal and look.seconds - self._told_at >= self._QUIET_EVERY_S:
             self._told_at = look.seconds
-            self._console.print(f"{look.seconds:5.1f} s  {done}/{self._entries} done, {described}", highlight=False)
+            self._console.print(f"{look.seconds:5.1f} s  {done}/{self._entries} done, {described}")
 
 
 def _summarise(console: Console, result: Result) -> None:
@@ -179,7 +185,7 @@ def _summarise(console: Console, result: Result) -> None:
     kinds = ", ".join(f"{count} {kind}" for kind, count in sorted(result.statements.items()))
     table.add_row("statements to Snowflake", f"{sum(result.statements.values())} ({kinds})")
     table.add_row("entries/s", f"{result.entries / result.seconds:.1f}, the start of the tasks included")
-    console.print(table, highlight=False)
+    console.print(table)
 
 
 if __name__ == "__main__":

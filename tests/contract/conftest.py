@@ -70,7 +70,11 @@ def environ(account):
 
 
 def connection(environ):
-    optional = {key: environ[f"SNOWFLAKE_{key.upper()}"] for key in ("host", "protocol") if f"SNOWFLAKE_{key.upper()}" in environ}
+    optional = {
+        key: environ[f"SNOWFLAKE_{key.upper()}"]
+        for key in ("host", "protocol")
+        if f"SNOWFLAKE_{key.upper()}" in environ
+    }
     return snowflake.connector.connect(
         account=environ["SNOWFLAKE_ACCOUNT"],
         user=environ["SNOWFLAKE_USER"],

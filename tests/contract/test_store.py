@@ -130,14 +130,14 @@ def test_a_settle_writes_every_outcome_of_a_batch_in_one_go(sql, store):
     insert(sql, "1", "2", "3", "4")
     one, two, three, four = claim(store)
     settlements = [
-        completed(one, result="it's done: \\ \"ü😀\" %s ?", response_status=201),
+        completed(one, result='it\'s done: \\ "ü😀" %s ?', response_status=201),
         completed(two, status=Status.FAILED, counted=True, error_message="no", response_status=400, result=None),
         completed(three, status=Status.PENDING, counted=True, delay_s=3600, error_message="later", response_status=503),
         completed(four, status=Status.PENDING, released=True, response_status=None, result=None),
     ]
     assert store.settle(settlements, [attempt(one)], processor_id="dev-1") == frozenset()
     assert state(sql, "status", "retry_count", "response_status", "result", "error_message", "processor_id") == [
-        ("completed", 0, 201, "it's done: \\ \"ü😀\" %s ?", None, "dev-1"),
+        ("completed", 0, 201, 'it\'s done: \\ "ü😀" %s ?', None, "dev-1"),
         ("failed", 1, 400, None, "no", "dev-1"),
         ("pending", 1, 503, "ok", "later", "dev-1"),
         ("pending", 0, None, None, None, None),
@@ -169,7 +169,10 @@ def test_a_worker_that_lost_its_claim_changes_nothing_and_learns_it(sql, store):
     sql("UPDATE PROCESSING_QUEUE SET claim_token = 'new', processor_id = 'dev-2' WHERE id = ?", one.id)
     lost = store.settle([completed(one, result="wrong"), completed(two)], [], processor_id="dev-1")
     assert lost == {one.id}
-    assert state(sql, "status", "result", "processor_id") == [("processing", None, "dev-2"), ("completed", "ok", "dev-1")]
+    assert state(sql, "status", "result", "processor_id") == [
+        ("processing", None, "dev-2"),
+        ("completed", "ok", "dev-1"),
+    ]
 
 
 def test_a_settle_that_is_sent_twice_records_once_and_is_no_loss(sql, store):
@@ -241,14 +244,21 @@ def test_every_view_answers_on_an_empty_queue_and_on_one_with_every_status(view,
     insert(sql, "1", "2", "3", "4")
     one, two, three = claim(store, 3)
     store.settle([completed(one)], [attempt(one)], processor_id="dev-1")
-    failed = completed(two, status=Status.FAILED, counted=True, error_message="the service answered 400", response_status=400)
+    failed = completed(
+        two, status=Status.FAILED, counted=True, error_message="the service answered 400", response_status=400
+    )
     store.settle([failed], [attempt(two, outcome="permanent")], processor_id="dev-1")
     store.record_end(processor_id="dev-1", entries=2, seconds=2.0, reason="nothing is ready")
     sql("UPDATE PROCESSING_QUEUE SET claimed_at = DATEADD('minute', -20, SYSDATE()) WHERE id = ?", three.id)
     rows = sql(f"SELECT * FROM {view}")
     assert rows
     if view == "QUEUE_STATUS_SUMMARY":
-        assert {(row[0], row[1]) for row in rows} == {("completed", 1), ("failed", 1), ("processing", 1), ("pending", 1)}
+        assert {(row[0], row[1]) for row in rows} == {
+            ("completed", 1),
+            ("failed", 1),
+            ("processing", 1),
+            ("pending", 1),
+        }
     if view == "FAILED_ENTRIES_ANALYSIS":
         assert tuple(rows[0])[:3] == (400, "the service answered #", 1)
     if view == "PROCESSOR_PERFORMANCE":

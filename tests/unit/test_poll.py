@@ -51,7 +51,7 @@ class ECS:
     """boto3's client, as far as the poller uses it."""
 
     class exceptions:  # noqa: N801
-        class ConflictException(ClientError):
+        class ConflictException(ClientError):  # noqa: N818 -- ECS's name
             pass
 
     def __init__(self, tasks=(), *, run=None, listing=None):
@@ -64,7 +64,7 @@ class ECS:
     def get_paginator(self, name):
         assert name == "list_tasks"
 
-        def paginate(*, cluster, family, desiredStatus):
+        def paginate(*, cluster, family, desiredStatus):  # noqa: N803 -- ECS's name
             assert (family, desiredStatus) == ("dev-snowflake-processor", "RUNNING")
             if self.listing:
                 raise self.listing

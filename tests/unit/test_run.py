@@ -155,6 +155,26 @@ async def test_the_next_block_is_claimed_before_this_one_is_drained():
         await processor(queue, deliver, MAX_ENTRIES="10", MAX_CONCURRENT_DELIVERIES="4").run()
 
 
+async def test_entries_that_trickle_in_do_not_cost_a_claim_each():
+    queue = QueueInMemory([])
+    made = iter(entries(40))
+
+    async def deliver(entry):
+        await asyncio.sleep(0.05)
+        return Succeeded(response_status=200)
+
+    async def trickle():
+        for entry in made:
+            queue.waiting.append(entry)
+            await asyncio.sleep(0.005)
+
+    queue.waiting.append(next(made))
+    producing = asyncio.create_task(trickle())
+    report = await processor(queue, deliver, MAX_ENTRIES="30").run()
+    await producing
+    assert queue.calls.count("claim") < report.settled["completed"] / 2
+
+
 async def test_a_stop_lets_what_is_in_flight_finish_and_releases_what_has_not_started():
     queue, stop, gate = QueueInMemory(entries(50)), asyncio.Event(), asyncio.Event()
     started = []
@@ -197,11 +217,9 @@ async def test_a_stop_after_the_last_claim_is_heeded_too():
     queue, stop = QueueInMemory(entries(2)), asyncio.Event()
 
     async def deliver(entry):
-        if not queue.waiting and "count_ready" in queue.calls:
-            stop.set()
-        await asyncio.sleep(0.02)
-        if "count_ready" in queue.calls:
-            stop.set()
+        while "count_ready" not in queue.calls:  # noqa: ASYNC110 -- it is called in another thread
+            await asyncio.sleep(0.01)
+        stop.set()
         await asyncio.sleep(60)
 
     report = await processor(queue, deliver, stop=stop, STOP_GRACE_SECONDS="0.05").run()

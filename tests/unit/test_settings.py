@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from rowqueue.environment import Secret
 from rowqueue.errors import SettingsError
-from rowqueue.settings import PollerSettings, ProcessorSettings, Secret
+from rowqueue.settings import PollerSettings, ProcessorSettings
 
 SNOWFLAKE = {
     "SNOWFLAKE_ACCOUNT": "myorg-account",
@@ -71,8 +72,10 @@ def test_every_missing_setting_is_named_in_one_message():
         (
             "SNOWFLAKE_TABLE",
             "Q; DROP TABLE Q",
-            "SNOWFLAKE_TABLE: expected a Snowflake identifier: letters, digits, _ and $, not a digit first, "
-            "got 'Q; DROP TABLE Q'",
+            (
+                "SNOWFLAKE_TABLE: expected a Snowflake identifier: letters, digits, _ and $, not a digit first, "
+                "got 'Q; DROP TABLE Q'"
+            ),
         ),
         ("ENVIRONMENT", "Dev Box", "ENVIRONMENT: expected a short name like dev, staging or prod, got 'Dev Box'"),
     ],

@@ -18,7 +18,8 @@ STATEMENTS = sql.statements(queue="PROCESSING_QUEUE")
 
 def test_a_statement_file_is_cut_at_its_names_and_comments_are_left_out():
     loaded = sql.load(
-        "-- preface\n-- name: one\n-- about it\nSELECT %(b)s,\n       %(a)s, %(b)s FROM {queue}\n\n-- name: two\nSELECT 1\n",
+        "-- preface\n-- name: one\n-- about it\nSELECT %(b)s,\n       %(a)s, %(b)s FROM {queue}\n"
+        "\n-- name: two\nSELECT 1\n",
         queue="Q",
     )
     assert loaded["one"].text == "SELECT ?,\n       ?, ? FROM Q"

@@ -101,6 +101,7 @@ async def _answer(request: web.Request, ledger: Ledger) -> web.Response:
         ledger.answers["hung_up"] += 1
         assert request.transport is not None
         request.transport.abort()
+        return web.Response()  # which nobody gets
     status = int(told.get("status", 200))
     ledger.answers[str(status)] += 1
     if 200 <= status < 300:  # noqa: PLR2004

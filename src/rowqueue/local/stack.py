@@ -192,7 +192,7 @@ def _alone(state: Path) -> Iterator[None]:
 def _start(name: str, arguments: Sequence[str], state: Path) -> subprocess.Popen[bytes]:
     with _log(state, name).open("wb") as log:
         return processes.spawn(
-            [sys.executable, "-m", f"rowqueue.local.{name}", *arguments],
+            [sys.executable, "-m", f"rowqueue.local.{name}", "--port", "0", *arguments],
             registry=state / "pids",
             env=_plain_environment(state),
             stdout=subprocess.PIPE,

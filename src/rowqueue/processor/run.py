@@ -24,7 +24,6 @@ from rowqueue.processor.batch import Finished, attempts_of, flushes
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
-
     from concurrent.futures import Executor
 
     from rowqueue.lifecycle import Entry, Outcome, RetryPolicy
@@ -146,6 +145,9 @@ class Processor:
                 await self._record_first_claim(len(entries))
             if entries:
                 await self._wait_for_room(deadline)
+                if self._is_short(entries):
+                    # The queue is nearly empty: a claim for each entry that trickles in would cost two statements each.
+                    await self._pause(self.settings.flush_s)
             elif not await self._off_loop(self.queue.count_ready):
                 return _NOTHING_READY
             else:  # another worker was quicker, or waits for the same lock
@@ -177,6 +179,11 @@ class Processor:
         while self._waiting.qsize() >= self.settings.concurrency and not self.stop.is_set() and self.clock() < deadline:
             self._wake_claiming.clear()
             await self._first_of(self._wake_claiming.wait(), self.stop.wait(), timeout=deadline - self.clock())
+
+    def _is_short(self, block: list[Entry]) -> bool:
+        """Whether a claim was bounded neither by entries nor by characters."""
+        characters = sum(len(entry.data) for entry in block)
+        return len(block) < self.settings.max_entries and characters < self.settings.max_block_characters
 
     async def _pause(self, seconds: float) -> None:
         await self._first_of(self.stop.wait(), timeout=seconds)

@@ -1,0 +1,106 @@
+"""A deployed stack for the tests of the real processes, and how they are run."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from rowqueue.local import deployment, stack
+
+ROOT = Path(__file__).parents[2]
+ROWQUEUE = [sys.executable, "-m", "rowqueue.cli"]
+
+
+@pytest.fixture(scope="module")
+def deployed(tmp_path_factory):
+    """A stack whose schedule never fires, so that each test decides what runs."""
+    options = stack.Options(
+        state=tmp_path_factory.mktemp("stack"),
+        tick_s=3600,
+        poller={"STALE_THRESHOLD_MINUTES": "0.02", "TICK_SECONDS": "0.1"},
+    )
+    with stack.running(options) as running:
+        deployment.deploy(running)
+        yield running
+
+
+@pytest.fixture
+def sql(deployed):
+    """Runs one statement and returns its rows; the queue is empty at the start."""
+    with deployment.session(deployed) as session:
+
+        def run(text, *values):
+            with session.cursor() as cursor:
+                cursor.execute(text, values)
+                return [tuple(row) for row in cursor.fetchall()]
+
+        for table in ("PROCESSING_QUEUE", "PROCESSING_ATTEMPTS", "PROCESSORS"):
+            run(f"DELETE FROM {table}")
+        yield run
+
+
+@pytest.fixture
+def insert(sql):
+    """Inserts entries whose partner does as told."""
+
+    def run(count, **told):
+        data = [json.dumps({"number": number, "partner": told}) for number in range(count)]
+        sql(
+            "INSERT INTO PROCESSING_QUEUE (data) SELECT e.value::VARCHAR FROM TABLE(FLATTEN(PARSE_JSON(?))) AS e",
+            json.dumps(data),
+        )
+
+    return run
+
+
+@pytest.fixture
+def processor(deployed, tmp_path):
+    """Starts container/processor.py as a process of its own, as Fargate would."""
+
+    @contextmanager
+    def run(**environ):
+        log = tmp_path / "processor.log"
+        with log.open("wb") as output:
+            process = subprocess.Popen(
+                [sys.executable, str(ROOT / "container" / "processor.py")],
+                env={
+                    "PATH": os.environ["PATH"],
+                    "TMPDIR": str(tmp_path),
+                    "ENVIRONMENT": "dev",
+                    "CERT_BUCKET": deployment.BUCKET,
+                    "PROCESSOR_ID": "dev-test",
+                    **deployed.environ,
+                    **environ,
+                },
+                stdout=output,
+                stderr=subprocess.STDOUT,
+            )
+            process.log = log.read_text
+            try:
+                yield process
+            finally:
+                process.kill()
+                process.wait()
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def wait_until():
+    """Waits for a condition that another process brings about."""
+
+    def run(condition, *, seconds=20.0):
+        deadline = time.monotonic() + seconds
+        while not (result := condition()):
+            assert time.monotonic() < deadline, "it did not happen in time"
+            time.sleep(0.05)
+        return result
+
+    return run

@@ -1,0 +1,74 @@
+"""Twenty-five workers at one table whose lock takes twenty waiters."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import urllib.request
+
+WORKERS = 25
+
+# One worker: its own process, session and store, as in a task; tells which entries it settled.
+WORKER = """
+import json, os, random, sys, time
+from rowqueue.lifecycle import Settlement, Status
+from rowqueue.settings import SnowflakeSettings
+from rowqueue.store import QueueStore
+from rowqueue.warehouse import SnowflakeWarehouse
+
+settings = SnowflakeSettings.from_env(os.environ)
+login = {"user": "worker", "password": "worker"}
+name = sys.argv[1]
+store = QueueStore(SnowflakeWarehouse(settings, login, query_tag="race"), queue=settings.table, max_retries=3)
+store.pulse()
+print("ready", flush=True)
+sys.stdin.readline()
+settled, claims = [], 0
+while store.count_ready():
+    claims += 1
+    entries = store.claim(processor_id=name, claim_token=f"{name}-{claims}", entries=8, characters=10**9)
+    if entries:
+        done = [Settlement(entry_id=e.id, claim_token=e.claim_token, status=Status.COMPLETED) for e in entries]
+        assert store.settle(done, [], processor_id=name) == frozenset()
+        settled += [e.id for e in entries]
+print(json.dumps(settled), flush=True)
+"""
+
+
+def test_no_entry_is_claimed_twice_and_none_is_stuck_though_the_lock_refuses_waiters(deployed, sql, insert, capsys):
+    insert(1000)
+    environ = {"PATH": "", **deployed.environ}
+    workers = [
+        subprocess.Popen(
+            [sys.executable, "-c", WORKER, f"worker-{number}"],
+            env=environ,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for number in range(WORKERS)
+    ]
+    try:
+        for worker in workers:
+            while worker.stdout.readline() != "ready\n":
+                assert worker.poll() is None
+        for worker in workers:
+            worker.stdin.write("go\n")
+            worker.stdin.flush()
+        settled = []
+        for worker in workers:
+            *_, last = worker.stdout.read().splitlines()
+            settled += json.loads(last)
+            assert worker.wait(10) == 0
+    finally:
+        for worker in workers:
+            worker.kill()
+            worker.communicate()
+    with urllib.request.urlopen(f"{deployed.snowflake}/_local/stats") as answer:
+        refused = json.load(answer)["refused_625"]
+    assert len(settled) == len(set(settled)) == 1000, "claimed twice, or lost"
+    assert sql("SELECT status, COUNT(*) FROM PROCESSING_QUEUE GROUP BY status") == [("completed", 1000)]
+    assert refused > 0, "the lock has refused nobody, so nothing was shown"
+    with capsys.disabled():
+        print(f"\n25 workers, 1000 entries: 0 claimed twice, 0 stuck, errno 625 seen {refused} times")
