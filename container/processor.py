@@ -1,12 +1,14 @@
 """The container's entry point: reads settings, builds the parts, runs until there is a reason to stop.
 
 Exit codes: 0 done, also after SIGTERM · 1 Snowflake can not be used, or a fault of ours · 2 settings or credentials ·
-3 certificates. With 2 and 3 nothing was claimed.
+3 certificates · 4 the service would not have us, or we it: what was held is released, and a hold placed. With 2 and 3
+nothing was claimed. The watchdog ends with 1 what should have ended long ago, with the stacks of all threads.
 """
 
 from __future__ import annotations
 
 import asyncio
+import faulthandler
 import os
 import signal
 import sys
@@ -17,7 +19,7 @@ from typing import TYPE_CHECKING
 import structlog
 
 from rowqueue import credentials, observability
-from rowqueue.errors import CertificateError, CredentialsError, RowqueueError, SettingsError
+from rowqueue.errors import CertificateError, CredentialsError, CredentialsStop, RowqueueError, SettingsError
 from rowqueue.lifecycle import RetryPolicy
 from rowqueue.observability import Event, log, log_problem
 from rowqueue.processor import certificates, service
@@ -34,6 +36,7 @@ _EXIT_CODES: tuple[tuple[type[RowqueueError], int], ...] = (
     (SettingsError, 2),
     (CredentialsError, 2),
     (CertificateError, 3),
+    (CredentialsStop, 4),
     (RowqueueError, 1),
 )
 
@@ -44,8 +47,9 @@ def main() -> int:
     try:
         settings = ProcessorSettings.from_env(os.environ)
         name = processor_id(settings, os.environ)
-        structlog.contextvars.bind_contextvars(processor_id=name)
-        context = certificates.load(settings.cert_bucket, settings.environment)
+        structlog.contextvars.bind_contextvars(processor_id=name, Environment=settings.environment)
+        faulthandler.dump_traceback_later(settings.longest_life_s, exit=True)
+        context = certificates.load(settings.cert_bucket, settings.environment, passphrase=settings.key_passphrase)
         login = credentials.login(settings.snowflake, environment=settings.environment)
         tag = f"{settings.environment}-snowflake-processor"
         with closing(SnowflakeWarehouse(settings.snowflake, login, query_tag=tag)) as warehouse:
@@ -66,8 +70,12 @@ async def _run(
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, _request_stop, stop, number)
+    deadline = settings.entry_deadline_minutes
     policy = RetryPolicy(
-        max_retries=settings.max_retries, backoff_s=settings.backoff_s, backoff_cap_s=settings.backoff_cap_s
+        max_retries=settings.max_retries,
+        backoff_s=settings.backoff_s,
+        backoff_cap_s=settings.backoff_cap_s,
+        deadline_s=None if deadline is None else deadline * 60,
     )
     log(
         Event.PROCESSOR_STARTED,
@@ -80,8 +88,11 @@ async def _run(
         url=settings.service_url,
         processor_id=name,
         concurrency=settings.concurrency,
-        timeout_s=settings.service_timeout_s,
-        max_result_characters=settings.max_result_characters,
+        limits=service.Limits(
+            timeout_s=settings.service_timeout_s,
+            max_data_characters=settings.max_data_characters,
+            max_result_characters=settings.max_result_characters,
+        ),
     ) as partner:
         return await Processor(
             queue=queue,

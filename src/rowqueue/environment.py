@@ -103,6 +103,13 @@ def whole_number(minimum: int, maximum: int) -> Callable[[str], int]:
     return parse
 
 
+def flag(value: str) -> bool:
+    """A parser for 0 and 1."""
+    if value not in {"0", "1"}:
+        raise Problem("0 or 1")
+    return value == "1"
+
+
 def https_url(value: str) -> str:
     """A parser for addresses that TLS protects."""
     try:

@@ -4,6 +4,7 @@
     ├── SettingsError             an environment variable is missing, malformed, or contradicts another
     ├── CredentialsError          the Snowflake secret is missing, unreadable or malformed
     ├── CertificateError          a client certificate, its key or the CA is missing, expired or unfit
+    ├── CredentialsStop           the service would not have us, or we it; nothing more is claimed until a hold ends
     ├── EventError                the Lambda got an event that is not a tick
     ├── LaunchError               ECS refused, or could not be asked
     └── WarehouseError            Snowflake, as the driver tells it
@@ -41,6 +42,10 @@ class CredentialsError(RowqueueError):
 
 class CertificateError(RowqueueError):
     """A certificate object is missing, expired, or does not fit its key. The message names the object."""
+
+
+class CredentialsStop(RowqueueError):  # noqa: N818 -- reads as what happened
+    """The service refused our credentials, or its certificate is not trusted. What was held is released."""
 
 
 class EventError(RowqueueError):

@@ -45,6 +45,7 @@ class Entry:
         claim_token: the claim that holds it; every write is fenced by it.
         retry_count: attempts counted so far.
         max_retries: this entry's own limit of counted attempts; ``None`` means the setting's.
+        age_s: seconds since it was inserted, when it was claimed.
     """
 
     id: int
@@ -53,6 +54,7 @@ class Entry:
     claim_token: str
     retry_count: int = 0
     max_retries: int | None = None
+    age_s: float = 0.0
 
     @property
     def attempt(self) -> int:
@@ -101,7 +103,42 @@ class Interrupted:
     reason: str
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CredentialsFault:
+    """The service would not have us, or we it: most likely not this entry's fault, and every other would meet the same.
+
+    Attributes:
+        reason: for the hold.
+        certain: whether it is TLS or a certificate for sure. What only looks like it (401, 403, a connection closed
+            without an answer) may be the entry's own doing.
+        response_status: the HTTP status, if there was an answer.
+    """
+
+    reason: str
+    certain: bool
+    response_status: int | None = None
+
+
 Outcome = Succeeded | Transient | Permanent | Interrupted
+Verdict = Outcome | CredentialsFault
+"""How a delivery ended, before it is known what a fault of credentials means for the entry."""
+
+
+def outcome_of(fault: CredentialsFault, *, trusted: bool, probe: bool) -> Outcome:
+    """What a fault of credentials means for the entry that met it.
+
+    Args:
+        fault: what it met.
+        trusted: whether the service has answered 2xx to this task, so that our credentials are good.
+        probe: whether this task was sent to try a single entry after a hold. Its entry pays an attempt for what only
+            looks like a fault of credentials: one that provokes it by itself moves aside, and can not hold the queue
+            for ever.
+    """
+    if fault.certain or not (trusted or probe):
+        return Interrupted(reason=fault.reason)
+    if trusted and fault.response_status is not None:
+        return Permanent(reason=fault.reason, response_status=fault.response_status)
+    return Transient(reason=fault.reason, response_status=fault.response_status)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,11 +149,13 @@ class RetryPolicy:
         max_retries: counted attempts before an entry is failed, unless the entry has its own limit.
         backoff_s: upper bound of the wait after the first failed attempt; doubles with each further one.
         backoff_cap_s: no wait is longer, not even one the service asked for.
+        deadline_s: no attempt is made later than this after the INSERT; ``None`` sets no such limit.
     """
 
     max_retries: int = 3
     backoff_s: float = 10.0
     backoff_cap_s: float = 900.0
+    deadline_s: float | None = None
 
     def limit_of(self, entry: Entry) -> int:
         """The counted attempts that ``entry`` may have."""
@@ -186,12 +225,15 @@ def settlement_for(entry: Entry, outcome: Outcome, policy: RetryPolicy, *, rando
             limit = policy.limit_of(entry)
             if entry.attempt >= limit:
                 return _failed(entry, outcome, f"gave up after {entry.attempt} of {limit} attempts: {outcome.reason}")
+            delay_s = policy.delay_s(failures=entry.attempt, retry_after_s=outcome.retry_after_s, random=random)
+            if policy.deadline_s is not None and entry.age_s + delay_s > policy.deadline_s:
+                return _failed(entry, outcome, f"gave up at its deadline, {policy.deadline_s:g} s: {outcome.reason}")
             return Settlement(
                 entry_id=entry.id,
                 claim_token=entry.claim_token,
                 status=Status.PENDING,
                 counted=True,
-                delay_s=policy.delay_s(failures=entry.attempt, retry_after_s=outcome.retry_after_s, random=random),
+                delay_s=delay_s,
                 response_status=outcome.response_status,
                 result=outcome.result,
                 error_message=_bounded(outcome.reason),

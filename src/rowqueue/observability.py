@@ -1,12 +1,22 @@
-"""Logs: one JSON object a line with a stable ``event`` name; on a terminal, the same for people."""
+"""Logs and metrics: one JSON object a line with a stable ``event`` name; on a terminal, the same for people.
+
+A line may carry metrics in CloudWatch's embedded metric format: the log is the only thing that is sent.
+"""
 
 from __future__ import annotations
 
 import logging
 import sys
+import time
 from enum import StrEnum
+from typing import TYPE_CHECKING
 
 import structlog
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+NAMESPACE = "SnowflakeProcessor"
 
 
 class Event(StrEnum):
@@ -21,14 +31,36 @@ class Event(StrEnum):
     BLOCK_CLAIMED = "block_claimed"
     BLOCK_SETTLED = "block_settled"
     CLAIM_LOST = "claim_lost"
+    CERTIFICATE_CHECKED = "certificate_checked"
+    CREDENTIALS_STOP = "credentials_stop"
+    HOLDS_LIFTED = "holds_lifted"
+    OUTCOME_UNSTORABLE = "outcome_unstorable"
     WAREHOUSE_RETRY = "warehouse_retry"
 
 
-def configure(service: str) -> None:
+class Metric(StrEnum):
+    """Every metric that is emitted, all with the dimension ``Environment``."""
+
+    ENTRIES_COMPLETED = "EntriesCompleted"
+    ENTRIES_FAILED = "EntriesFailed"
+    ENTRIES_RETRIED = "EntriesRetried"
+    ENTRIES_RELEASED = "EntriesReleased"
+    DELIVERY_MILLISECONDS = "DeliveryMilliseconds"
+    CLAIMS_LOST = "ClaimsLost"
+    CERTIFICATE_DAYS_LEFT = "CertificateDaysLeft"
+    CREDENTIALS_STOPS = "CredentialsStops"
+
+
+_UNITS = {Metric.DELIVERY_MILLISECONDS: "Milliseconds"}
+_MOST_VALUES = 100  # of one metric in one line (CloudWatch, embedded metric format specification)
+
+
+def configure(service: str, *, environment: str | None = None) -> None:
     """Send structured logs to stdout, and let libraries speak only of what is wrong.
 
     Args:
         service: ``poller`` or ``processor``; in every line.
+        environment: in every line, once it is known; metrics need it.
     """
     pretty = sys.stdout.isatty()
     structlog.configure(
@@ -43,6 +75,8 @@ def configure(service: str) -> None:
         cache_logger_on_first_use=False,
     )
     structlog.contextvars.bind_contextvars(service=service)
+    if environment is not None:
+        structlog.contextvars.bind_contextvars(Environment=environment)
     logging.getLogger("snowflake.connector").setLevel(logging.ERROR)
     logging.getLogger("botocore").setLevel(logging.WARNING)
 
@@ -55,3 +89,24 @@ def log(event: Event, /, **details: object) -> None:
 def log_problem(event: Event, /, **details: object) -> None:
     """Write one line that somebody should look at."""
     structlog.get_logger().warning(event.value, **details)
+
+
+def embedded(metrics: Mapping[Metric, float | list[float]], *, now: float | None = None) -> dict[str, object]:
+    """Metrics as fields of a log line.
+
+    Args:
+        metrics: a value each, or values; of more than 100 an even selection is kept.
+        now: seconds since the epoch.
+    """
+    declared = [{"Name": metric.value, "Unit": _UNITS.get(metric, "Count")} for metric in metrics]
+    about = {"Namespace": NAMESPACE, "Dimensions": [["Environment"]], "Metrics": declared}
+    timestamp = int((time.time() if now is None else now) * 1000)
+    values = {metric.value: _selected(value) for metric, value in metrics.items()}
+    return {"_aws": {"Timestamp": timestamp, "CloudWatchMetrics": [about]}, **values}
+
+
+def _selected(value: float | list[float]) -> float | list[float]:
+    if not isinstance(value, list) or len(value) <= _MOST_VALUES:
+        return value
+    ordered = sorted(value)
+    return [ordered[index * len(ordered) // _MOST_VALUES] for index in range(_MOST_VALUES)]

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from rowqueue.environment import (
     FromEnvironment,
     Secret,
+    flag,
     https_url,
     matching,
     number,
@@ -142,6 +143,9 @@ class ProcessorSettings(FromEnvironment):
         "After SIGTERM, deliveries in flight may take this long, seconds.",
         default=60.0,
     )
+    flush_entries: int = setting(
+        "FLUSH_ENTRIES", whole_number(1, LARGEST_BLOCK), "So many outcomes are written at once.", default=500
+    )
     flush_s: float = setting(
         "FLUSH_SECONDS", number(0.01, 60), "An outcome waits no longer to be written, seconds.", default=1.0
     )
@@ -153,6 +157,19 @@ class ProcessorSettings(FromEnvironment):
     )
     backoff_cap_s: float = setting(
         "RETRY_BACKOFF_CAP_SECONDS", number(0, 86400), "No wait is longer, seconds.", default=900.0
+    )
+    entry_deadline_minutes: float | None = setting(
+        "ENTRY_DEADLINE_MINUTES", number(0.01, 525_600), "No attempt later than this after the INSERT.", required=False
+    )
+    hold_s: float = setting(
+        "HOLD_SECONDS", number(1, 86400), "After a credentials stop nothing is claimed for so long.", default=300.0
+    )
+    probe: bool = setting("PROBE", flag, "Try one entry after a hold; set by the poller.", default=False)
+    max_data_characters: int = setting(
+        "MAX_DATA_CHARACTERS", whole_number(1, 2**27), "Longer data is not sent.", default=10_000_000
+    )
+    key_passphrase: Secret | None = setting(
+        "CLIENT_KEY_PASSPHRASE", secret, "Passphrase of client-key.pem, if it has one.", required=False
     )
     max_result_characters: int = setting(
         "MAX_RESULT_CHARACTERS", whole_number(0, 100_000), "How much of an answer is kept.", default=16_000
@@ -166,6 +183,12 @@ class ProcessorSettings(FromEnvironment):
         "Name of this worker, off ECS.",
         required=False,
     )
+
+    @property
+    def longest_life_s(self) -> float:
+        """Seconds from its start within which a processor has ended by itself, whatever happens."""
+        working = self.budget_s + self.service_timeout_s + self.stop_grace_s
+        return working + 2 * STATEMENT_TIMEOUT_S + LAST_FLUSH_S
 
     def contradictions(self) -> Iterator[str]:
         """Time limits that do not add up."""

@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import json
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 import tenacity
 
 from rowqueue import sql
-from rowqueue.errors import WarehouseUnavailable
-from rowqueue.lifecycle import Entry
+from rowqueue.errors import ValueRefused, WarehouseUnavailable
+from rowqueue.lifecycle import MAX_ERROR_MESSAGE_CHARACTERS, Entry
+from rowqueue.observability import Event, log_problem
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping, Sequence
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 
     from rowqueue.lifecycle import Settlement
     from rowqueue.sql import Statement
+
+UNSTORABLE = "what the service answered could not be stored"
 
 
 class Warehouse(Protocol):
@@ -39,13 +42,27 @@ class Warehouse(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pulse:
-    """What one glance at the queue shows. Times are UTC, naive, by Snowflake's clock."""
+    """What one glance at the queue shows. Times are UTC, naive, by Snowflake's clock.
+
+    Attributes:
+        pending: entries that wait, ready or not.
+        earliest_available_at: when the first of them is or was ready.
+        processing: entries that workers hold.
+        earliest_claimed_at: when the first of them was claimed.
+        unknown: entries in a status that is none of ours.
+        holds: reasons not to claim, also those that have ended and await a probe.
+        held_until: when the last of them ends; far away if a person has to end it.
+        hold_reason: one of the reasons.
+    """
 
     pending: int
     earliest_available_at: datetime | None
     processing: int
     earliest_claimed_at: datetime | None
     unknown: int
+    holds: int = 0
+    held_until: datetime | None = None
+    hold_reason: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,20 +116,25 @@ class QueueStore:
 
     def pulse(self) -> Pulse:
         """Look at the queue with the one statement that an idle tick sends."""
-        (pending, earliest_available_at, processing, earliest_claimed_at, unknown) = self._rows("pulse")[0]
+        pending, available_at, processing, claimed_at, unknown, holds, held_until, reason = self._rows("pulse")[0]
         return Pulse(
             pending=pending,
-            earliest_available_at=earliest_available_at,
+            earliest_available_at=available_at,
             processing=processing,
-            earliest_claimed_at=earliest_claimed_at,
+            earliest_claimed_at=claimed_at,
             unknown=unknown,
+            holds=holds,
+            held_until=held_until,
+            hold_reason=reason,
         )
 
-    def count_ready(self) -> int:
-        """How many entries a claim would take now."""
-        return int(self._rows("count_ready", max_retries=self._max_retries)[0][0])
+    def count_ready(self, *, probe: bool = False) -> int:
+        """How many entries a claim would take now; none while there is a hold, but for a probe after its end."""
+        return int(self._rows("count_ready", max_retries=self._max_retries, probe=int(probe))[0][0])
 
-    def claim(self, *, processor_id: str, claim_token: str, entries: int, characters: int) -> list[Entry]:
+    def claim(
+        self, *, processor_id: str, claim_token: str, entries: int, characters: int, probe: bool = False
+    ) -> list[Entry]:
         """Take a batch; an empty list does not mean that nothing is ready, for another worker may have been quicker.
 
         Args:
@@ -120,6 +142,7 @@ class QueueStore:
             claim_token: never used before.
             entries: at most so many.
             characters: at most so much data, but always one entry.
+            probe: whether to claim in spite of a hold that has ended.
 
         Raises:
             WarehouseUnavailable: it can not be known whether the claim was made.
@@ -132,6 +155,7 @@ class QueueStore:
                 max_retries=self._max_retries,
                 entries=entries,
                 characters=characters,
+                probe=int(probe),
             )
         except WarehouseUnavailable:
             claimed = entries  # it may have been made: the token tells
@@ -146,8 +170,9 @@ class QueueStore:
                 claim_token=claim_token,
                 retry_count=retry_count,
                 max_retries=max_retries,
+                age_s=age_s,
             )
-            for entry_id, data, idempotency_key, retry_count, max_retries in self._rows(
+            for entry_id, data, idempotency_key, retry_count, max_retries, age_s in self._rows(
                 "claimed", claim_token=claim_token
             )
         ]
@@ -170,6 +195,28 @@ class QueueStore:
         changed = self._repeating(lambda: self._change("settle", settlements=sent))
         return frozenset() if changed == len(settlements) else self._repeating(lambda: self._lost(settlements))
 
+    def settle_or_bisect(
+        self, settlements: Sequence[Settlement], attempts: Sequence[Attempt], *, processor_id: str
+    ) -> frozenset[int]:
+        """As :meth:`settle`, but a value that Snowflake refuses holds back no neighbour: halving the batch finds it.
+
+        The outcome is recorded all the same, without what could not be stored.
+        """
+        try:
+            return self.settle(settlements, attempts, processor_id=processor_id)
+        except ValueRefused as error:
+            if len(settlements) == 1:
+                log_problem(Event.OUTCOME_UNSTORABLE, entry_id=settlements[0].entry_id, error=str(error))
+                bare = replace(settlements[0], result=None, error_message=UNSTORABLE)
+                return self.settle([bare], [], processor_id=processor_id)
+        half = len(settlements) // 2
+        lost: frozenset[int] = frozenset()
+        for part in (settlements[:half], settlements[half:]):
+            ids = {settlement.entry_id for settlement in part}
+            made = [attempt for attempt in attempts if attempt.entry_id in ids]
+            lost |= self.settle_or_bisect(part, made, processor_id=processor_id)
+        return lost
+
     def _lost(self, settlements: Sequence[Settlement]) -> frozenset[int]:
         """Of entries that a settle did not change, those that do not stand as it would have left them.
 
@@ -182,6 +229,21 @@ class QueueStore:
     def reset_stale(self, *, stale_threshold_s: float) -> int:
         """Take stale claims away, by Snowflake's clock; returns how many."""
         return self._change("reset_stale", max_retries=self._max_retries, stale_threshold_s=stale_threshold_s)
+
+    def place_hold(self, *, reason: str, seconds: float, created_by: str) -> None:
+        """Keep everything from being claimed for so many seconds, unless a hold stands already."""
+        self._repeating(
+            lambda: self._change(
+                "place_hold",
+                reason=_storable(reason[:MAX_ERROR_MESSAGE_CHARACTERS]),
+                seconds=seconds,
+                created_by=created_by,
+            )
+        )
+
+    def lift_ended_holds(self) -> None:
+        """Let claiming go on, for a probe was answered."""
+        self._change("lift_ended_holds")
 
     def processors_seen(self, processor_ids: Collection[str]) -> frozenset[str]:
         """Those of ``processor_ids`` that have made their first claim."""

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import json
 import ssl
 import tempfile
 from datetime import UTC, datetime, timedelta
 
 import boto3
 import pytest
+import trustme
+from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 from moto import mock_aws
 
+from rowqueue.environment import Secret
 from rowqueue.errors import CertificateError
 from rowqueue.local import authority
+from rowqueue.observability import configure
 from rowqueue.processor import certificates
 
 NOW = datetime.now(UTC)
@@ -69,14 +74,61 @@ def test_what_is_not_a_certificate_is_told_by_its_name(objects, name):
     assert message(objects | {name: b"-----BEGIN NOTHING-----"}).startswith(f"{name}: expected a PEM certificate")
 
 
-def test_a_key_with_a_passphrase_is_refused_and_nobody_is_asked_for_it(objects):
+def locked(objects, passphrase):
     key = serialization.load_pem_private_key(objects["client-key.pem"], None)
-    locked = key.private_bytes(
+    pem = key.private_bytes(
         serialization.Encoding.PEM,
         serialization.PrivateFormat.PKCS8,
-        serialization.BestAvailableEncryption(b"secret"),
+        serialization.BestAvailableEncryption(passphrase),
     )
-    assert message(objects | {"client-key.pem": locked}) == "client-key.pem: expected a key without a passphrase"
+    return objects | {"client-key.pem": pem}
+
+
+def test_a_key_with_a_passphrase_asks_for_the_setting_and_never_a_terminal(objects):
+    told = message(locked(objects, b"sesame"))
+    assert told == "client-key.pem: has a passphrase, so CLIENT_KEY_PASSPHRASE is needed"
+
+
+def test_a_key_with_a_passphrase_is_opened_with_it(objects):
+    assert certificates.ssl_context(locked(objects, b"sesame"), now=NOW, passphrase=Secret("sesame"))
+
+
+def test_a_wrong_passphrase_is_told_and_not_shown(objects):
+    with pytest.raises(CertificateError) as caught:
+        certificates.ssl_context(locked(objects, b"sesame"), now=NOW, passphrase=Secret("canary-41"))
+    assert "expected a certificate and its key" in str(caught.value)
+    assert "canary-41" not in str(caught.value)
+
+
+def test_a_bundle_of_cas_may_hold_one_that_has_expired(objects):
+    old = trustme.CA()
+    subject = x509.load_pem_x509_certificate(old.cert_pem.bytes())
+    assert subject.not_valid_after_utc > NOW
+    both = objects | {"ca-cert.pem": old.cert_pem.bytes() + objects["ca-cert.pem"]}
+    assert len(certificates.ssl_context(both, now=NOW).get_ca_certs()) == 2
+
+
+def test_days_left_are_a_metric_and_few_of_them_a_warning(tmp_path, capsys):
+    configure("processor")
+    for name, days in (("long", 400), ("short", 12)):
+        files = authority.issue(tmp_path / name, client_expires=NOW + timedelta(days=days, hours=1))
+        certificates.ssl_context(
+            {path.name: path.read_bytes() for path in (files.client, files.client_key, files.ca)}, now=NOW
+        )
+    long, short = (json.loads(line) for line in capsys.readouterr().out.splitlines())
+    assert (long["CertificateDaysLeft"], long["level"]) == (400, "info")
+    assert (short["CertificateDaysLeft"], short["level"]) == (12, "warning")
+    assert short["_aws"]["CloudWatchMetrics"][0]["Metrics"] == [{"Name": "CertificateDaysLeft", "Unit": "Count"}]
+
+
+def test_a_certificate_with_its_intermediate_in_the_same_file_is_presented_with_it(objects, tmp_path):
+    root = trustme.CA()
+    intermediate = root.create_child_ca()
+    leaf = intermediate.issue_cert("dev-processor@example.com")
+    chain = b"".join(pem.bytes() for pem in leaf.cert_chain_pems)
+    assert chain.count(b"BEGIN CERTIFICATE") == 2
+    bundle = {"client.pem": chain, "client-key.pem": leaf.private_key_pem.bytes(), "ca-cert.pem": root.cert_pem.bytes()}
+    assert certificates.ssl_context(bundle, now=NOW)
 
 
 @mock_aws

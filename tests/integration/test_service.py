@@ -13,7 +13,7 @@ import pytest
 import trustme
 from aiohttp import web
 
-from rowqueue.lifecycle import Entry, Permanent, Succeeded, Transient
+from rowqueue.lifecycle import CredentialsFault, Entry, Permanent, Succeeded, Transient
 from rowqueue.local import authority, partner
 from rowqueue.processor import certificates, service
 
@@ -69,14 +69,10 @@ def told(**what):
 
 
 async def deliver(url, context, *entries, timeout_s=5.0, max_result_characters=1000):
-    async with service.connect(
-        context,
-        url=url,
-        processor_id="dev-1",
-        concurrency=8,
-        timeout_s=timeout_s,
-        max_result_characters=max_result_characters,
-    ) as connected:
+    limits = service.Limits(
+        timeout_s=timeout_s, max_data_characters=1_000_000, max_result_characters=max_result_characters
+    )
+    async with service.connect(context, url=url, processor_id="dev-1", concurrency=8, limits=limits) as connected:
         outcomes = [await connected.deliver(item) for item in entries]
     return outcomes[0] if len(outcomes) == 1 else outcomes
 
@@ -101,7 +97,7 @@ async def test_what_may_succeed_later_is_transient(url, trusted, status):
     assert outcome.reason.startswith(f"the service answered {status}")
 
 
-@pytest.mark.parametrize("status", [301, 302, 400, 404, 409, 422])
+@pytest.mark.parametrize("status", [301, 302, 400, 404, 409, 422, 499])
 async def test_what_will_not_succeed_is_permanent_and_redirects_are_not_followed(url, trusted, status):
     outcome = await deliver(url, trusted, entry(told(status=status)))
     assert isinstance(outcome, Permanent)
@@ -113,10 +109,10 @@ async def test_what_the_service_asks_us_to_wait_is_passed_on(url, trusted):
     assert outcome.retry_after_s == 7
 
 
-async def test_a_service_that_hangs_up_is_transient(url, trusted):
+async def test_a_service_that_hangs_up_may_have_refused_us(url, trusted):
     outcome = await deliver(url, trusted, entry(told(hang_up=True)))
-    assert isinstance(outcome, Transient)
-    assert "hung up" in outcome.reason or "connection" in outcome.reason
+    assert isinstance(outcome, CredentialsFault)
+    assert not outcome.certain
 
 
 async def test_a_slow_service_is_transient_within_the_timeout(url, trusted):
@@ -166,14 +162,21 @@ async def test_every_delivery_of_an_entry_carries_the_same_key_and_its_attempt_n
     seen = []
 
     async def keep(request):
-        seen.append((request.headers["Idempotency-Key"], request.headers["X-Attempt"]))
+        seen.append(request.headers.copy())
         return web.Response(status=503)
 
     app = web.Application()
     app.router.add_post("/", keep)
     with serving(app, partner.server_context(certificate=str(files.server), ca=str(files.ca))) as port:
         await deliver(f"https://127.0.0.1:{port}/", trusted, entry("{}"), entry("{}", retry_count=1))
-    assert seen == [("key", "1"), ("key", "2")]
+    first, second = seen
+    assert [headers["Idempotency-Key"] for headers in seen] == ["key", "key"]
+    assert [headers["X-Attempt"] for headers in seen] == ["1", "2"]
+    assert first["User-Agent"].startswith("rowqueue/")
+    version, trace, span, flags = first["traceparent"].split("-")
+    assert (version, len(trace), len(span), flags) == ("00", 32, 16, "01")
+    assert second["traceparent"].split("-")[1] == trace, "one trace an entry"
+    assert second["traceparent"].split("-")[2] != span, "one span a delivery"
 
 
 @pytest.mark.parametrize("kind", ["long", "binary", "cut off", "bad gzip"])
@@ -203,7 +206,7 @@ async def test_a_2xx_completes_whatever_its_body_is(files, trusted, kind):
 async def test_a_client_without_a_certificate_is_not_let_in(url, files):
     context = ssl.create_default_context(cafile=files.ca)
     outcome = await deliver(url, context, entry("{}"))
-    assert isinstance(outcome, Transient)
+    assert isinstance(outcome, CredentialsFault)
 
 
 @pytest.fixture(scope="module")
@@ -217,7 +220,7 @@ async def test_a_client_of_another_ca_is_not_let_in(url, files, stranger):
     pems = {name: await asyncio.to_thread(path.read_bytes) for name, path in objects.items()}
     context = await asyncio.to_thread(certificates.ssl_context, pems, now=datetime.now(UTC))
     outcome = await deliver(url, context, entry("{}"))
-    assert isinstance(outcome, Transient)
+    assert isinstance(outcome, CredentialsFault)
 
 
 async def test_a_service_of_another_ca_gets_nothing(files, stranger, trusted):

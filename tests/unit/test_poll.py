@@ -95,8 +95,8 @@ def task(name, *, age_s=5.0):
     return {"taskArn": arn, "desiredStatus": "RUNNING", "createdAt": NOW - timedelta(seconds=age_s)}
 
 
-def pulse(*, pending=0, available=None, processing=0, claimed=None, unknown=0):
-    return [(pending, available, processing, claimed, unknown)]
+def pulse(*, pending=0, available=None, processing=0, claimed=None, unknown=0, holds=0, held_until=None):
+    return [(pending, available, processing, claimed, unknown, holds, held_until, "why" if holds else None)]
 
 
 def tick(warehouse, ecs, *, now=NOW, **environ):
@@ -173,9 +173,9 @@ def test_the_same_tick_twice_launches_once():
 
 def test_a_token_depends_on_all_that_may_differ():
     base = {"period": 1, "task_definition": "t:1", "first_slot": 0, "count": 3}
-    others = [{"period": 2}, {"task_definition": "t:2"}, {"first_slot": 3}, {"count": 4}]
+    others = [{"period": 2}, {"task_definition": "t:2"}, {"first_slot": 3}, {"count": 4}, {"probe": True}]
     tokens = {client_token(**base | other) for other in [{}, *others]}
-    assert len(tokens) == 5
+    assert len(tokens) == 6
     assert all(len(token) <= 64 for token in tokens)
 
 
@@ -244,6 +244,36 @@ def test_stale_claims_are_reset_and_what_they_free_is_counted():
     report = tick(warehouse, ECS())
     assert warehouse.sent == ["pulse", "reset_stale", "count_ready", "processors_seen"][: len(warehouse.sent)]
     assert (report.stale_reset, len(report.launched)) == (4, 1)
+
+
+def test_while_a_hold_stands_nothing_is_counted_and_nothing_launched():
+    until = NAIVE + timedelta(minutes=4)
+    warehouse, ecs = Warehouse(pulse=pulse(pending=9, available=NAIVE, holds=1, held_until=until)), ECS()
+    report = tick(warehouse, ecs)
+    assert warehouse.sent == ["pulse"]
+    assert ecs.requests == []
+    assert report.plan.reason == "a hold stands"
+
+
+def after_a_hold(ready):
+    return Warehouse(
+        pulse=pulse(pending=ready, available=NAIVE, holds=1, held_until=NAIVE - timedelta(seconds=1)),
+        count_ready=[(ready,)],
+        processors_seen=[],
+    )
+
+
+def test_after_a_hold_one_task_probes_with_one_entry_whatever_is_ready():
+    ecs = ECS()
+    report = tick(after_a_hold(500), ecs)
+    assert len(report.launched) == 1
+    environment = ecs.requests[0]["overrides"]["containerOverrides"][0]["environment"]
+    assert {"name": "PROBE", "value": "1"} in environment
+
+
+def test_a_probe_waits_until_no_other_task_is_left():
+    ecs = ECS([task("old")])
+    assert tick(after_a_hold(500), ecs).launched == ()
 
 
 def test_young_claims_cost_no_update():

@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from rowqueue.errors import LockContention, WarehouseUnavailable
-from rowqueue.lifecycle import Entry, RetryPolicy, Status, Succeeded, Transient
+from rowqueue.errors import CredentialsStop, LockContention, WarehouseUnavailable
+from rowqueue.lifecycle import CredentialsFault, Entry, RetryPolicy, Status, Succeeded, Transient
 from rowqueue.processor.run import Processor
 from rowqueue.settings import ProcessorSettings
 
@@ -39,8 +39,9 @@ class QueueInMemory:
     fail_on_claim: Exception | None = None
     fail_on_settle: Exception | None = None
     ended: dict | None = None
+    holds: list[str] = field(default_factory=list)
 
-    def claim(self, *, processor_id, claim_token, entries, characters):
+    def claim(self, *, processor_id, claim_token, entries, characters, probe=False):
         self.calls.append("claim")
         if self.fail_on_claim and self.calls.count("claim") > 1:
             raise self.fail_on_claim
@@ -54,7 +55,13 @@ class QueueInMemory:
         self.calls.append("count_ready")
         return len(self.waiting)
 
-    def settle(self, settlements, attempts, *, processor_id):
+    def place_hold(self, *, reason, seconds, created_by):
+        self.holds.append(reason)
+
+    def lift_ended_holds(self):
+        self.calls.append("lift")
+
+    def settle_or_bisect(self, settlements, attempts, *, processor_id):
         self.calls.append("settle")
         if self.fail_on_settle:
             raise self.fail_on_settle
@@ -272,3 +279,149 @@ async def test_a_transient_failure_goes_back_with_its_attempt_in_the_audit_trail
     (attempt,) = queue.attempts
     assert (attempt.outcome, attempt.attempt, attempt.response_status) == ("transient", 1, 503)
     assert 0 <= attempt.finished_ms_ago <= attempt.started_ms_ago
+
+
+def refused(*, status=401, certain=False):
+    return CredentialsFault(reason=f"the service answered {status}", certain=certain, response_status=status)
+
+
+async def test_when_the_service_lets_nobody_in_everything_is_released_a_hold_placed_and_no_attempt_spent():
+    queue = QueueInMemory(entries(40))
+
+    async def deliver(entry):
+        await asyncio.sleep(0.001)
+        return refused()
+
+    with pytest.raises(CredentialsStop, match="the service answered 401"):
+        await processor(queue, deliver, MAX_ENTRIES="20", MAX_CONCURRENT_DELIVERIES="5").run()
+    assert queue.holds == ["the service answered 401"]
+    assert all(s.released and not s.counted for s in queue.settlements)
+    assert len(queue.settlements) == 40 - len(queue.waiting)
+    assert len(queue.attempts) < 10, "what was in flight, and hardly anything after it"
+    assert queue.ended["reason"] == "credentials stop"
+
+
+@pytest.mark.parametrize("certain", [True, False])
+async def test_after_a_2xx_only_a_fault_that_no_entry_can_cause_stops_the_task(certain):
+    queue = QueueInMemory(entries(10))
+
+    async def deliver(entry):
+        return refused(status=403, certain=certain) if entry.id == 5 else await succeed(entry)
+
+    running = processor(queue, deliver, MAX_ENTRIES="10", MAX_CONCURRENT_DELIVERIES="1").run()
+    if certain:
+        with pytest.raises(CredentialsStop):
+            await running
+        assert {s.entry_id for s in queue.settlements if s.released} == {5, 6, 7, 8, 9}
+    else:
+        report = await running
+        assert report.settled == {"completed": 9, "failed": 1}
+        assert queue.holds == []
+
+
+async def test_an_entry_that_is_refused_first_is_judged_when_its_neighbours_have_been_answered():
+    queue = QueueInMemory(entries(6))
+
+    async def deliver(entry):
+        if entry.id == 0:
+            return refused()
+        await asyncio.sleep(0.03)
+        return Succeeded(response_status=200)
+
+    report = await processor(queue, deliver, MAX_CONCURRENT_DELIVERIES="3").run()
+    assert report.settled == {"completed": 5, "failed": 1}
+    assert queue.holds == []
+
+
+async def test_a_connection_that_was_closed_on_one_entry_only_is_that_entrys_retry():
+    queue = QueueInMemory(entries(6))
+
+    async def deliver(entry):
+        if entry.id == 0:
+            return CredentialsFault(reason="the service closed the connection", certain=False)
+        await asyncio.sleep(0.03)
+        return Succeeded(response_status=200)
+
+    report = await processor(queue, deliver, MAX_CONCURRENT_DELIVERIES="3").run()
+    assert report.settled == {"completed": 5, "pending": 1}
+
+
+async def test_a_probe_claims_one_entry_and_lifts_the_hold_when_it_is_answered():
+    queue = QueueInMemory(entries(9))
+    report = await processor(queue, succeed, PROBE="1").run()
+    assert report.settled == {"completed": 1}
+    assert len(queue.waiting) == 8
+    assert "lift" in queue.calls
+
+
+async def test_a_probe_that_is_refused_spends_its_entrys_attempt_and_places_another_hold():
+    queue = QueueInMemory(entries(9))
+
+    async def deliver(entry):
+        return refused()
+
+    with pytest.raises(CredentialsStop):
+        await processor(queue, deliver, PROBE="1").run()
+    (settlement,) = queue.settlements
+    assert (settlement.status, settlement.counted, settlement.released) == (Status.PENDING, True, False)
+    assert settlement.delay_s > 0, "so that the next probe takes another entry"
+    assert queue.holds == ["the service answered 401"]
+    assert "lift" not in queue.calls
+
+
+async def test_a_probe_that_meets_a_certificate_fault_spends_nothing():
+    queue = QueueInMemory(entries(9))
+
+    async def deliver(entry):
+        return CredentialsFault(reason="TLS failed", certain=True)
+
+    with pytest.raises(CredentialsStop):
+        await processor(queue, deliver, PROBE="1").run()
+    assert queue.settlements[0].released
+    assert not queue.settlements[0].counted
+
+
+async def test_a_probe_that_gets_no_answer_at_all_leaves_the_hold_as_it_is():
+    queue = QueueInMemory(entries(9))
+
+    async def deliver(entry):
+        return Transient(reason="no connection")
+
+    report = await processor(queue, deliver, PROBE="1").run()
+    assert report.settled == {"pending": 1}
+    assert "lift" not in queue.calls
+    assert queue.holds == []
+
+
+async def test_a_429_slows_the_task_that_saw_it():
+    queue, now, most_after = QueueInMemory(entries(60)), 0, 0
+
+    async def deliver(entry):
+        nonlocal now, most_after
+        now += 1
+        if 8 <= entry.id < 16:
+            most_after = max(most_after, now)
+        await asyncio.sleep(0.002)
+        now -= 1
+        if entry.id < 8:
+            return Transient(reason="429", response_status=429, retry_after_s=1)
+        return Succeeded(response_status=200)
+
+    async with asyncio.timeout(20):
+        report = await processor(queue, deliver, MAX_ENTRIES="60", MAX_CONCURRENT_DELIVERIES="8").run()
+    assert report.settled == {"pending": 8, "completed": 52}
+    assert most_after <= 5
+
+
+async def test_a_stop_while_the_gate_is_shut_releases_what_waits_at_it():
+    queue, stop = QueueInMemory(entries(20)), asyncio.Event()
+
+    async def deliver(entry):
+        asyncio.get_running_loop().call_later(0.05, stop.set)
+        await asyncio.sleep(0.001)
+        return Transient(reason="429", response_status=429, retry_after_s=30)
+
+    async with asyncio.timeout(5):
+        report = await processor(queue, deliver, stop=stop, MAX_ENTRIES="20", MAX_CONCURRENT_DELIVERIES="4").run()
+    assert report.settled["released"] == 16
+    assert len(queue.attempts) == 4

@@ -58,7 +58,7 @@ def processor_id(environment: str, task_arn: str) -> str:
     return f"{environment}-{task_arn.rsplit('/', 1)[-1]}"
 
 
-def client_token(*, period: int, task_definition: str, first_slot: int, count: int) -> str:
+def client_token(*, period: int, task_definition: str, first_slot: int, count: int, probe: bool = False) -> str:
     """The idempotency token of a launch: two ticks that see the same numbers in the same period launch once.
 
     Args:
@@ -66,8 +66,9 @@ def client_token(*, period: int, task_definition: str, first_slot: int, count: i
         task_definition: what is started.
         first_slot: tasks alive or requested before this launch.
         count: tasks in this launch. It belongs into the token, since a token with other parameters is a conflict.
+        probe: whether the launch is a probe; for the same reason.
     """
-    return hashlib.sha256(f"{period}|{task_definition}|{first_slot}|{count}".encode()).hexdigest()
+    return hashlib.sha256(f"{period}|{task_definition}|{first_slot}|{count}|{int(probe)}".encode()).hexdigest()
 
 
 class Fargate:
@@ -106,14 +107,19 @@ class Fargate:
         tasks = self._client.describe_tasks(cluster=self._settings.cluster, tasks=arns)["tasks"]
         return [_task(task) for task in tasks if task["desiredStatus"] == "RUNNING"]
 
-    def launch(self, *, count: int, token: str) -> Launch:
+    def launch(self, *, count: int, token: str, probe: bool = False) -> Launch:
         """Start up to ten tasks. A partial success is a success: what failed is told, not raised.
+
+        Args:
+            count: how many.
+            token: see :func:`client_token`.
+            probe: whether the task is to try a single entry after a hold.
 
         Raises:
             LaunchError: the request was refused as a whole.
         """
         try:
-            answer = self._run_task(count=count, token=token)
+            answer = self._run_task(count=count, token=token, environment=self._environment(probe=probe))
         except self._client.exceptions.ConflictException:
             return Launch(failures={"another tick has launched these already": count})
         except (BotoCoreError, ClientError) as error:
@@ -122,7 +128,10 @@ class Fargate:
         started = tuple(task["taskArn"] for task in answer["tasks"] if task["desiredStatus"] == "RUNNING")
         return Launch(task_arns=started, failures=Counter(failure["reason"] for failure in answer["failures"]))
 
-    def _run_task(self, *, count: int, token: str) -> RunTaskResponseTypeDef:
+    def _environment(self, *, probe: bool) -> dict[str, str]:
+        return {"MAX_ENTRIES": str(self._settings.entries_per_container)} | ({"PROBE": "1"} if probe else {})
+
+    def _run_task(self, *, count: int, token: str, environment: Mapping[str, str]) -> RunTaskResponseTypeDef:
         return self._client.run_task(
             cluster=self._settings.cluster,
             taskDefinition=self._settings.task_definition,
@@ -142,7 +151,7 @@ class Fargate:
                 "containerOverrides": [
                     {
                         "name": CONTAINER,
-                        "environment": [{"name": "MAX_ENTRIES", "value": str(self._settings.entries_per_container)}],
+                        "environment": [{"name": name, "value": value} for name, value in environment.items()],
                     }
                 ]
             },

@@ -3,9 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import StrEnum
 
 LARGEST_LAUNCH = 10
 """Tasks in one RunTask request (AWS, RunTask.count)."""
+
+
+class Holding(StrEnum):
+    """Whether there is a reason not to claim."""
+
+    NONE = "none"
+    STANDING = "standing"
+    """Nothing is claimed, so nothing is started."""
+    ENDED = "ended"
+    """One task may try one entry; what it learns lifts the hold or places another."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -16,11 +27,13 @@ class Demand:
         ready: entries that a claim would take now.
         live: tasks that ECS wants running, from the moment they are requested.
         starting: those of them that have not made a claim and are young enough to be on their way.
+        holding: whether there is a reason not to claim.
     """
 
     ready: int
     live: int
     starting: int
+    holding: Holding = Holding.NONE
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,11 +44,13 @@ class Plan:
         launch: tasks to start.
         need: tasks that the ready entries call for beyond those that are starting; negative when too many are.
         reason: for the log line.
+        probe: whether the one task is sent to try a single entry.
     """
 
     launch: int
     need: int
     reason: str
+    probe: bool = False
 
 
 def plan(demand: Demand, *, entries_per_container: int, max_containers: int) -> Plan:
@@ -44,11 +59,23 @@ def plan(demand: Demand, *, entries_per_container: int, max_containers: int) -> 
     Tasks that have claimed are not subtracted: the entries they took are no longer ready. Tasks that are starting are,
     or each tick of their boot would start as many again.
     """
+    if demand.holding is Holding.STANDING:
+        return Plan(launch=0, need=0, reason="a hold stands")
+    if demand.holding is Holding.ENDED:
+        return _probe(demand, max_containers=max_containers)
     wanted = -(-demand.ready // entries_per_container)
     need = wanted - demand.starting
     room = max(0, max_containers - demand.live)
     launch = max(0, min(need, room))
     return Plan(launch=launch, need=need, reason=_reason(demand, need=need, room=room))
+
+
+def _probe(demand: Demand, *, max_containers: int) -> Plan:
+    if demand.ready == 0:
+        return Plan(launch=0, need=0, reason="a hold has ended, nothing is ready to probe with")
+    if demand.live > 0:
+        return Plan(launch=0, need=1, reason="a hold has ended, its probe waits until no task is left")
+    return Plan(launch=min(1, max_containers), need=1, reason="a hold has ended, one task probes", probe=True)
 
 
 def _reason(demand: Demand, *, need: int, room: int) -> str:

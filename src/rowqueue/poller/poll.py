@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from rowqueue.observability import Event, log
 from rowqueue.poller.fargate import Launch, client_token, processor_id
-from rowqueue.poller.plan import Demand, Plan, groups, plan
+from rowqueue.poller.plan import Demand, Holding, Plan, groups, plan
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -61,10 +61,12 @@ def poll(queue: QueueStore, tasks: Fargate, settings: PollerSettings, *, now: da
     live = tasks.live_tasks()
     pulse = queue.pulse()
     stale_reset = _reset(queue, pulse, settings, now)
-    ready = queue.count_ready() if stale_reset or _something_may_be_ready(pulse, now) else 0
+    holding = _holding(pulse, now)
+    look = holding is not Holding.STANDING and (stale_reset or _something_may_be_ready(pulse, now))
+    ready = queue.count_ready(probe=holding is Holding.ENDED) if look else 0
     starting = _starting(queue, live, settings, now) if ready else 0
     decided = plan(
-        Demand(ready=ready, live=len(live), starting=starting),
+        Demand(ready=ready, live=len(live), starting=starting, holding=holding),
         entries_per_container=settings.entries_per_container,
         max_containers=settings.max_containers,
     )
@@ -99,6 +101,14 @@ def _something_may_be_ready(pulse: Pulse, now: datetime) -> bool:
     return pulse.earliest_available_at is not None and pulse.earliest_available_at <= _utc(now) + CLOCK_SKEW
 
 
+def _holding(pulse: Pulse, now: datetime) -> Holding:
+    """By the poller's clock; the claim itself looks again, by Snowflake's."""
+    if not pulse.holds:
+        return Holding.NONE
+    assert pulse.held_until is not None
+    return Holding.STANDING if pulse.held_until > _utc(now) else Holding.ENDED
+
+
 def _starting(queue: QueueStore, live: list[Task], settings: PollerSettings, now: datetime) -> int:
     """Live tasks that are young enough to be on their way to their first claim."""
     deadline = timedelta(seconds=settings.boot_deadline_s)
@@ -116,8 +126,9 @@ def _launch(tasks: Fargate, decided: Plan, settings: PollerSettings, *, live: in
             task_definition=settings.task_definition,
             first_slot=live + before,
             count=count,
+            probe=decided.probe,
         )
-        launch = tasks.launch(count=count, token=token)
+        launch = tasks.launch(count=count, token=token, probe=decided.probe)
         started += launch.task_arns
         failures.update(launch.failures)
     return Launch(task_arns=tuple(started), failures=failures)
@@ -130,6 +141,7 @@ def _log(report: Report, pulse: Pulse) -> None:
         pending=pulse.pending,
         processing=pulse.processing,
         unknown_statuses=pulse.unknown,
+        hold=pulse.hold_reason,
         stale_reset=report.stale_reset,
         live=report.live,
         starting=report.starting,

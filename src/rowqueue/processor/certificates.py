@@ -12,13 +12,19 @@ from typing import TYPE_CHECKING
 import boto3
 from botocore.exceptions import BotoCoreError, ClientError
 from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
 
 from rowqueue.errors import CertificateError
+from rowqueue.observability import Event, Metric, embedded, log, log_problem
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from rowqueue.environment import Secret
+
 CLIENT, KEY, CA = "client.pem", "client-key.pem", "ca-cert.pem"
+WARN_DAYS = 30
+"""A certificate that ends sooner is worth a warning."""
 
 
 def download(bucket: str, environment: str) -> dict[str, bytes]:
@@ -40,45 +46,63 @@ def download(bucket: str, environment: str) -> dict[str, bytes]:
     return objects
 
 
-def ssl_context(objects: Mapping[str, bytes], *, now: datetime) -> ssl.SSLContext:
+def ssl_context(
+    objects: Mapping[str, bytes], *, now: datetime, passphrase: Secret | None = None, where: str = ""
+) -> ssl.SSLContext:
     """A context that presents the client certificate and trusts nothing but the CA.
 
     ``SSLContext`` loads a key only from a file, so the objects stand on disk, readable by this user alone, for as long
     as that takes.
 
     Args:
-        objects: as from :func:`download`.
+        objects: as from :func:`download`; ``client.pem`` may hold intermediates after the certificate, ``ca-cert.pem``
+            several CAs.
         now: UTC, aware.
+        passphrase: of the key, if it has one.
+        where: the objects came from, for messages; with a slash at its end.
 
     Raises:
         CertificateError: expired, not yet valid, not PEM, or certificate and key are not a pair.
     """
-    _check_dates(objects[CLIENT], CLIENT, now)
-    _check_dates(objects[CA], CA, now)
+    client, authorities = (_parsed(objects[name], where + name) for name in (CLIENT, CA))
+    _check_dates(client, where + CLIENT, now)
+    valid = [certificate for certificate in authorities if certificate.not_valid_after_utc >= now]
+    if not valid:
+        _check_dates(authorities, where + CA, now)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
-    context.load_verify_locations(cadata=objects[CA].decode("ascii"))
+    context.load_verify_locations(cadata="".join(c.public_bytes(Encoding.PEM).decode() for c in valid))
     with tempfile.TemporaryDirectory(prefix="certificates-") as folder:  # mode 0700
         certificate, key = (_private_file(Path(folder), name, objects[name]) for name in (CLIENT, KEY))
         try:
-            context.load_cert_chain(certificate, key, password=_no_passphrase)
+            context.load_cert_chain(certificate, key, password=lambda: _revealed(passphrase, where))
         except ssl.SSLError as error:
-            expected = f"{CLIENT} and {KEY}: expected a certificate and its key"
-            raise CertificateError(f"{expected}, got: {_reason(error)}") from error
+            expected = f"{where}{CLIENT} and {where}{KEY}: expected a certificate and its key"
+            raise CertificateError(f"{expected}, got: {_reason(error, passphrase)}") from error
+    _tell_days_left(client, where + CLIENT, now)
     return context
 
 
-def _check_dates(pem: bytes, name: str, now: datetime) -> None:
+def _parsed(pem: bytes, name: str) -> list[x509.Certificate]:
     try:
-        certificates = x509.load_pem_x509_certificates(pem)
+        return x509.load_pem_x509_certificates(pem)
     except ValueError as error:
         raise CertificateError(f"{name}: expected a PEM certificate: {error}") from error
+
+
+def _check_dates(certificates: list[x509.Certificate], name: str, now: datetime) -> None:
     for certificate in certificates:
         subject = certificate.subject.rfc4514_string()
         if certificate.not_valid_after_utc < now:
             raise CertificateError(f"{name}: {subject} expired on {certificate.not_valid_after_utc:%Y-%m-%d}")
         if certificate.not_valid_before_utc > now:
             raise CertificateError(f"{name}: {subject} is not valid before {certificate.not_valid_before_utc:%Y-%m-%d}")
+
+
+def _tell_days_left(certificates: list[x509.Certificate], name: str, now: datetime) -> None:
+    days = min((certificate.not_valid_after_utc - now).days for certificate in certificates)
+    tell = log_problem if days < WARN_DAYS else log
+    tell(Event.CERTIFICATE_CHECKED, certificate=name, **embedded({Metric.CERTIFICATE_DAYS_LEFT: days}))
 
 
 def _private_file(folder: Path, name: str, content: bytes) -> Path:
@@ -88,19 +112,25 @@ def _private_file(folder: Path, name: str, content: bytes) -> Path:
     return path
 
 
-def _no_passphrase() -> str:
-    """Without this, OpenSSL would ask a terminal that is not there."""
-    raise CertificateError(f"{KEY}: expected a key without a passphrase")
+def _revealed(passphrase: Secret | None, where: str) -> str:
+    """Asked for only when the key has one; without an answer OpenSSL would ask a terminal that is not there."""
+    if passphrase is None:
+        raise CertificateError(f"{where}{KEY}: has a passphrase, so CLIENT_KEY_PASSPHRASE is needed")
+    return passphrase.reveal()
 
 
-def _reason(error: ssl.SSLError) -> str:
+def _reason(error: ssl.SSLError, passphrase: Secret | None) -> str:
+    if error.reason is None and passphrase is not None:
+        return "a key that the passphrase does not open"
     return (error.reason or str(error)).replace("_", " ").lower()
 
 
-def load(bucket: str, environment: str) -> ssl.SSLContext:
+def load(bucket: str, environment: str, *, passphrase: Secret | None) -> ssl.SSLContext:
     """Download and load, as of now.
 
     Raises:
         CertificateError: see :func:`download` and :func:`ssl_context`.
     """
-    return ssl_context(download(bucket, environment), now=datetime.now(UTC))
+    objects = download(bucket, environment)
+    where = f"s3://{bucket}/{environment}/"
+    return ssl_context(objects, now=datetime.now(UTC), passphrase=passphrase, where=where)

@@ -1,39 +1,101 @@
-"""The partner's service: one POST over mutual TLS, and what its answer means. The only importer of aiohttp here."""
+"""The partner's service: one POST over mutual TLS, and what becomes of it. The only importer of aiohttp here."""
 
 from __future__ import annotations
 
 import asyncio
-import json
+import ssl
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
-from typing import TYPE_CHECKING, NoReturn
+from enum import StrEnum
+from typing import TYPE_CHECKING
 
 import aiohttp
 
 from rowqueue import __version__
-from rowqueue.lifecycle import Entry, Outcome, Permanent, Succeeded, Transient
+from rowqueue.lifecycle import CredentialsFault, Entry, Permanent, Succeeded, Transient, Verdict
+from rowqueue.processor import request
+from rowqueue.processor.answers import Meaning, meaning_of, retry_after_s, verdict_of
 
 if TYPE_CHECKING:
-    import ssl
     from collections.abc import AsyncIterator, Callable
 
-_TRANSIENT_STATUSES = frozenset({408, 425, 429})  # and every 5xx
 
-# What an exception of aiohttp means, from specific to general, for its tree is not what it looks like: a certificate
-# error *is* a ClientConnectionError, and a total time-out is no ClientError at all.
-_OUTCOME_OF: tuple[tuple[type[BaseException], type[Transient | Permanent], str], ...] = (
-    (TimeoutError, Transient, "no answer within {timeout:g} s"),
-    (aiohttp.InvalidURL, Permanent, "the service's URL is not usable"),
-    (aiohttp.ClientConnectorCertificateError, Transient, "the service's certificate is not trusted"),
-    (aiohttp.ClientSSLError, Transient, "TLS failed"),
-    (aiohttp.ClientConnectorError, Transient, "no connection"),
-    (aiohttp.ServerDisconnectedError, Transient, "the service hung up before it answered"),
-    (aiohttp.ClientPayloadError, Transient, "the answer was cut off"),
-    (aiohttp.ClientResponseError, Transient, "the answer is not HTTP"),
-    (aiohttp.ClientError, Transient, "the request failed"),
-    (OSError, Transient, "the connection failed"),
+class Fault(StrEnum):
+    """What an exception says of the delivery."""
+
+    CERTIFICATE = "certificate"
+    """TLS or a certificate, ours or theirs: no entry's fault."""
+    DISCONNECT = "disconnect"
+    """Closed without an answer: so does a server that refuses our certificate, and so does one that restarts."""
+    TRANSIENT = "transient"
+    PERMANENT = "permanent"
+
+
+FAULTS: tuple[tuple[type[BaseException], Fault, str], ...] = (
+    (aiohttp.ClientConnectorCertificateError, Fault.CERTIFICATE, "the service's certificate is not trusted"),
+    (aiohttp.ServerFingerprintMismatch, Fault.CERTIFICATE, "the service's certificate is not the expected one"),
+    (ssl.SSLEOFError, Fault.DISCONNECT, "the service closed the connection"),
+    (ssl.SSLZeroReturnError, Fault.DISCONNECT, "the service closed the connection"),
+    (ssl.SSLSyscallError, Fault.DISCONNECT, "the service closed the connection"),
+    (ssl.SSLError, Fault.CERTIFICATE, "TLS failed"),
+    (aiohttp.ClientSSLError, Fault.CERTIFICATE, "TLS failed"),
+    (TimeoutError, Fault.TRANSIENT, "no answer in time"),
+    (aiohttp.InvalidURL, Fault.PERMANENT, "the service's URL is not usable"),
+    (aiohttp.NonHttpUrlClientError, Fault.PERMANENT, "the service's URL is not usable"),
+    (aiohttp.RedirectClientError, Fault.PERMANENT, "the service redirects to no usable URL"),
+    (aiohttp.TooManyRedirects, Fault.PERMANENT, "the service redirects"),
+    (aiohttp.ClientProxyConnectionError, Fault.TRANSIENT, "no connection to the proxy"),
+    (aiohttp.ClientConnectorError, Fault.TRANSIENT, "no connection"),
+    (aiohttp.ServerDisconnectedError, Fault.DISCONNECT, "the service closed the connection"),
+    (ConnectionError, Fault.DISCONNECT, "the service closed the connection"),
+    (aiohttp.ServerConnectionError, Fault.TRANSIENT, "the connection failed"),
+    (aiohttp.ClientOSError, Fault.DISCONNECT, "the connection failed"),
+    (aiohttp.ClientConnectionError, Fault.TRANSIENT, "the connection failed"),
+    (aiohttp.ClientPayloadError, Fault.TRANSIENT, "the answer was cut off"),
+    (aiohttp.UploadAbortedError, Fault.TRANSIENT, "the request was cut off"),
+    (aiohttp.ClientResponseError, Fault.TRANSIENT, "the answer is not HTTP"),
+    (aiohttp.ClientError, Fault.TRANSIENT, "the request failed"),
+    (OSError, Fault.TRANSIENT, "the connection failed"),
 )
+"""From specific to general; the first match decides. The tree is not what it looks like: a certificate error *is* a
+ClientConnectionError, and a total time-out is no ClientError at all."""
+
+
+def fault_of(error: BaseException) -> tuple[Fault, str]:
+    """What an exception means, and its name for people.
+
+    A server that refuses our certificate says so in a TLS alert. Under TLS 1.3 that arrives only with the first read
+    (RFC 8446, 4.4.2.4), where aiohttp wraps it; so what it was raised from is looked at first.
+
+    Raises:
+        KeyError: it is none that a delivery can end with.
+    """
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, ssl.SSLError):
+            error = cause
+            break
+        cause = cause.__cause__ or cause.__context__
+    for kind, fault, told in FAULTS:
+        if isinstance(error, kind):
+            return fault, told
+    raise KeyError(type(error))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """Bounds of a delivery.
+
+    Attributes:
+        timeout_s: it takes no longer, seconds, from the connection to the last byte kept.
+        max_data_characters: more is not sent.
+        max_result_characters: more of an answer is not kept.
+    """
+
+    timeout_s: float
+    max_data_characters: int
+    max_result_characters: int
 
 
 class Service:
@@ -43,8 +105,7 @@ class Service:
         session: aiohttp's, with the client certificate.
         url: where entries are POSTed.
         processor_id: told to the service.
-        timeout_s: a delivery takes no longer, seconds.
-        max_result_characters: how much of an answer is kept.
+        limits: of each delivery.
         now: UTC, aware.
     """
 
@@ -54,132 +115,92 @@ class Service:
         *,
         url: str,
         processor_id: str,
-        timeout_s: float,
-        max_result_characters: int,
+        limits: Limits,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self._session = session
         self._url = url
         self._processor_id = processor_id
-        self._timeout_s = timeout_s
-        self._max_result_characters = max_result_characters
+        self._limits = limits
         self._now = now
 
-    async def deliver(self, entry: Entry) -> Outcome:
+    async def deliver(self, entry: Entry) -> Verdict:
         """POST one entry and say how it ended. Only cancellation is raised."""
         try:
-            body = self._body(entry)
-        except (ValueError, RecursionError) as error:
-            return Permanent(reason=f"data is not JSON: {error}")
+            body = request.body(
+                entry,
+                processor_id=self._processor_id,
+                now=self._now(),
+                max_characters=self._limits.max_data_characters,
+            )
+        except ValueError as error:
+            return Permanent(reason=str(error))
         try:
-            async with asyncio.timeout(self._timeout_s), self._post(entry, body) as response:
-                return await self._outcome(response)
+            async with asyncio.timeout(self._limits.timeout_s), self._post(entry, body) as response:
+                return await self._verdict(response)
         except (TimeoutError, aiohttp.ClientError, OSError) as error:
-            return self._fault(error)
+            return self._verdict_of_fault(error)
 
     def _post(self, entry: Entry, body: bytes) -> aiohttp.client._RequestContextManager:
-        return self._session.post(
-            self._url,
-            data=body,
-            allow_redirects=False,
-            headers={
-                "Content-Type": "application/json",
-                "Idempotency-Key": entry.idempotency_key,
-                "X-Attempt": str(entry.attempt),
-            },
-        )
+        return self._session.post(self._url, data=body, headers=request.headers(entry), allow_redirects=False)
 
-    def _body(self, entry: Entry) -> bytes:
-        """The request, with ``data`` spliced in as it stands: what passed the check goes out byte for byte."""
-        json.loads(entry.data, parse_constant=_refuse_constant, parse_int=_any_number, parse_float=_any_number)
-        envelope = json.dumps(
-            {"entry_id": entry.id, "processor_id": self._processor_id, "timestamp": self._now().isoformat()}
-        )
-        return f'{envelope[:-1]}, "data": {entry.data}}}'.encode()
-
-    async def _outcome(self, response: aiohttp.ClientResponse) -> Outcome:
+    async def _verdict(self, response: aiohttp.ClientResponse) -> Verdict:
         status = response.status
-        if 200 <= status < 300:  # noqa: PLR2004 -- the work is done there, whatever becomes of the body
-            try:
-                return Succeeded(response_status=status, result=await self._result(response))
-            except (TimeoutError, aiohttp.ClientError, OSError) as error:
-                return Succeeded(response_status=status, result=f"[the answer was cut off: {_name(error)}]")
-        result = await self._result(response)
-        reason = f"the service answered {status} {response.reason or ''}".rstrip()
-        if status in _TRANSIENT_STATUSES or status >= 500:  # noqa: PLR2004
-            retry_after_s = _retry_after_s(response.headers.get("Retry-After"), self._now())
-            return Transient(reason=reason, response_status=status, retry_after_s=retry_after_s, result=result)
-        return Permanent(reason=reason, response_status=status, result=result)
+        try:
+            result = await self._result(response)
+        except (TimeoutError, aiohttp.ClientError, OSError) as error:
+            # The status decides; for a 2xx the work is done there, whatever becomes of the body.
+            result = f"[the answer was cut off: {type(error).__name__}]"
+        if meaning_of(status) is Meaning.SUCCEEDED:
+            return Succeeded(response_status=status, result=result)
+        asked_s = retry_after_s(response.headers.get("Retry-After"), now=self._now())
+        return verdict_of(status, response.reason or "", result, retry_after_s=asked_s)
 
     async def _result(self, response: aiohttp.ClientResponse) -> str:
-        """The answer as text, as much of it as is kept; marked when there was more."""
+        """The answer as text, as much of it as is kept, marked when there was more.
+
+        It is not decompressed: we ask for none (``Accept-Encoding: identity``), and a small one could be a bomb.
+        """
+        encoding = response.headers.get("Content-Encoding", "identity")
+        if encoding != "identity":
+            return f"[not kept: it came {encoding}-encoded though we ask for identity]"
         kept = b""
-        most = self._max_result_characters * 4  # bytes that many characters can take in UTF-8
+        most = self._limits.max_result_characters * 4  # bytes that many characters can take in UTF-8
         while len(kept) <= most and (chunk := await response.content.read(most + 1 - len(kept))):
             kept += chunk
         answer = kept.decode("utf-8", "replace")
-        if len(answer) <= self._max_result_characters:
+        if len(answer) <= self._limits.max_result_characters:
             return answer
-        return answer[: self._max_result_characters] + "[cut]"
+        return answer[: self._limits.max_result_characters] + "[cut]"
 
-    def _fault(self, error: BaseException) -> Outcome:
-        for kind, outcome, reason in _OUTCOME_OF:
-            if isinstance(error, kind):
-                told = reason.format(timeout=self._timeout_s)
-                return outcome(reason=told if isinstance(error, TimeoutError) else f"{told}: {_name(error)}: {error}")
-        raise AssertionError(f"unmapped: {error!r}")
+    def _verdict_of_fault(self, error: BaseException) -> Verdict:
+        fault, told = fault_of(error)
+        if isinstance(error, TimeoutError):
+            reason = f"no answer within {self._limits.timeout_s:g} s"
+        else:
+            reason = f"{told}: {type(error).__name__}: {error}"
+        match fault:
+            case Fault.CERTIFICATE:
+                return CredentialsFault(reason=reason, certain=True)
+            case Fault.DISCONNECT:
+                return CredentialsFault(reason=reason, certain=False)
+            case Fault.TRANSIENT:
+                return Transient(reason=reason)
+            case Fault.PERMANENT:
+                return Permanent(reason=reason)
 
 
 @asynccontextmanager
 async def connect(
-    context: ssl.SSLContext,
-    *,
-    url: str,
-    processor_id: str,
-    concurrency: int,
-    timeout_s: float,
-    max_result_characters: int,
+    context: ssl.SSLContext, *, url: str, processor_id: str, concurrency: int, limits: Limits
 ) -> AsyncIterator[Service]:
     """The service behind a pool of ``concurrency`` connections, which close at the end."""
     session = aiohttp.ClientSession(
         connector=aiohttp.TCPConnector(limit=concurrency, ssl=context),
         timeout=aiohttp.ClientTimeout(total=None),  # Service bounds the whole delivery itself
         headers={"User-Agent": f"rowqueue/{__version__}"},
-        auto_decompress=True,
+        auto_decompress=False,
         cookie_jar=aiohttp.DummyCookieJar(),
     )
     async with session:
-        yield Service(
-            session,
-            url=url,
-            processor_id=processor_id,
-            timeout_s=timeout_s,
-            max_result_characters=max_result_characters,
-        )
-
-
-def _refuse_constant(constant: str) -> NoReturn:
-    """NaN and Infinity: Python's parser takes them, JSON does not."""
-    raise ValueError(f"{constant} is not a JSON value")
-
-
-def _any_number(digits: str) -> int:
-    """Numbers are passed on as they are written; converting a very long one is refused by Python and not needed."""
-    return len(digits)
-
-
-def _retry_after_s(header: str | None, now: datetime) -> float | None:
-    """Seconds from either form of the header (RFC 9110, 10.2.3); ``None`` if it is absent or neither."""
-    if header is None:
-        return None
-    if header.strip().isdecimal():
-        return float(header)
-    try:
-        at = parsedate_to_datetime(header)
-    except ValueError:
-        return None
-    return max(0.0, (at.replace(tzinfo=at.tzinfo or UTC) - now).total_seconds())
-
-
-def _name(error: BaseException) -> str:
-    return type(error).__name__
+        yield Service(session, url=url, processor_id=processor_id, limits=limits)

@@ -8,23 +8,35 @@
 -- name: pulse
 -- What an idle tick needs to know. Constant text, no bind, no clock: on untouched tables Snowflake may answer it from the
 -- result cache, which wakes no warehouse. The poller compares the times with its own clock, with a margin; it never writes by them.
-SELECT COUNT(IFF(status = 'pending', 1, NULL)) AS pending,
-       MIN(IFF(status = 'pending', available_at, NULL)) AS earliest_available_at,
-       COUNT(IFF(status = 'processing', 1, NULL)) AS processing,
-       MIN(IFF(status = 'processing', claimed_at, NULL)) AS earliest_claimed_at,
-       COUNT(IFF(status IN ('pending', 'processing', 'completed', 'failed', 'cancelled'), NULL, 1)) AS unknown
-  FROM {queue}
+SELECT entries.pending, entries.earliest_available_at, entries.processing, entries.earliest_claimed_at, entries.unknown,
+       holds.holds, holds.held_until, holds.reason
+  FROM (SELECT COUNT(IFF(status = 'pending', 1, NULL)) AS pending,
+               MIN(IFF(status = 'pending', available_at, NULL)) AS earliest_available_at,
+               COUNT(IFF(status = 'processing', 1, NULL)) AS processing,
+               MIN(IFF(status = 'processing', claimed_at, NULL)) AS earliest_claimed_at,
+               COUNT(IFF(status IN ('pending', 'processing', 'completed', 'failed', 'cancelled'), NULL, 1)) AS unknown
+          FROM {queue}) AS entries
+ CROSS JOIN (SELECT COUNT(*) AS holds,
+                    MAX(COALESCE(until_at, '9999-12-31 00:00:00'::TIMESTAMP_NTZ)) AS held_until,
+                    MAX(reason) AS reason
+               FROM PROCESSING_HOLDS
+              WHERE scope = '*') AS holds
 
 -- name: count_ready
--- Entries that a claim would take now.
+-- Entries that a claim would take now: none while there is a hold, also one that has ended and awaits its probe.
 SELECT COUNT(*) AS ready
   FROM {queue}
  WHERE status = 'pending'
    AND available_at <= SYSDATE()
    AND retry_count < COALESCE(max_retries, %(max_retries)s)
+   AND NOT EXISTS (SELECT 1
+                     FROM PROCESSING_HOLDS
+                    WHERE scope = '*'
+                      AND (%(probe)s = 0 OR until_at IS NULL OR until_at > SYSDATE()))
 
 -- name: claim
 -- One worker takes a batch: the best ready entries, bounded by number and by characters (the first is always taken).
+-- A hold keeps all but a probe from claiming; a hold that stands keeps the probe too.
 -- The outer status guard keeps a statement that waited for the lock from taking what another took meanwhile.
 -- The batch is cut by QUALIFY, for Snowflake does not reliably accept a bind in LIMIT ("Invalid row count '?' in limit
 -- clause"); the constant LIMIT below it only bounds the sort.
@@ -39,6 +51,10 @@ UPDATE {queue}
                  WHERE status = 'pending'
                    AND available_at <= SYSDATE()
                    AND retry_count < COALESCE(max_retries, %(max_retries)s)
+                   AND NOT EXISTS (SELECT 1
+                                     FROM PROCESSING_HOLDS
+                                    WHERE scope = '*'
+                                      AND (%(probe)s = 0 OR until_at IS NULL OR until_at > SYSDATE()))
                  ORDER BY priority DESC, available_at, id
                  LIMIT 10000) AS candidates
        QUALIFY ROW_NUMBER() OVER (ORDER BY priority DESC, available_at, id) <= %(entries)s
@@ -49,7 +65,7 @@ UPDATE {queue}
 
 -- name: claimed
 -- The entries of one claim, by its token: what the claim took, or what it had taken when the connection broke.
-SELECT id, data, idempotency_key, retry_count, max_retries
+SELECT id, data, idempotency_key, retry_count, max_retries, DATEDIFF('second', created_at, SYSDATE()) AS age_s
   FROM {queue}
  WHERE claim_token = %(claim_token)s
    AND status = 'processing'
@@ -149,3 +165,16 @@ SELECT DISTINCT processor_id
 -- One row at a processor's first claim (also an empty one), one at its end.
 INSERT INTO PROCESSORS (processor_id, event, entries, seconds, reason)
 SELECT %(processor_id)s, %(event)s, %(entries)s, %(seconds)s, %(reason)s
+
+-- name: place_hold
+-- Nothing is claimed until it ends. A fleet that meets the same fault places one.
+INSERT INTO PROCESSING_HOLDS (scope, reason, until_at, created_by)
+SELECT placed.scope, placed.reason, DATEADD('second', placed.seconds, SYSDATE()), placed.created_by
+  FROM (SELECT '*' AS scope, %(reason)s AS reason, %(seconds)s AS seconds, %(created_by)s AS created_by) AS placed
+ WHERE NOT EXISTS (SELECT 1 FROM PROCESSING_HOLDS WHERE scope = '*' AND (until_at IS NULL OR until_at > SYSDATE()))
+
+-- name: lift_ended_holds
+-- After a probe that was answered. A hold that still stands was placed since, or by a person, and stays.
+DELETE FROM PROCESSING_HOLDS
+ WHERE scope = '*'
+   AND until_at <= SYSDATE()

@@ -1,0 +1,80 @@
+"""What fakesnow 0.12.1 gets wrong and a queue would notice. Each was measured with the real connector."""
+
+from __future__ import annotations
+
+import threading
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any
+
+import fakesnow.arrow
+import fakesnow.info_schema
+import fakesnow.server
+import pyarrow as pa
+import pyarrow.compute as pc
+from fakesnow.converter import from_binding
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+def apply() -> None:
+    """Put our functions in the place of fakesnow's, once for the process."""
+    fakesnow.arrow.timestamp_to_sf_struct = _timestamps
+    fakesnow.server.from_binding = _bound_value
+    for name in ("insert_table_comment_sql", "insert_text_lengths_sql"):
+        setattr(fakesnow.info_schema, name, _but_not_for_merge(getattr(fakesnow.info_schema, name)))
+
+
+def _timestamps(column: pa.ChunkedArray) -> pa.StructArray:
+    """Snowflake's form of a timestamp column. fakesnow's own drops the nulls, and the client then reads 1970-01-01."""
+    values = column.combine_chunks()
+    zone = values.type.tz
+    micros = pc.fill_null(values.cast(pa.timestamp("us", zone), safe=False).cast(pa.int64()), 0)
+    seconds = pc.floor_temporal(micros.cast(pa.timestamp("us")), unit="second").cast(pa.timestamp("s")).cast(pa.int64())
+    fraction = pc.multiply(pc.subtract(micros, pc.multiply(seconds, 1_000_000)), 1_000).cast(pa.int32())
+    parts = {"epoch": seconds, "fraction": fraction}
+    if zone:
+        # Minutes east of UTC plus 1440, as Snowflake counts them; the engine's sessions are all in UTC.
+        parts["timezone"] = pa.array([1440] * len(values), pa.int32())
+    fields = [pa.field(name, part.type, nullable=False) for name, part in parts.items()]
+    return pa.StructArray.from_arrays(list(parts.values()), fields=fields, mask=values.is_null())
+
+
+def _bound_value(binding: dict[str, Any]) -> Any:
+    """Read a bound value. With fakesnow a Decimal fails, so does a NULL in an array, and a float becomes a string."""
+    match binding:
+        case {"value": None}:
+            return None
+        case {"type": "FIXED", "value": value} if not value.lstrip("+-").isdigit():
+            return Decimal(value)
+        case {"type": "REAL", "value": value}:
+            return float(value)
+        case _:
+            return from_binding(binding)
+
+
+def _but_not_for_merge(write_about_table: Callable[..., str]) -> Callable[..., str]:
+    """Leave out what fakesnow notes about the temporary table of a MERGE.
+
+    It notes it in a database of its own, and the engine lets a transaction write to one database only. No MERGE would
+    work in a transaction.
+    """
+
+    def sql(catalog: str, schema: str, table: str, *details: Any) -> str:
+        return "SELECT NULL" if table == "MERGE_CANDIDATES" else write_about_table(catalog, schema, table, *details)
+
+    return sql
+
+
+class RecentResults(dict[str, Any]):
+    """The newest entries only. Fakesnow forgets none: 19 KB for the smallest, and a large result as large as it is."""
+
+    def __init__(self, keep: int) -> None:
+        self._keep = keep
+        self._lock = threading.Lock()
+
+    def __setitem__(self, key: str, value: Any) -> None:
+        with self._lock:
+            super().__setitem__(key, value)
+            while len(self) > self._keep:
+                del self[next(iter(self))]

@@ -1,0 +1,165 @@
+"""What the Snowflake stand-in has to know of a statement before it runs it.
+
+Only the first words are looked at: they say what kind of statement it is and which table it locks. A full parse would
+cost more than many a statement, and the engine does one anyway.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from itertools import islice
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+_TOKEN = re.compile(
+    r"""
+      (?P<blank> \s+ | --[^\n]* | //[^\n]* | /\*.*?\*/ )
+    | (?P<name>   "(?:[^"]|"")*" )
+    | (?P<string> '(?:[^'\\]|''|\\.)*' | \$\$.*?\$\$ )
+    | (?P<word>   [^\W\d][\w$]* )
+    | (?P<other>  . )
+    """,
+    re.VERBOSE | re.DOTALL,
+)
+_MANY_ENOUGH = 48  # tokens that are read; ALTER SESSION with a dozen parameters still fits
+
+_KEYWORDS: Final = frozenset(
+    {"SELECT", "INSERT", "UPDATE", "DELETE", "MERGE", "TRUNCATE", "COPY", "BEGIN", "COMMIT", "ROLLBACK"}
+    | {"CREATE", "ALTER", "DROP", "UNDROP", "COMMENT", "GRANT", "REVOKE", "USE", "SET", "UNSET", "SHOW", "DESCRIBE"}
+    | {"EXECUTE", "CALL", "DECLARE"}
+)
+_SYNONYMS: Final = {"WITH": "SELECT", "START": "BEGIN", "DESC": "DESCRIBE"}
+_TRANSACTION_CONTROL: Final = frozenset({"begin", "commit", "rollback"})
+_CHANGES: Final = frozenset({"insert", "update", "delete", "merge"})
+# Each of these commits an open transaction and is a transaction of its own
+# (docs.snowflake.com/en/sql-reference/transactions#ddl).
+_DEFINITIONS: Final = frozenset({"create", "alter", "drop", "undrop", "truncate", "comment", "grant", "revoke"})
+_OBJECT_VERBS: Final = frozenset({"create", "alter", "drop", "undrop", "execute"})
+
+_OBJECT_ADJECTIVES: Final = frozenset(
+    {"OR", "REPLACE", "IF", "EXISTS", "NOT", "TEMPORARY", "TEMP", "TRANSIENT", "VOLATILE", "LOCAL", "GLOBAL", "SECURE"}
+    | {"RECURSIVE", "EXTERNAL", "AGGREGATE"}
+)
+_UNKNOWN_OBJECTS: Final = frozenset({"STREAM", "TASK", "ALERT", "PROCEDURE", "FUNCTION", "PIPE", "DYNAMIC TABLE"})
+_ACCOUNT_OBJECTS: Final = frozenset(
+    {"WAREHOUSE", "ROLE", "DATABASE ROLE", "USER", "RESOURCE MONITOR"}
+    | {"NETWORK POLICY", "NETWORK RULE", "AUTHENTICATION POLICY", "SESSION POLICY"}
+)
+_TABLE_PROPERTIES: Final = frozenset({"CHANGE_TRACKING", "DATA_RETENTION_TIME_IN_DAYS"})
+_SESSION_CHOICES: Final = frozenset({"ROLE", "WAREHOUSE", "SECONDARY ROLES"})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Statement:
+    """A statement, as far as its first words tell.
+
+    Attributes:
+        kind: its leading keyword in lower case (``with`` counts as ``select``, ``start`` as ``begin``), or ``other``.
+        locks: the table it must have for itself as the parts of its name, folded to upper case as the engine compares
+            them; empty when it locks none.
+        changes_rows: it belongs to a transaction.
+        defines: it commits an open transaction first, as DDL does.
+        autocommit: what it sets AUTOCOMMIT to, when that is what it does.
+        for_engine: the engine must see it. The rest controls the transaction, or has nothing here to act on.
+        refusal: why the stand-in does not run it.
+    """
+
+    kind: str
+    locks: tuple[str, ...] = ()
+    changes_rows: bool = False
+    defines: bool = False
+    autocommit: bool | None = None
+    for_engine: bool = True
+    refusal: str | None = None
+
+
+def read(text: str) -> Statement:
+    """Tell from its first words what ``text`` is."""
+    tokens = _leading_tokens(text)
+    kind = _kind(tokens)
+    if kind == "alter" and tokens[1:2] == ["SESSION"]:
+        return Statement(kind=kind, autocommit=_autocommit(tokens), for_engine=False, refusal=_refusal(kind, tokens))
+    return Statement(
+        kind=kind,
+        locks=_locked_table(kind, tokens),
+        changes_rows=kind in _CHANGES,
+        defines=kind in _DEFINITIONS,
+        for_engine=not (kind in _TRANSACTION_CONTROL or _has_nothing_to_act_on(kind, tokens)),
+        refusal=_refusal(kind, tokens),
+    )
+
+
+def _leading_tokens(text: str) -> list[str]:
+    """The first tokens without comments and opening brackets; words in upper case, the rest as it is."""
+    found = (match for match in _TOKEN.finditer(text) if match.lastgroup != "blank")
+    tokens = [match[0].upper() if match.lastgroup == "word" else match[0] for match in islice(found, _MANY_ENOUGH)]
+    while tokens and tokens[0] == "(":
+        del tokens[0]
+    return tokens
+
+
+def _kind(tokens: Sequence[str]) -> str:
+    keyword = _SYNONYMS.get(tokens[0], tokens[0]) if tokens else ""
+    return keyword.lower() if keyword in _KEYWORDS else "other"
+
+
+def _locked_table(kind: str, tokens: Sequence[str]) -> tuple[str, ...]:
+    match kind, *tokens[1:2]:
+        case ["update" | "delete" | "merge" | "truncate", *_] | ["insert", "OVERWRITE"]:
+            noise = {"OVERWRITE", "FROM", "INTO", "TABLE", "IF", "EXISTS"}
+            start = next((i for i, token in enumerate(tokens[1:], 1) if token not in noise), len(tokens))
+            return _name(tokens[start:])
+        case _:
+            return ()
+
+
+def _name(tokens: Sequence[str]) -> tuple[str, ...]:
+    """The dotted name that ``tokens`` begin with."""
+    end = 1
+    while tokens[end : end + 1] == ["."]:
+        end += 2
+    return tuple(_unquoted(token) for token in tokens[:end:2])
+
+
+def _unquoted(name: str) -> str:
+    return name[1:-1].replace('""', '"').upper() if name.startswith('"') else name
+
+
+def _object_type(tokens: Sequence[str]) -> set[str]:
+    """What the statement is about, as one word and as two: ``CREATE OR REPLACE NETWORK RULE`` gives both forms."""
+    words = [token for token in tokens[1:] if token not in _OBJECT_ADJECTIVES]
+    return {" ".join(words[:1]), " ".join(words[:2])}
+
+
+def _has_nothing_to_act_on(kind: str, tokens: Sequence[str]) -> bool:
+    if kind in {"grant", "revoke"}:
+        return True
+    if kind == "use":
+        return not _SESSION_CHOICES.isdisjoint(_object_type(tokens))
+    if tokens[:2] == ["ALTER", "TABLE"] and "SET" in tokens:
+        return not _TABLE_PROPERTIES.isdisjoint(tokens[tokens.index("SET") + 1 :][:1])
+    return kind in _OBJECT_VERBS and not _ACCOUNT_OBJECTS.isdisjoint(_object_type(tokens))
+
+
+def _autocommit(tokens: Sequence[str]) -> bool | None:
+    if "AUTOCOMMIT" not in tokens:
+        return None
+    value = tokens[tokens.index("AUTOCOMMIT") + 1 :][1:2]
+    return tokens[2:3] == ["UNSET"] or value == ["TRUE"]
+
+
+def _refusal(kind: str, tokens: Sequence[str]) -> str | None:
+    if ";" in tokens[:-1]:
+        return "one statement at a time: there is text after the first semicolon"
+    if tokens[1:3] == ["OR", "ALTER"]:
+        return "CREATE OR ALTER is refused: the engine would replace the object and drop its rows"
+    if kind in _OBJECT_VERBS and (unknown := _UNKNOWN_OBJECTS & _object_type(tokens)):
+        return f"{min(unknown)} is not supported: the engine has none"
+    if kind in {"call", "declare"} or tokens[:2] == ["EXECUTE", "IMMEDIATE"]:
+        return "procedures and scripting are not supported"
+    if kind == "begin" and tokens[1:2] not in ([], [";"], ["TRANSACTION"], ["WORK"], ["NAME"]):
+        return "scripting blocks are not supported"
+    return None

@@ -1,0 +1,112 @@
+"""Outcomes written back in the background, a batch at a time: soon enough to be seen, rarely enough to be cheap."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from rowqueue.lifecycle import settlement_for
+from rowqueue.observability import Event, Metric, embedded, log, log_problem
+from rowqueue.processor.batch import Finished, attempts_of, flushes
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from concurrent.futures import Executor
+
+    from rowqueue.lifecycle import RetryPolicy, Settlement
+    from rowqueue.settings import ProcessorSettings
+    from rowqueue.store import QueueStore
+
+
+@dataclass(slots=True)
+class Settling:
+    """Takes finished deliveries and settles them.
+
+    Attributes:
+        queue: the store.
+        thread: in which the queue is used.
+        policy: how often and how soon to retry.
+        settings: how long and how many to gather.
+        processor_id: in the audit trail.
+        clock: seconds, monotonic.
+        rng: for jitter.
+        settled: how many entries went where.
+    """
+
+    queue: QueueStore
+    thread: Executor
+    policy: RetryPolicy
+    settings: ProcessorSettings
+    processor_id: str
+    clock: Callable[[], float]
+    rng: Callable[[], float]
+    settled: Counter[str] = field(default_factory=Counter)
+    _finished: list[Finished] = field(default_factory=list)
+    _wake: asyncio.Event = field(default_factory=asyncio.Event)
+    _closed: bool = False
+
+    def add(self, finished: Finished) -> None:
+        """Have one outcome settled soon."""
+        self._finished.append(finished)
+        self._wake.set()
+
+    def close(self) -> None:
+        """There are no more; :meth:`run` ends when the last is settled."""
+        self._closed = True
+        self._wake.set()
+
+    async def run(self) -> None:
+        """Settle until closed and done.
+
+        Raises:
+            WarehouseError: outcomes could not be written.
+        """
+        while self._finished or not self._closed:
+            await self._wake.wait()
+            await self._gather()
+            batch, self._finished = self._finished, []
+            for flush in flushes(batch):
+                await self._settle(flush)
+
+    async def _gather(self) -> None:
+        """Let a batch come together, but let nobody wait for long to see an outcome."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self.settings.flush_s):
+                while len(self._finished) < self.settings.flush_entries and not self._closed:
+                    self._wake.clear()
+                    await self._wake.wait()
+        self._wake.clear()
+        if self._closed:
+            self._wake.set()
+
+    async def _settle(self, flush: Sequence[Finished]) -> None:
+        began = self.clock()
+        settlements = [settlement_for(f.entry, f.outcome, self.policy, random=self.rng) for f in flush]
+        attempts = attempts_of(flush, now=began)
+        lost = await asyncio.get_running_loop().run_in_executor(
+            self.thread, lambda: self.queue.settle_or_bisect(settlements, attempts, processor_id=self.processor_id)
+        )
+        if lost:
+            log_problem(Event.CLAIM_LOST, entries=sorted(lost)[:20], count=len(lost))
+        counts = Counter(_where(s) for s in settlements if s.entry_id not in lost)
+        self.settled.update(counts)
+        self._tell(flush, counts, lost=len(lost), seconds=self.clock() - began)
+
+    def _tell(self, flush: Sequence[Finished], counts: Counter[str], *, lost: int, seconds: float) -> None:
+        metrics: dict[Metric, float | list[float]] = {
+            Metric.ENTRIES_COMPLETED: counts["completed"],
+            Metric.ENTRIES_FAILED: counts["failed"],
+            Metric.ENTRIES_RETRIED: counts["pending"],
+            Metric.ENTRIES_RELEASED: counts["released"],
+            Metric.CLAIMS_LOST: lost,
+        }
+        if took := [round((f.ended - f.began) * 1000, 1) for f in flush if f.began is not None]:
+            metrics[Metric.DELIVERY_MILLISECONDS] = took
+        log(Event.BLOCK_SETTLED, entries=len(flush), seconds=round(seconds, 3), **counts, **embedded(metrics))
+
+
+def _where(settlement: Settlement) -> str:
+    return "released" if settlement.released else settlement.status.value

@@ -1,0 +1,77 @@
+"""Whether the service accepts us: what looks like a fault of credentials is held back until that is known."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from rowqueue.lifecycle import CredentialsFault, Outcome, Succeeded, Verdict, outcome_of
+
+if TYPE_CHECKING:
+    from rowqueue.lifecycle import Entry
+
+WITNESSES = 3
+"""So many entries have to be refused, and none accepted, before it is believed: one may provoke it by itself. They
+pay no attempt for it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Suspect:
+    """An entry whose delivery met a fault of credentials, not settled yet.
+
+    Attributes:
+        entry: as it was claimed.
+        fault: what it met.
+        began: when its delivery was started, seconds on the run's clock.
+    """
+
+    entry: Entry
+    fault: CredentialsFault
+    began: float
+
+
+@dataclass(slots=True, kw_only=True)
+class Trust:
+    """What this task has learnt of its standing with the service.
+
+    Attributes:
+        probe: whether this task was sent to try a single entry after a hold.
+        accepted: whether the service has answered 2xx.
+        answered: whether it has answered anything that is not about credentials.
+        suspects: entries that wait for the question to be settled.
+    """
+
+    probe: bool
+    accepted: bool = False
+    answered: bool = False
+    suspects: list[Suspect] = field(default_factory=list)
+
+    def weigh(self, entry: Entry, verdict: Verdict, *, began: float) -> Outcome | None:
+        """The outcome of a verdict, or ``None`` while it is in doubt whether it is the entry's fault."""
+        if isinstance(verdict, CredentialsFault):
+            if self.accepted and not verdict.certain:
+                return outcome_of(verdict, trusted=True, probe=self.probe)
+            self.suspects.append(Suspect(entry=entry, fault=verdict, began=began))
+            return None
+        self.accepted = self.accepted or isinstance(verdict, Succeeded)
+        self.answered = self.answered or getattr(verdict, "response_status", None) is not None
+        return verdict
+
+    @property
+    def cleared(self) -> bool:
+        """Whether the suspects can be settled as their own fault: a 2xx has shown that our credentials are good."""
+        return bool(self.suspects) and self.accepted and not self.certain
+
+    @property
+    def grave(self) -> bool:
+        """Whether no more entries should be tried until those in flight have been answered."""
+        return self.certain or len(self.suspects) >= WITNESSES
+
+    @property
+    def certain(self) -> bool:
+        """Whether there is a fault that no entry can have caused."""
+        return any(suspect.fault.certain for suspect in self.suspects)
+
+    def outcome(self, suspect: Suspect) -> Outcome:
+        """What becomes of a suspect, by what is known now."""
+        return outcome_of(suspect.fault, trusted=self.accepted, probe=self.probe)

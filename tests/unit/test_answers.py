@@ -1,0 +1,176 @@
+"""The outcome table: every status and every exception has a row, and somebody has decided what it says."""
+
+from __future__ import annotations
+
+import inspect
+import ssl
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
+from http import HTTPStatus
+
+import aiohttp
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rowqueue.lifecycle import CredentialsFault, Permanent, Succeeded, Transient
+from rowqueue.processor.answers import Meaning, meaning_of, retry_after_s, verdict_of
+from rowqueue.processor.service import Fault, fault_of
+
+NOW = datetime(2026, 11, 20, 12, 0, tzinfo=UTC)
+
+
+@pytest.mark.parametrize("status", range(100, 600))
+def test_every_status_has_a_meaning(status):
+    expected = {2: Meaning.SUCCEEDED, 3: Meaning.PERMANENT, 4: Meaning.PERMANENT}.get(status // 100, Meaning.TRANSIENT)
+    special = {
+        401: Meaning.CREDENTIALS,
+        403: Meaning.CREDENTIALS,
+        408: Meaning.TRANSIENT,
+        425: Meaning.TRANSIENT,
+        429: Meaning.TRANSIENT,
+        495: Meaning.CERTIFICATE,
+        496: Meaning.CERTIFICATE,
+    }
+    assert meaning_of(status) is special.get(status, expected)
+
+
+@pytest.mark.parametrize("status", [0, 99, 600, 999])
+def test_what_is_no_status_is_refused(status):
+    with pytest.raises(ValueError, match="no HTTP status"):
+        meaning_of(status)
+
+
+@pytest.mark.parametrize(
+    "page",
+    [
+        "<html><head><title>400 No required SSL certificate was sent</title></head></html>",
+        "<html><head><title>400 The SSL certificate error</title></head></html>",
+    ],
+)
+def test_a_web_servers_page_about_our_certificate_is_no_entrys_fault(page):
+    verdict = verdict_of(400, "Bad Request", page)
+    assert isinstance(verdict, CredentialsFault)
+    assert verdict.certain
+
+
+def test_another_400_is_the_entrys_fault():
+    assert isinstance(verdict_of(400, "Bad Request", "amount is missing"), Permanent)
+
+
+@pytest.mark.parametrize("status", [s.value for s in HTTPStatus if s.value >= 200])
+def test_a_verdict_keeps_status_and_phrase(status):
+    verdict = verdict_of(status, HTTPStatus(status).phrase, "body", retry_after_s=3)
+    assert verdict.response_status == status
+    if not isinstance(verdict, Succeeded):
+        assert f"the service answered {status} {HTTPStatus(status).phrase}" in verdict.reason
+    if isinstance(verdict, Transient):
+        assert verdict.retry_after_s == 3
+
+
+DECIDED = {
+    "ClientConnectionError": Fault.TRANSIENT,
+    "ClientConnectionResetError": Fault.DISCONNECT,
+    "ClientConnectorCertificateError": Fault.CERTIFICATE,
+    "ClientConnectorDNSError": Fault.TRANSIENT,
+    "ClientConnectorError": Fault.TRANSIENT,
+    "ClientConnectorSSLError": Fault.CERTIFICATE,
+    "ClientError": Fault.TRANSIENT,
+    "ClientHttpProxyError": Fault.TRANSIENT,
+    "ClientOSError": Fault.DISCONNECT,
+    "ClientPayloadError": Fault.TRANSIENT,
+    "ClientProxyConnectionError": Fault.TRANSIENT,
+    "ClientResponseError": Fault.TRANSIENT,
+    "ClientSSLError": Fault.CERTIFICATE,
+    "ConnectionTimeoutError": Fault.TRANSIENT,
+    "ContentTypeError": Fault.TRANSIENT,
+    "InvalidURL": Fault.PERMANENT,
+    "InvalidUrlClientError": Fault.PERMANENT,
+    "InvalidUrlRedirectClientError": Fault.PERMANENT,
+    "NonHttpUrlClientError": Fault.PERMANENT,
+    "NonHttpUrlRedirectClientError": Fault.PERMANENT,
+    "RedirectClientError": Fault.PERMANENT,
+    "ServerConnectionError": Fault.TRANSIENT,
+    "ServerDisconnectedError": Fault.DISCONNECT,
+    "ServerFingerprintMismatch": Fault.CERTIFICATE,
+    "ServerTimeoutError": Fault.TRANSIENT,
+    "SocketTimeoutError": Fault.TRANSIENT,
+    "TooManyRedirects": Fault.PERMANENT,
+    "UploadAbortedError": Fault.TRANSIENT,
+    "WSServerHandshakeError": Fault.TRANSIENT,
+}
+NEVER_FROM_A_POST = {
+    "BadContentDispositionHeader",  # warnings of the multipart parser
+    "BadContentDispositionParam",
+    "EofStream",  # the body reader's own signal
+    "WebSocketError",
+    "WSMessageTypeError",
+}
+
+
+def exported():
+    found = {name: getattr(aiohttp, name) for name in aiohttp.__all__}
+    return {name: kind for name, kind in found.items() if inspect.isclass(kind) and issubclass(kind, BaseException)}
+
+
+def test_every_exception_that_aiohttp_exports_has_been_decided_upon():
+    assert set(exported()) == set(DECIDED) | NEVER_FROM_A_POST, "decide what the new one means, in service.FAULTS and here"
+
+
+@pytest.mark.parametrize("name", DECIDED)
+def test_an_exception_means_what_was_decided(name):
+    kind = getattr(aiohttp, name)
+    error = kind.__new__(kind)  # without its many arguments: the table goes by class
+    assert fault_of(error)[0] is DECIDED[name]
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (TimeoutError(), Fault.TRANSIENT),
+        (ConnectionResetError(), Fault.DISCONNECT),
+        (OSError(), Fault.TRANSIENT),
+        (ssl.SSLError(), Fault.CERTIFICATE),
+        (ssl.SSLCertVerificationError(), Fault.CERTIFICATE),
+        (ssl.SSLEOFError(), Fault.DISCONNECT),
+        (ssl.SSLZeroReturnError(), Fault.DISCONNECT),
+    ],
+)
+def test_what_python_itself_raises_means(error, expected):
+    assert fault_of(error)[0] is expected
+
+
+def test_a_tls_alert_is_recognised_where_aiohttp_has_wrapped_it():
+    wrapped = aiohttp.ClientOSError(1, "[SSL: TLSV13_ALERT_CERTIFICATE_REQUIRED]")
+    wrapped.__cause__ = ssl.SSLError(1, "[SSL: TLSV13_ALERT_CERTIFICATE_REQUIRED] tlsv13 alert certificate required")
+    assert fault_of(wrapped)[0] is Fault.CERTIFICATE
+
+
+def test_what_no_delivery_can_end_with_is_not_guessed_at():
+    with pytest.raises(KeyError):
+        fault_of(ZeroDivisionError())
+
+
+@pytest.mark.parametrize(
+    ("header", "expected"),
+    [
+        (None, None),
+        ("120", 120.0),
+        (" 7 ", 7.0),
+        ("soon", None),
+        ("-5", None),
+        ("", None),
+        (format_datetime(NOW + timedelta(seconds=90), usegmt=True), 90.0),
+        (format_datetime(NOW - timedelta(days=1), usegmt=True), 0.0),
+    ],
+)
+def test_retry_after_is_read_in_both_forms(header, expected):
+    assert retry_after_s(header, now=NOW) == expected
+
+
+@given(st.text())
+def test_no_retry_after_header_is_fatal_and_none_is_negative(header):
+    seconds = retry_after_s(header, now=NOW)
+    assert seconds is None or seconds >= 0
+
+
