@@ -57,6 +57,7 @@ class SnowflakeWarehouse:
         login: the driver's arguments that say who we are.
         query_tag: stands in Snowflake's query history; constant, for it is part of what the result cache compares.
         lock_patience_s: seconds for which a statement that was refused at the lock is sent again.
+        network_patience_s: seconds for which the driver repeats a request before it says that the connection failed.
     """
 
     def __init__(
@@ -66,8 +67,9 @@ class SnowflakeWarehouse:
         *,
         query_tag: str,
         lock_patience_s: float = LOCK_TIMEOUT_S,
+        network_patience_s: int = NETWORK_TIMEOUT_S,
     ) -> None:
-        self._arguments = _connect_arguments(settings, query_tag) | dict(login)
+        self._arguments = _connect_arguments(settings, query_tag, network_patience_s) | dict(login)
         self._connection: snowflake.connector.SnowflakeConnection | None = None
         # The 21st waiter for a table's lock is refused at once (errno 625). Whoever repeats without a random wait only
         # keeps the queue full: measured on the stand-in, 25 workers that did left entries stuck.
@@ -133,7 +135,7 @@ class SnowflakeWarehouse:
             raise
 
 
-def _connect_arguments(settings: SnowflakeSettings, query_tag: str) -> dict[str, Any]:
+def _connect_arguments(settings: SnowflakeSettings, query_tag: str, network_patience_s: int) -> dict[str, Any]:
     arguments: dict[str, Any] = {
         "account": settings.account,
         "warehouse": settings.warehouse,
@@ -143,7 +145,7 @@ def _connect_arguments(settings: SnowflakeSettings, query_tag: str) -> dict[str,
         "protocol": settings.protocol,
         "paramstyle": "qmark",
         "login_timeout": LOGIN_TIMEOUT_S,
-        "network_timeout": NETWORK_TIMEOUT_S,
+        "network_timeout": network_patience_s,
         "client_session_keep_alive": False,
         "platform_detection_timeout_seconds": 0,
         # Session settings travel with the login, so that they cost no statement.

@@ -46,7 +46,7 @@ def test_its_log_is_json_lines_with_stable_names(insert, processor):
     with processor() as process:
         process.wait(30)
         events = [json.loads(line)["event"] for line in process.log().splitlines()]
-    assert events[0] == "processor_started"
+    assert events[:2] == ["certificate_checked", "processor_started"]
     assert events[-1] == "processor_ended"
     assert {"block_claimed", "block_settled"} <= set(events)
 
@@ -157,7 +157,7 @@ def test_an_expired_certificate_ends_it_with_3_before_anything_is_claimed(
     with processor() as process:
         assert process.wait(15) == 3
         told = json.loads(process.log())["error"]
-    assert told.startswith("client.pem: ")
+    assert told.startswith("s3://dev-snowflake-processor-certs/dev/client.pem: ")
     assert "expired on" in told
     assert counts(sql) == {"pending": 3}
 

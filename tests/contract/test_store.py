@@ -263,3 +263,51 @@ def test_every_view_answers_on_an_empty_queue_and_on_one_with_every_status(view,
         assert tuple(rows[0])[:3] == (400, "the service answered #", 1)
     if view == "PROCESSOR_PERFORMANCE":
         assert tuple(rows[0])[:4] == ("dev-1", 2, 1, 0)
+
+
+def test_while_a_hold_stands_nothing_is_ready_and_nothing_is_claimed_not_even_by_a_probe(sql, store):
+    insert(sql, "{}")
+    store.place_hold(reason="the service answered 401", seconds=60, created_by="dev-1")
+    for probe in (False, True):
+        assert store.count_ready(probe=probe) == 0
+        assert store.claim(processor_id="p", claim_token="t", entries=9, characters=BIG, probe=probe) == []
+    pulse = store.pulse()
+    assert (pulse.holds, pulse.hold_reason) == (1, "the service answered 401")
+    assert pulse.held_until is not None
+
+
+def test_a_hold_that_has_ended_lets_only_a_probe_claim_until_it_is_lifted(sql, store):
+    insert(sql, "1", "2")
+    store.place_hold(reason="x", seconds=60, created_by="dev-1")
+    sql("UPDATE PROCESSING_HOLDS SET until_at = DATEADD('second', -1, SYSDATE())")
+    assert store.count_ready() == 0
+    assert claim(store) == []
+    assert store.count_ready(probe=True) == 2
+    assert len(store.claim(processor_id="p", claim_token="t", entries=1, characters=BIG, probe=True)) == 1
+    store.lift_ended_holds()
+    assert store.pulse().holds == 0
+    assert len(claim(store)) == 1
+
+
+def test_a_fleet_that_meets_the_same_fault_places_one_hold(sql, store):
+    for name in ("dev-1", "dev-2", "dev-3"):
+        store.place_hold(reason="x", seconds=60, created_by=name)
+    assert sql("SELECT COUNT(*), MIN(created_by) FROM PROCESSING_HOLDS") == [(1, "dev-1")]
+
+
+def test_a_hold_that_a_person_has_placed_without_an_end_stands_until_it_is_deleted(sql, store):
+    insert(sql, "{}")
+    sql("INSERT INTO PROCESSING_HOLDS (reason, created_by) VALUES ('maintenance at the partner', 'me')")
+    assert claim(store) == []
+    assert store.pulse().held_until.year == 9999
+    store.lift_ended_holds()
+    assert claim(store) == []
+    sql("DELETE FROM PROCESSING_HOLDS")
+    assert len(claim(store)) == 1
+
+
+def test_an_entry_tells_its_age_when_it_is_claimed(sql, store):
+    insert(sql, "{}")
+    sql("UPDATE PROCESSING_QUEUE SET created_at = DATEADD('minute', -5, SYSDATE())")
+    (entry,) = claim(store)
+    assert 299 <= entry.age_s <= 310

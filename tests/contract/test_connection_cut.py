@@ -1,0 +1,164 @@
+"""The connection to Snowflake is cut before or after a claim or a settle has committed: nothing is lost, nothing twice.
+
+A proxy stands between the driver and the stand-in. While it cuts, the driver repeats its request until it gives up, and
+the store has to find out for itself whether the statement ran.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import threading
+import time
+
+import aiohttp
+import pytest
+from aiohttp import web
+
+from rowqueue.lifecycle import Settlement, Status
+from rowqueue.settings import SnowflakeSettings
+from rowqueue.store import Attempt, QueueStore
+from rowqueue.warehouse import SnowflakeWarehouse
+
+DRIVER_PATIENCE_S = 1
+
+
+class Proxy:
+    """Passes requests on; cuts the connection for those whose statement starts with a given text.
+
+    Attributes:
+        cuts: the start of the statement, or None.
+        forward: whether the statement reaches Snowflake before the cut.
+        until: when the cutting ends.
+        seen: how often it cut.
+    """
+
+    def __init__(self, upstream):
+        self.upstream, self.cuts, self.forward, self.until, self.seen = upstream, None, False, 0.0, 0
+
+    def cut(self, statement, *, forward):
+        self.cuts, self.forward, self.until, self.seen = statement, forward, time.monotonic() + DRIVER_PATIENCE_S + 1.0, 0
+
+    async def handle(self, request):
+        body = await request.read()  # aiohttp has decompressed it
+        told = json.loads(body) if body[:1] == b"{" else {}
+        cutting = self.cuts and time.monotonic() < self.until and told.get("sqlText", "").startswith(self.cuts)
+        if cutting:
+            self.seen += 1
+        if cutting and not self.forward:
+            request.transport.abort()
+            return web.Response()
+        kept = request.headers.keys() - {"Host", "Content-Length", "Content-Encoding"}
+        headers = {name: request.headers[name] for name in kept}
+        async with aiohttp.ClientSession(auto_decompress=False) as session:
+            url = f"{self.upstream}{request.rel_url}"
+            async with session.request(request.method, url, data=body, headers=headers) as answer:
+                content = await answer.read()
+        if cutting:
+            request.transport.abort()
+            return web.Response()
+        return web.Response(body=content, status=answer.status, content_type="application/json")
+
+
+@pytest.fixture
+def proxied(environ, stand_in):
+    """A store behind a proxy that can cut."""
+    proxy, ready, stop, told = Proxy(stand_in), threading.Event(), asyncio.Event(), {}
+
+    async def serve():
+        app = web.Application(client_max_size=2**30)
+        app.router.add_route("*", "/{path:.*}", proxy.handle)
+        runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
+        await runner.setup()
+        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        told["port"], told["loop"] = runner.addresses[0][1], asyncio.get_running_loop()
+        ready.set()
+        await stop.wait()
+        await runner.cleanup()
+
+    thread = threading.Thread(target=lambda: asyncio.run(serve()))
+    thread.start()
+    assert ready.wait(10)
+    settings = SnowflakeSettings.from_env(environ | {"SNOWFLAKE_PORT": str(told["port"])})
+    login = {"user": "tester", "password": "tester"}
+    warehouse = SnowflakeWarehouse(settings, login, query_tag="cut", network_patience_s=DRIVER_PATIENCE_S)
+    yield QueueStore(warehouse, queue=settings.table, max_retries=3), proxy
+    warehouse.close()
+    told["loop"].call_soon_threadsafe(stop.set)
+    thread.join(10)
+
+
+@pytest.fixture
+def entry(sql):
+    sql("INSERT INTO PROCESSING_QUEUE (data) VALUES ('{}')")
+
+
+def claim(store, token="token"):
+    return store.claim(processor_id="dev-1", claim_token=token, entries=10, characters=10**6)
+
+
+def settle(store, entry):
+    settlement = Settlement(
+        entry_id=entry.id, claim_token=entry.claim_token, status=Status.PENDING, counted=True, error_message="503"
+    )
+    attempt = Attempt(
+        entry_id=entry.id,
+        claim_token=entry.claim_token,
+        attempt=1,
+        outcome="transient",
+        started_ms_ago=2,
+        finished_ms_ago=1,
+    )
+    return store.settle([settlement], [attempt], processor_id="dev-1")
+
+
+def state(sql):
+    return [tuple(row) for row in sql("SELECT status, retry_count, claim_token FROM PROCESSING_QUEUE")]
+
+
+def test_cut_before_a_claim_committed_the_entry_stays_pending_and_is_claimed_next_time(proxied, sql, entry):
+    store, proxy = proxied
+    proxy.cut("UPDATE PROCESSING_QUEUE\n   SET status = 'processing'", forward=False)
+    assert claim(store) == []
+    assert proxy.seen > 0
+    assert state(sql) == [("pending", 0, None)]
+    time.sleep(max(0.0, proxy.until - time.monotonic()))
+    assert len(claim(store, "second")) == 1
+
+
+def test_cut_after_a_claim_committed_the_token_tells_what_was_claimed(proxied, sql, entry):
+    store, proxy = proxied
+    proxy.cut("UPDATE PROCESSING_QUEUE\n   SET status = 'processing'", forward=True)
+    (claimed,) = claim(store)
+    assert proxy.seen > 0
+    assert claimed.claim_token == "token"
+    assert state(sql) == [("processing", 0, "token")]
+
+
+def test_cut_before_a_settle_committed_it_is_sent_again_and_recorded_once(proxied, sql, entry):
+    store, proxy = proxied
+    (claimed,) = claim(store)
+    proxy.cut("UPDATE PROCESSING_QUEUE\n   SET status = settled", forward=False)
+    assert settle(store, claimed) == frozenset()
+    assert proxy.seen > 0
+    assert state(sql) == [("pending", 1, "token")]
+    assert sql("SELECT COUNT(*) FROM PROCESSING_ATTEMPTS")[0][0] == 1
+
+
+def test_cut_after_a_settle_committed_it_is_recorded_once_and_is_no_lost_claim(proxied, sql, entry):
+    store, proxy = proxied
+    (claimed,) = claim(store)
+    proxy.cut("UPDATE PROCESSING_QUEUE\n   SET status = settled", forward=True)
+    assert settle(store, claimed) == frozenset()
+    assert proxy.seen > 0
+    assert state(sql) == [("pending", 1, "token")], "counted once, though it was sent more than once"
+    assert sql("SELECT COUNT(*) FROM PROCESSING_ATTEMPTS")[0][0] == 1
+
+
+def test_cut_after_the_attempts_were_inserted_they_are_there_once(proxied, sql, entry):
+    store, proxy = proxied
+    (claimed,) = claim(store)
+    proxy.cut("INSERT INTO PROCESSING_ATTEMPTS", forward=True)
+    assert settle(store, claimed) == frozenset()
+    assert proxy.seen > 0
+    assert sql("SELECT COUNT(*) FROM PROCESSING_ATTEMPTS")[0][0] == 1

@@ -1,0 +1,102 @@
+"""What the store does when Snowflake refuses a value or the connection fails, with a Snowflake that the test scripts."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from rowqueue.errors import ValueRefused, WarehouseUnavailable
+from rowqueue.lifecycle import Settlement, Status
+from rowqueue.store import UNSTORABLE, Attempt, QueueStore
+
+
+class Warehouse:
+    """Refuses values that hold the word poison; fails as often as told before each statement."""
+
+    def __init__(self, *, failures=0):
+        self.failures = failures
+        self.settled = {}
+        self.attempts = {}
+        self.statements = []
+
+    def change(self, statement, values):
+        statement.bind(values)
+        self.statements.append(statement.name)
+        if self.failures:
+            self.failures -= 1
+            raise WarehouseUnavailable("gone")
+        rows = json.loads(values["settlements" if statement.name == "settle" else "attempts"])
+        if any("poison" in str(row.get("result")) or "poison" in str(row["error_message"]) for row in rows):
+            raise ValueRefused("can not be stored", errno=100078)
+        for row in rows:
+            (self.settled if statement.name == "settle" else self.attempts)[row["entry_id"]] = row
+        return len(rows)
+
+    def rows(self, statement, values):
+        raise AssertionError(statement.name)
+
+
+def settlements(count, *, poisoned=()):
+    return [
+        Settlement(
+            entry_id=n, claim_token="t", status=Status.COMPLETED, result="poison" if n in poisoned else "fine"
+        )
+        for n in range(count)
+    ]
+
+
+def attempts(count, *, poisoned=()):
+    return [
+        Attempt(
+            entry_id=n,
+            claim_token="t",
+            attempt=1,
+            outcome="succeeded",
+            started_ms_ago=2,
+            finished_ms_ago=1,
+            error_message="poison" if n in poisoned else None,
+        )
+        for n in range(count)
+    ]
+
+
+def store(warehouse, *, slept=None):
+    return QueueStore(warehouse, queue="Q", max_retries=3, sleep=(slept if slept is not None else []).append)
+
+
+@pytest.mark.parametrize("poisoned", [{0}, {49}, {7, 8, 31}, set(range(50))], ids=str)
+def test_a_value_that_can_not_be_stored_holds_back_no_neighbour_and_its_outcome_is_recorded_all_the_same(poisoned):
+    warehouse = Warehouse()
+    lost = store(warehouse).settle_or_bisect(settlements(50, poisoned=poisoned), attempts(50), processor_id="dev-1")
+    assert lost == frozenset()
+    assert set(warehouse.settled) == set(range(50))
+    for entry_id, row in warehouse.settled.items():
+        expected = (None, UNSTORABLE) if entry_id in poisoned else ("fine", None)
+        assert (row["result"], row["error_message"]) == expected
+        assert row["status"] == "completed"
+
+
+def test_one_such_value_among_many_is_found_by_halving():
+    warehouse = Warehouse()
+    store(warehouse).settle_or_bisect(settlements(512, poisoned={300}), [], processor_id="dev-1")
+    assert len(warehouse.statements) < 25
+
+
+def test_an_attempt_that_can_not_be_stored_does_not_keep_its_entry_from_being_settled():
+    warehouse = Warehouse()
+    store(warehouse).settle_or_bisect(settlements(4), attempts(4, poisoned={2}), processor_id="dev-1")
+    assert set(warehouse.settled) == {0, 1, 2, 3}
+    assert set(warehouse.attempts) == {0, 1, 3}
+
+
+def test_after_a_broken_connection_the_same_is_sent_again_with_waits_between():
+    warehouse, slept = Warehouse(failures=3), []
+    assert store(warehouse, slept=slept).settle(settlements(2), [], processor_id="dev-1") == frozenset()
+    assert warehouse.statements == ["settle"] * 4
+    assert len(slept) == 3
+
+
+def test_a_connection_that_stays_broken_is_raised():
+    with pytest.raises(WarehouseUnavailable):
+        store(Warehouse(failures=99)).settle(settlements(2), [], processor_id="dev-1")
