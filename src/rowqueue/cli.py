@@ -13,10 +13,12 @@ from typing import TYPE_CHECKING
 try:
     import click
     from rich.console import Console
+    from rich.markup import escape
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
     from rich.table import Table
 
     from rowqueue.local import demo, deployment, stack
+    from rowqueue.local.drills import all as drills
 except ModuleNotFoundError as error:
     sys.exit(f"rowqueue: {error.name} is missing; the command line needs: pip install 'rowqueue[local]'")
 
@@ -28,6 +30,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from rowqueue.local.demo import Look, Result
+    from rowqueue.local.drills import Verdict
+
+
+_FOLDER = click.Path(file_okay=False, path_type=Path)
 
 
 class _Group(click.Group):
@@ -51,9 +57,7 @@ def main() -> None:
 @main.command("demo")
 @click.option("--entries", type=click.IntRange(1, 100_000), default=200, show_default=True, help="How many to insert.")
 @click.option("--json", "as_json", is_flag=True, help="Print the figures as one JSON object on the last line.")
-@click.option(
-    "--state-dir", type=click.Path(file_okay=False, path_type=Path), default=Path(".local/demo"), show_default=True
-)
+@click.option("--state-dir", type=_FOLDER, default=Path(".local/demo"), show_default=True)
 def demo_command(entries: int, state_dir: Path, *, as_json: bool) -> None:
     """Run the whole system on this machine, from INSERT to completed, on an embedded stack.
 
@@ -68,6 +72,41 @@ def demo_command(entries: int, state_dir: Path, *, as_json: bool) -> None:
         click.echo(result.as_json())
     if not result.held:
         raise click.ClickException("the promise did not hold: see the figures above")
+
+
+@main.command("drill")
+@click.argument("name", required=False, type=click.Choice(sorted(drills.ALL)))
+@click.option("--list", "listed", is_flag=True, help="Name the drills and what each promises.")
+@click.option("--json", "as_json", is_flag=True, help="Print the figures as one JSON object on the last line.")
+@click.option("--state-dir", type=_FOLDER, default=Path(".local/drill"), show_default=True)
+def drill_command(name: str | None, state_dir: Path, *, listed: bool, as_json: bool) -> None:
+    """Play one fault on a fresh embedded stack; exit code 0 only if the promise held."""
+    if listed or name is None:
+        for drill in drills.ALL.values():
+            click.echo(f"{drill.name:<12} {drill.promise}")
+        return
+    console, drill = _console(stderr=as_json), drills.ALL[name]
+    console.print(f"[bold]{drill.name}[/bold]  {drill.promise}")
+    verdict = drill.play(state_dir.resolve(), lambda line: console.print(f"  {line}", markup=False))
+    _show(console, verdict)
+    if as_json:
+        click.echo(json.dumps(verdict.as_json(drill.name)))
+    if not verdict.held:
+        raise click.ClickException("the promise did not hold")
+
+
+def _show(console: Console, verdict: Verdict) -> None:
+    if verdict.table:
+        heading, *rows = verdict.table
+        table = Table(*heading)
+        for row in rows:
+            table.add_row(*(escape(cell) for cell in row))
+        console.print(table)
+    for figure, value in verdict.figures.items():
+        console.print(f"{figure:<32} {value}", markup=False)
+    for name, value in verdict.compressed.items():
+        console.print(f"compressed: {name} {value}", markup=False)
+    console.print("[bold green]held[/bold green]" if verdict.held else "[bold red]NOT held[/bold red]")
 
 
 @main.group("local")
@@ -89,9 +128,7 @@ def local_group() -> None:
     show_default=True,
     help="From RunTask to the task's start.",
 )
-@click.option(
-    "--state-dir", type=click.Path(file_okay=False, path_type=Path), default=Path(".local"), show_default=True
-)
+@click.option("--state-dir", type=_FOLDER, default=Path(".local"), show_default=True)
 def up(tick_s: float | None, task_start_seconds: float, state_dir: Path) -> None:
     """Start the stack, deploy into it, and keep it running until Ctrl-C.
 

@@ -41,7 +41,7 @@ def sql(deployed):
                 cursor.execute(text, values)
                 return [tuple(row) for row in cursor.fetchall()]
 
-        for table in ("PROCESSING_QUEUE", "PROCESSING_ATTEMPTS", "PROCESSORS"):
+        for table in ("PROCESSING_QUEUE", "PROCESSING_ATTEMPTS", "PROCESSORS", "PROCESSING_HOLDS"):
             run(f"DELETE FROM {table}")
         yield run
 

@@ -111,6 +111,7 @@ def connect(environ):
         protocol=environ["SNOWFLAKE_PROTOCOL"],
         database=environ["SNOWFLAKE_DATABASE"],
         schema=environ["SNOWFLAKE_SCHEMA"],
+        platform_detection_timeout_seconds=0.0,
     )
 
 

@@ -25,6 +25,19 @@ def held(sql, wait_until):
     return lambda count: wait_until(lambda: processing(sql) >= count)
 
 
+@pytest.fixture
+def tick(deployed):
+    """Invokes the function by hand and returns what it answers."""
+    functions = deployment.client(deployed, "lambda")
+
+    def run():
+        told = json.loads(functions.invoke(FunctionName=deployment.POLLER, Payload=b"{}")["Payload"].read())
+        assert told.get("statusCode") == 200, told
+        return json.loads(told["body"])
+
+    return run
+
+
 def test_it_delivers_what_is_ready_and_ends_with_0(sql, insert, processor):
     insert(30)
     with processor() as process:
@@ -79,7 +92,7 @@ def test_what_is_not_done_within_the_grace_is_released_too(sql, insert, processo
 
 
 def test_after_sigkill_in_the_middle_the_poller_resets_the_claims_and_nothing_is_lost(
-    deployed, sql, insert, processor, held, wait_until
+    sql, insert, processor, held, tick, wait_until
 ):
     insert(10, delay_ms=3000, first=1)
     with processor(MAX_ENTRIES="10") as process:
@@ -87,17 +100,30 @@ def test_after_sigkill_in_the_middle_the_poller_resets_the_claims_and_nothing_is
         process.kill()
         assert process.wait(10) == -signal.SIGKILL
     assert counts(sql) == {"processing": 10}
-    functions = deployment.client(deployed, "lambda")
-
-    def reset():
-        answer = functions.invoke(FunctionName=deployment.POLLER, Payload=b"{}")
-        told = json.loads(answer["Payload"].read())
-        assert told.get("statusCode") == 200, told
-        return json.loads(told["body"])["staleEntriesReset"]
-
-    assert wait_until(reset) == 10
+    assert wait_until(lambda: tick()["staleEntriesReset"]) == 10
     wait_until(lambda: counts(sql) == {"completed": 10}, seconds=30)
     assert sql("SELECT DISTINCT retry_count FROM PROCESSING_QUEUE") == [(1,)], "a stale reset counts as a retry"
+
+
+def test_a_credentials_stop_holds_the_queue_and_a_probe_lets_it_go_on(
+    deployed, sql, insert, processor, tick, wait_until
+):
+    insert(6, status=401, first=1)
+    with processor(HOLD_SECONDS="3", MAX_CONCURRENT_DELIVERIES="6") as process:
+        assert process.wait(20) == 4
+        told = json.loads(process.log().splitlines()[-1])
+    assert told["error"] == "the service answered 401 Unauthorized"
+    assert counts(sql) == {"pending": 6}
+    assert sql("SELECT SUM(retry_count) FROM PROCESSING_QUEUE") == [(0,)], "it is no entry's fault"
+    assert sql("SELECT reason, created_by FROM PROCESSING_HOLDS") == [(told["error"], "dev-test")]
+
+    assert tick()["containersLaunched"] == 0, "while the hold stands nothing is launched"
+    sql("UPDATE PROCESSING_HOLDS SET until_at = SYSDATE()")
+    assert tick()["containersLaunched"] == 1, "then one task probes, though more would be needed"
+    wait_until(lambda: sql("SELECT COUNT(*) FROM PROCESSING_HOLDS") == [(0,)])
+    assert counts(sql) == {"completed": 1, "pending": 5}
+    wait_until(lambda: tick()["containersLaunched"])
+    wait_until(lambda: counts(sql) == {"completed": 6}, seconds=30)
 
 
 def test_entries_of_every_kind_end_as_they_should_and_harm_no_neighbour(sql, insert, processor):

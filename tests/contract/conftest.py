@@ -84,6 +84,7 @@ def connection(environ):
         schema=environ["SNOWFLAKE_SCHEMA"],
         port=int(environ.get("SNOWFLAKE_PORT", "443")),
         paramstyle="qmark",
+        platform_detection_timeout_seconds=0.0,
         **optional,
     )
 

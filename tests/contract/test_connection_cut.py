@@ -37,7 +37,8 @@ class Proxy:
         self.upstream, self.cuts, self.forward, self.until, self.seen = upstream, None, False, 0.0, 0
 
     def cut(self, statement, *, forward):
-        self.cuts, self.forward, self.until, self.seen = statement, forward, time.monotonic() + DRIVER_PATIENCE_S + 1.0, 0
+        self.cuts, self.forward, self.seen = statement, forward, 0
+        self.until = time.monotonic() + DRIVER_PATIENCE_S + 1.0
 
     async def handle(self, request):
         body = await request.read()  # aiohttp has decompressed it

@@ -114,7 +114,7 @@ def exported():
 
 
 def test_every_exception_that_aiohttp_exports_has_been_decided_upon():
-    assert set(exported()) == set(DECIDED) | NEVER_FROM_A_POST, "decide what the new one means, in service.FAULTS and here"
+    assert set(exported()) == set(DECIDED) | NEVER_FROM_A_POST, "decide what it means, in FAULTS and here"
 
 
 @pytest.mark.parametrize("name", DECIDED)
@@ -146,6 +146,15 @@ def test_a_tls_alert_is_recognised_where_aiohttp_has_wrapped_it():
     assert fault_of(wrapped)[0] is Fault.CERTIFICATE
 
 
+@pytest.mark.parametrize(
+    ("cause", "expected"), [(ConnectionResetError(), Fault.DISCONNECT), (ConnectionRefusedError(), Fault.TRANSIENT)]
+)
+def test_a_connection_reset_in_the_handshake_may_be_a_refusal_and_one_that_nobody_answers_is_none(cause, expected):
+    failed = aiohttp.ClientConnectorError.__new__(aiohttp.ClientConnectorError)
+    failed.__cause__ = cause
+    assert fault_of(failed)[0] is expected
+
+
 def test_what_no_delivery_can_end_with_is_not_guessed_at():
     with pytest.raises(KeyError):
         fault_of(ZeroDivisionError())
@@ -172,5 +181,3 @@ def test_retry_after_is_read_in_both_forms(header, expected):
 def test_no_retry_after_header_is_fatal_and_none_is_negative(header):
     seconds = retry_after_s(header, now=NOW)
     assert seconds is None or seconds >= 0
-
-

@@ -1,4 +1,4 @@
-"""What the store does when Snowflake refuses a value or the connection fails, with a Snowflake that the test scripts."""
+"""What the store does when Snowflake refuses a value or the connection fails, with a Snowflake that the test plays."""
 
 from __future__ import annotations
 
@@ -39,9 +39,7 @@ class Warehouse:
 
 def settlements(count, *, poisoned=()):
     return [
-        Settlement(
-            entry_id=n, claim_token="t", status=Status.COMPLETED, result="poison" if n in poisoned else "fine"
-        )
+        Settlement(entry_id=n, claim_token="t", status=Status.COMPLETED, result="poison" if n in poisoned else "fine")
         for n in range(count)
     ]
 

@@ -18,12 +18,14 @@ class Certificates:
 
     Attributes:
         ca: the CA that both sides trust.
+        ca_key: its key, to issue more.
         client: the client's certificate.
         client_key: its key.
         server: the partner's certificate and key in one file.
     """
 
     ca: Path
+    ca_key: Path
     client: Path
     client_key: Path
     server: Path
@@ -43,14 +45,33 @@ def issue(folder: Path, *, host: str = "127.0.0.1", client_expires: datetime | N
     server = authority.issue_cert(host, "localhost", common_name="partner")
     files = Certificates(
         ca=folder / "ca-cert.pem",
+        ca_key=folder / "ca-key.pem",
         client=folder / "client.pem",
         client_key=folder / "client-key.pem",
         server=folder / "server.pem",
     )
     authority.cert_pem.write_to_path(str(files.ca))
     client.cert_chain_pems[0].write_to_path(str(files.client))
-    for key in (files.client_key, files.server):
+    for key in (files.ca_key, files.client_key, files.server):
         key.touch(mode=0o600)
+    authority.private_key_pem.write_to_path(str(files.ca_key))
     client.private_key_pem.write_to_path(str(files.client_key))
     server.private_key_and_cert_chain_pem.write_to_path(str(files.server))
     return files
+
+
+def issue_server(files: Certificates, path: Path, *, host: str, expires: datetime | None = None) -> Path:
+    """Have the CA of ``files`` issue another server certificate.
+
+    Args:
+        files: of the CA.
+        path: where it goes, with its key.
+        host: the address it is for.
+        expires: its end; far away by default.
+    """
+    authority = trustme.CA.from_pem(files.ca.read_bytes(), files.ca_key.read_bytes())
+    server = authority.issue_cert(host, common_name="partner", not_after=expires)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.touch(mode=0o600)
+    server.private_key_and_cert_chain_pem.write_to_path(str(path))
+    return path

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import ssl
 import time
-import urllib.request
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -162,7 +160,7 @@ class _Demo:
         self._own: dict[str, int] = {}
 
     def play(self, watch: Callable[[Look], None]) -> Result:
-        before = self._statements()
+        before = self._running.snowflake_stats()["by_kind"]
         began = time.monotonic()
         made = mixed(self._entries)
         for first in range(0, len(made), _INSERTED_AT_ONCE):
@@ -171,7 +169,7 @@ class _Demo:
         for last in self._looks(began):
             watch(last)
         assert last is not None
-        after = self._statements()
+        after = self._running.snowflake_stats()["by_kind"]
         sent = {kind: count - before.get(kind, 0) - self._own.get(kind, 0) for kind, count in after.items()}
         return self._result(last, {kind: count for kind, count in sent.items() if count})
 
@@ -194,7 +192,7 @@ class _Demo:
 
     def _result(self, last: Look, statements: dict[str, int]) -> Result:
         ((attempts,),) = self._sql("select", _ATTEMPTS)
-        partner = self._partner()
+        partner = self._running.partner_stats()
         return Result(
             entries=self._entries,
             completed=last.of(Status.COMPLETED),
@@ -222,15 +220,3 @@ class _Demo:
             cluster=deployment.PROCESSOR, family=deployment.PROCESSOR, desiredStatus=desired_status
         )
         return [arn for page in pages for arn in page["taskArns"]]
-
-    def _statements(self) -> dict[str, int]:
-        with urllib.request.urlopen(f"{self._running.snowflake}/_local/stats", timeout=10) as answer:  # noqa: S310 -- ours
-            return dict(json.load(answer)["by_kind"])
-
-    def _partner(self) -> dict[str, Any]:
-        certificates = self._running.certificates
-        context = ssl.create_default_context(cafile=certificates.ca)
-        context.load_cert_chain(certificates.client, certificates.client_key)
-        url = self._running.partner.replace("/process", "/_local/stats")
-        with urllib.request.urlopen(url, context=context, timeout=10) as answer:  # noqa: S310 -- ours
-            return dict(json.load(answer))

@@ -51,7 +51,7 @@ def session(stack: Stack) -> snowflake.connector.SnowflakeConnection:
         schema=environ["SNOWFLAKE_SCHEMA"],
         paramstyle="qmark",
         network_timeout=60,
-        platform_detection_timeout_seconds=0,
+        platform_detection_timeout_seconds=0.0,
     )
 
 

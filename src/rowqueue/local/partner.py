@@ -8,6 +8,8 @@
 ``retry_after``  a ``Retry-After`` header, seconds
 ``delay_ms``     wait before answering
 ``hang_up``      close the connection without an answer
+``body``         ``cut`` (closed in the middle), ``trickle`` (a byte a second), ``large`` (10 MB),
+                 ``gzip`` (said to be compressed, and is not)
 ===============  =========================================================================
 
 It counts what it saw by ``Idempotency-Key``, as a careful service would, and tells it at ``GET /_local/stats``.
@@ -59,6 +61,7 @@ class Ledger:
             "keys": len(self.requests),
             "done": len(self.done),
             "duplicates": self.duplicates,
+            "in_flight": self.in_flight,
             "most_in_flight": self.most_in_flight,
             "answers": dict(self.answers),
         }
@@ -80,7 +83,7 @@ async def _stats(request: web.Request) -> web.Response:
     return web.json_response(request.app[_LEDGER].told())
 
 
-async def _process(request: web.Request) -> web.Response:
+async def _process(request: web.Request) -> web.StreamResponse:
     ledger = request.app[_LEDGER]
     ledger.in_flight += 1
     ledger.most_in_flight = max(ledger.most_in_flight, ledger.in_flight)
@@ -90,7 +93,7 @@ async def _process(request: web.Request) -> web.Response:
         ledger.in_flight -= 1
 
 
-async def _answer(request: web.Request, ledger: Ledger) -> web.Response:
+async def _answer(request: web.Request, ledger: Ledger) -> web.StreamResponse:
     key = request.headers.get("Idempotency-Key", "")
     body = await request.json()
     ledger.requests[key] += 1
@@ -107,8 +110,41 @@ async def _answer(request: web.Request, ledger: Ledger) -> web.Response:
     if 200 <= status < 300:  # noqa: PLR2004
         ledger.done.add(key)
     headers = {"Retry-After": str(told["retry_after"])} if "retry_after" in told else {}
+    if "location" in told:
+        headers["Location"] = told["location"]
+    if "body" in told:
+        return await _ODD_BODIES[told["body"]](request, status)
     answer = {"accepted": status < 300, "entry_id": body.get("entry_id"), "delivery": ledger.requests[key]}  # noqa: PLR2004
     return web.json_response(answer, status=status, headers=headers)
+
+
+async def _cut(request: web.Request, status: int) -> web.StreamResponse:
+    response = web.StreamResponse(status=status, headers={"Content-Length": "1000"})
+    await response.prepare(request)
+    await response.write(b'{"accepted": tr')
+    assert request.transport is not None
+    request.transport.abort()
+    return response
+
+
+async def _trickle(request: web.Request, status: int) -> web.StreamResponse:
+    response = web.StreamResponse(status=status, headers={"Content-Length": "60"})
+    await response.prepare(request)
+    for _ in range(60):
+        await response.write(b"x")
+        await asyncio.sleep(1)
+    return response
+
+
+async def _large(_request: web.Request, status: int) -> web.StreamResponse:
+    return web.Response(status=status, body=b"x" * 10_000_000)
+
+
+async def _not_gzip(_request: web.Request, status: int) -> web.StreamResponse:
+    return web.Response(status=status, body=b"not compressed at all", headers={"Content-Encoding": "gzip"})
+
+
+_ODD_BODIES = {"cut": _cut, "trickle": _trickle, "large": _large, "gzip": _not_gzip}
 
 
 def _told(body: Any, *, delivery: int) -> dict[str, Any]:
@@ -120,12 +156,37 @@ def _told(body: Any, *, delivery: int) -> dict[str, Any]:
     return told
 
 
-def server_context(*, certificate: str, ca: str) -> ssl.SSLContext:
-    """TLS that lets in only who presents a certificate of ``ca``."""
+def server_context(*, certificate: str, ca: str, tls: str | None = None) -> ssl.SSLContext:
+    """TLS that lets in only who presents a certificate of ``ca``.
+
+    Args:
+        certificate: PEM file with the server's certificate and key.
+        ca: PEM file.
+        tls: speak only this version, ``1.2`` or ``1.3``.
+    """
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=ca)
     context.load_cert_chain(certificate)
     context.verify_mode = ssl.CERT_REQUIRED
+    if tls is not None:
+        context.minimum_version = context.maximum_version = _TLS_VERSIONS[tls]
     return context
+
+
+_TLS_VERSIONS = {"1.2": ssl.TLSVersion.TLSv1_2, "1.3": ssl.TLSVersion.TLSv1_3}
+
+
+def web_server_in_front(*, certificate: str) -> tuple[web.Application, ssl.SSLContext]:
+    """A web server that lets anybody connect, and answers whoever brings no certificate with a page, as nginx does."""
+
+    async def page(_request: web.Request) -> web.Response:
+        text = "<html><head><title>400 No required SSL certificate was sent</title></head></html>"
+        return web.Response(status=400, text=text, content_type="text/html")
+
+    app = web.Application()
+    app.router.add_route("*", "/{path:.*}", page)
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(certificate)
+    return app, context
 
 
 async def serve(host: str, port: int, context: ssl.SSLContext) -> None:

@@ -9,12 +9,14 @@ import os
 import secrets
 import selectors
 import shutil
+import ssl
 import subprocess
 import sys
 import time
+import urllib.request
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from rowqueue.errors import RowqueueError
@@ -104,6 +106,16 @@ class Stack:
             "PARTNER_CLIENT_KEY": str(self.certificates.client_key),
         }
 
+    def partner_stats(self) -> dict[str, Any]:
+        """What the partner saw: see :class:`rowqueue.local.partner.Ledger`."""
+        context = ssl.create_default_context(cafile=self.certificates.ca)
+        context.load_cert_chain(self.certificates.client, self.certificates.client_key)
+        return _told(self.partner.replace("/process", "/_local/stats"), context)
+
+    def snowflake_stats(self) -> dict[str, Any]:
+        """What the Snowflake stand-in was sent."""
+        return _told(f"{self.snowflake}/_local/stats")
+
     def check(self) -> None:
         """Make sure that every service still runs.
 
@@ -115,6 +127,11 @@ class Stack:
                 raise StackError(
                     f"{name} ended by itself ({service.returncode}):\n{_tail(_log(self.options.state, name))}"
                 )
+
+
+def _told(url: str, context: ssl.SSLContext | None = None) -> dict[str, Any]:
+    with urllib.request.urlopen(url, context=context, timeout=10) as answer:  # noqa: S310 -- ours
+        return dict(json.load(answer))
 
 
 @contextlib.contextmanager

@@ -62,18 +62,22 @@ FAULTS: tuple[tuple[type[BaseException], Fault, str], ...] = (
 ClientConnectionError, and a total time-out is no ClientError at all."""
 
 
+_TELLING = (ssl.SSLError, ConnectionResetError, ConnectionAbortedError, BrokenPipeError)
+
+
 def fault_of(error: BaseException) -> tuple[Fault, str]:
     """What an exception means, and its name for people.
 
-    A server that refuses our certificate says so in a TLS alert. Under TLS 1.3 that arrives only with the first read
-    (RFC 8446, 4.4.2.4), where aiohttp wraps it; so what it was raised from is looked at first.
+    What it was raised from is looked at first. A server that refuses our certificate says so in a TLS alert, which
+    under TLS 1.3 arrives only with the first read (RFC 8446, 4.4.2.4), where aiohttp wraps it; or it resets the
+    connection, which under TLS 1.2 shows as one that could not be made (measured with OpenSSL 3 on both sides).
 
     Raises:
         KeyError: it is none that a delivery can end with.
     """
     cause: BaseException | None = error
     while cause is not None:
-        if isinstance(cause, ssl.SSLError):
+        if isinstance(cause, _TELLING):
             error = cause
             break
         cause = cause.__cause__ or cause.__context__
@@ -135,19 +139,23 @@ class Service:
             )
         except ValueError as error:
             return Permanent(reason=str(error))
+        deadline = asyncio.get_running_loop().time() + self._limits.timeout_s
         try:
-            async with asyncio.timeout(self._limits.timeout_s), self._post(entry, body) as response:
-                return await self._verdict(response)
+            async with asyncio.timeout_at(deadline):
+                response = await self._post(entry, body)
+            async with response:
+                return await self._verdict(response, deadline)
         except (TimeoutError, aiohttp.ClientError, OSError) as error:
             return self._verdict_of_fault(error)
 
     def _post(self, entry: Entry, body: bytes) -> aiohttp.client._RequestContextManager:
         return self._session.post(self._url, data=body, headers=request.headers(entry), allow_redirects=False)
 
-    async def _verdict(self, response: aiohttp.ClientResponse) -> Verdict:
+    async def _verdict(self, response: aiohttp.ClientResponse, deadline: float) -> Verdict:
         status = response.status
         try:
-            result = await self._result(response)
+            async with asyncio.timeout_at(deadline):
+                result = await self._result(response)
         except (TimeoutError, aiohttp.ClientError, OSError) as error:
             # The status decides; for a 2xx the work is done there, whatever becomes of the body.
             result = f"[the answer was cut off: {type(error).__name__}]"

@@ -1,0 +1,49 @@
+"""The drills, as a person plays them: a promise holds, the figures say so, and nothing is left running."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from rowqueue.local import processes
+from rowqueue.local.drills.all import ALL
+
+DRILL = [sys.executable, "-m", "rowqueue.cli", "drill"]
+
+EXPECTED = {
+    "sigterm": {"lost": 0, "attempts_spent_on_unstarted": 0, "in_flight": 50, "exit_code": 0},
+    "certificate": {"claimed": 0, "exit_codes": [3], "messages_that_name_object_and_reason": 3},
+    "partner": {"unexpected": [], "faults": 21, "as_promised": 21},
+}
+
+
+def test_every_drill_is_tested_here():
+    assert set(EXPECTED) == set(ALL)
+
+
+@pytest.mark.parametrize("name", EXPECTED)
+def test_the_promise_holds(name, tmp_path):
+    done = subprocess.run(
+        [*DRILL, name, "--json"], cwd=tmp_path, capture_output=True, text=True, timeout=110, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    told = json.loads(done.stdout.splitlines()[-1])
+    assert told["held"] is True
+    assert EXPECTED[name].items() <= told.items()
+    if name == "sigterm":
+        assert told["seconds_to_exit"] <= told["grace_seconds"]
+    assert not [p for registry in tmp_path.rglob("pids") for p in processes.registered(registry)]
+
+
+def test_the_list_names_each_drill_with_its_promise(tmp_path):
+    done = subprocess.run([*DRILL, "--list"], cwd=tmp_path, capture_output=True, text=True, timeout=30, check=True)
+    assert [line.split()[0] for line in done.stdout.splitlines()] == list(ALL)
+
+
+def test_a_drill_that_is_not_there_is_told_with_those_that_are(tmp_path):
+    done = subprocess.run([*DRILL, "flood"], cwd=tmp_path, capture_output=True, text=True, timeout=30, check=False)
+    assert done.returncode == 2
+    assert "certificate" in done.stderr

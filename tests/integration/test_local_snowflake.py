@@ -1,0 +1,626 @@
+"""The Snowflake stand-in as a process, and the real connector."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import subprocess
+import sys
+import time
+import urllib.request
+import uuid
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
+from decimal import Decimal
+from http.client import HTTPConnection
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+import pytest
+import snowflake.connector
+from snowflake.connector.errors import DatabaseError, IntegrityError, ProgrammingError
+
+from rowqueue.local.processes import spawn, stop
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+CREATE_QUEUE = "CREATE TABLE queue (id NUMBER AUTOINCREMENT, data VARCHAR NOT NULL, worker VARCHAR)"
+
+
+class StandIn:
+    """A running stand-in."""
+
+    def __init__(self, folder: Path, *options: str):
+        self.stderr = folder / f"stderr-{uuid.uuid4().hex}"
+        with self.stderr.open("wb") as stderr:
+            self.process = spawn(
+                [sys.executable, "-m", "rowqueue.local.snowflake", "--port", "0", *options],
+                registry=folder / "registry",
+                env=os.environ,
+                stdout=subprocess.PIPE,
+                stderr=stderr,
+            )
+        self.url = json.loads(self.process.stdout.readline())["ready"]
+        self.address = urlsplit(self.url)
+
+    def connect(self, schema: str = "public", **options):
+        return snowflake.connector.connect(
+            user="someone",
+            password="anything",
+            account="local",
+            protocol="http",
+            host=self.address.hostname,
+            port=self.address.port,
+            database="work",
+            schema=schema,
+            paramstyle="qmark",
+            platform_detection_timeout_seconds=0.0,  # it asks the metadata services of three clouds, at times for 5 s
+            **options,
+        )
+
+    def get(self, path: str):
+        with urllib.request.urlopen(self.url + path, timeout=10) as answer:
+            return json.load(answer)
+
+    def post(self, path: str, body=None, *, token: str = ""):
+        headers = {"Authorization": f'Snowflake Token="{token}"'}
+        data = json.dumps(body or {}).encode()
+        with urllib.request.urlopen(urllib.request.Request(self.url + path, data, headers), timeout=30) as answer:
+            return json.load(answer)
+
+    def stats(self, name: str):
+        return self.get("/_local/stats")[name]
+
+    def stop(self) -> int:
+        code = stop(self.process, grace_seconds=5)
+        self.process.stdout.close()
+        return code
+
+
+@contextlib.contextmanager
+def running(folder: Path, *options: str):
+    stand_in = StandIn(folder, *options)
+    try:
+        yield stand_in
+    finally:
+        stand_in.stop()
+
+
+@pytest.fixture(scope="module")
+def stand_in(tmp_path_factory):
+    with running(tmp_path_factory.mktemp("snowflake"), "--lock-timeout", "20") as stand_in:
+        yield stand_in
+    assert stand_in.stderr.read_text() == ""
+
+
+@pytest.fixture
+def schema():
+    """A schema of its own for each test: its tables have locks of their own too."""
+    return f"s{uuid.uuid4().hex}"
+
+
+@pytest.fixture
+def connect(stand_in, schema):
+    """Opens connections to the test's schema, and closes them after the test."""
+    with contextlib.ExitStack() as opened:
+        yield lambda **options: opened.enter_context(contextlib.closing(stand_in.connect(schema, **options)))
+
+
+@pytest.fixture
+def connection(connect):
+    return connect()
+
+
+def run(connection, text, *binds, **options):
+    """The rows that a statement gives."""
+    return connection.cursor().execute(text, binds or None, **options).fetchall()
+
+
+def at(*parts: int) -> datetime:
+    """A TIMESTAMP_NTZ, which has no zone."""
+    return datetime(*parts, tzinfo=UTC).replace(tzinfo=None)
+
+
+def refused(connection, text, *binds, **options) -> DatabaseError:
+    with pytest.raises(DatabaseError) as caught:
+        run(connection, text, *binds, **options)
+    return caught.value
+
+
+def until(condition, seconds: float = 10) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "it did not come to pass"
+        time.sleep(0.02)
+
+
+@pytest.fixture
+def queue(connection):
+    """A queue with the entries a, b and c."""
+    run(connection, CREATE_QUEUE)
+    run(connection, "INSERT INTO queue (data) VALUES ('a'), ('b'), ('c')")
+
+
+@pytest.fixture
+def in_background():
+    """Runs functions in threads; what they raise comes out of their results."""
+    with ThreadPoolExecutor(30) as threads:
+        yield threads.submit
+
+
+@contextlib.contextmanager
+def locked(connection):
+    """A transaction that holds the queue, and is rolled back at the end."""
+    run(connection, "BEGIN")
+    run(connection, "UPDATE queue SET data = data")
+    try:
+        yield
+    finally:
+        run(connection, "ROLLBACK")
+
+
+class TestValues:
+    @pytest.mark.parametrize("type_name", ["TIMESTAMP_NTZ", "TIMESTAMP_TZ", "TIMESTAMP_LTZ"])
+    def test_a_null_timestamp_comes_back_as_none(self, connection, type_name):
+        assert run(connection, f"SELECT NULL::{type_name} FROM VALUES (1), (2)") == [(None,), (None,)]
+
+    @pytest.mark.parametrize("type_name", ["TIMESTAMP_NTZ", "TIMESTAMP_TZ", "TIMESTAMP_LTZ"])
+    def test_a_null_among_timestamps_comes_back_as_none(self, connection, type_name):
+        rows = run(
+            connection,
+            f"SELECT column1::{type_name} FROM VALUES (NULL), ('2026-11-20 01:02:03'), (NULL), ('1969-12-31 23:59:58')",
+        )
+        times = [value and value.replace(tzinfo=None) for (value,) in rows]
+        assert times == [None, at(2026, 11, 20, 1, 2, 3), None, at(1969, 12, 31, 23, 59, 58)]
+
+    def test_the_smallest_of_no_timestamps_is_none(self, connection):
+        run(connection, "CREATE TABLE t (claimed_at TIMESTAMP_NTZ, tz TIMESTAMP_TZ)")
+        assert run(connection, "SELECT MIN(claimed_at), MAX(tz) FROM t") == [(None, None)]
+
+    @pytest.mark.parametrize("year", [1, 1969, 1970, 2026, 9999])
+    def test_a_timestamp_keeps_its_microseconds(self, connection, year):
+        time_of_day = at(year, 12, 31, 23, 59, 59, 999_999)
+        assert run(connection, f"SELECT '{time_of_day.isoformat()}'::TIMESTAMP_NTZ") == [(time_of_day,)]
+
+    def test_other_nulls_come_back_as_none(self, connection):
+        assert run(connection, "SELECT NULL::DATE, NULL::TIME, NULL::NUMBER(9, 2), NULL::BOOLEAN, NULL::VARIANT") == [
+            (None,) * 5
+        ]
+
+    def test_bound_values_come_back_as_they_went(self, connection):
+        values = (
+            Decimal("12.50"),
+            Decimal(-3),
+            2.5,
+            -7,
+            "x",
+            True,
+            None,
+            datetime(2026, 1, 2, 3, 4, 5, 6, tzinfo=UTC),
+        )
+        (row,) = run(connection, "SELECT ?, ?, ?, ?, ?, ?, ?, ?", *values)
+        assert row == values
+
+    def test_a_batch_may_have_nulls_and_decimals_in_it(self, connection):
+        run(connection, "CREATE TABLE t (n NUMBER(9, 2), s VARCHAR)")
+        rows = [(Decimal("1.25"), "a"), (None, None), (Decimal(2), "c")]
+        assert connection.cursor().executemany("INSERT INTO t VALUES (?, ?)", rows).rowcount == 3
+        assert run(connection, "SELECT * FROM t") == rows
+
+    def test_many_entries_are_settled_by_one_update_from_a_bound_json_document(self, connection, queue):
+        settled = json.dumps([{"id": 1, "worker": "w1"}, {"id": 3, "worker": "it's ✓"}])
+        cursor = connection.cursor().execute(
+            """
+            UPDATE queue SET worker = s.worker
+            FROM (SELECT f.value:id::NUMBER AS id, f.value:worker::VARCHAR AS worker
+                  FROM TABLE(FLATTEN(INPUT => PARSE_JSON(?))) f) s
+            WHERE queue.id = s.id
+            """,
+            (settled,),
+        )
+        assert cursor.rowcount == 2
+        assert run(connection, "SELECT worker FROM queue ORDER BY id") == [("w1",), (None,), ("it's ✓",)]
+
+
+class TestErrors:
+    def test_null_in_a_column_that_must_not_be_null(self, connection, queue):
+        error = refused(connection, "INSERT INTO queue (data) VALUES (NULL)")
+        assert isinstance(error, IntegrityError)
+        assert (error.errno, error.sqlstate) == (100072, "22000")
+
+    def test_text_that_is_no_json(self, connection):
+        error = refused(connection, "SELECT PARSE_JSON(?)", "{")
+        assert (error.errno, error.sqlstate) == (100069, "22P02")
+
+    def test_a_table_that_does_not_exist(self, connection):
+        error = refused(connection, "SELECT * FROM nowhere")
+        assert (type(error), error.errno, error.sqlstate) == (ProgrammingError, 2003, "42S02")
+
+    @pytest.mark.parametrize("text", ["SELECT ARRAY_APPEND([1], 2)", "SELECT 1; SELECT 2", "SELECT INTERVAL '1 day'"])
+    def test_what_the_engine_can_not_do_is_told_at_once_and_by_name(self, connection, text):
+        error = refused(connection, text)
+        assert (error.errno, error.sqlstate) == (390999, "58000")
+        assert "[local stand-in]" in error.msg
+
+    @pytest.mark.parametrize("text", ["CREATE OR ALTER TABLE queue (id NUMBER)", "CREATE STREAM s ON TABLE queue"])
+    def test_what_the_engine_would_get_wrong_is_refused(self, connection, queue, text):
+        assert refused(connection, text).errno == 390999
+        assert run(connection, "SELECT COUNT(*) FROM queue") == [(3,)]
+
+    @pytest.mark.parametrize(
+        "text",
+        [
+            "GRANT SELECT ON TABLE queue TO ROLE reader",
+            "-- sizes\nCREATE WAREHOUSE IF NOT EXISTS w WAREHOUSE_SIZE = XSMALL",
+            "ALTER USER u SET TYPE = SERVICE",
+            "USE ROLE reader",
+            "USE WAREHOUSE w",
+            "ALTER SESSION SET QUERY_TAG = 'x'",
+        ],
+    )
+    def test_what_has_nothing_to_act_on_here_succeeds(self, connection, text):
+        assert run(connection, text) == [("Statement executed successfully.",)]
+
+    def test_a_session_that_is_gone(self, stand_in, connect):
+        gone, other = connect(), connect()
+        token = gone.rest.token
+        gone.close()
+        other.rest.update_tokens(token, other.rest.master_token)
+        assert refused(other, "SELECT 1").errno == 390111
+
+    @pytest.mark.parametrize("text", ["DELETE FROM queue", "BEGIN", "SELECT id FROM queue"])
+    def test_describing_a_statement_does_not_run_it(self, connect, connection, queue, text):
+        assert connection.cursor().describe(text)
+        connection.close()
+        assert run(connect(), "UPDATE queue SET worker = 'w'") == [(3, 0)]
+
+
+class TestTransactions:
+    def test_a_commit_after_a_failed_statement_is_refused(self, connect, connection, queue):
+        run(connection, "BEGIN")
+        run(connection, "INSERT INTO queue (data) VALUES ('lost')")
+        refused(connection, "SELECT * FROM nowhere")
+        assert refused(connection, "INSERT INTO queue (data) VALUES ('too late')").errno == 390998
+        error = refused(connection, "COMMIT")
+        assert (error.errno, error.sqlstate) == (390998, "58000")
+        assert "nowhere" in error.msg.lower()
+        assert run(connection, "SELECT COUNT(*) FROM queue") == [(3,)]
+
+    def test_a_rollback_after_a_failed_statement_is_not(self, connection, queue):
+        run(connection, "BEGIN")
+        refused(connection, "SELECT * FROM nowhere")
+        run(connection, "ROLLBACK")
+        run(connection, "INSERT INTO queue (data) VALUES ('d')")
+        assert run(connection, "SELECT COUNT(*) FROM queue") == [(4,)]
+
+    def test_closing_a_connection_rolls_back_and_frees_the_table(self, connect, connection, queue):
+        other = connect()
+        run(other, "BEGIN TRANSACTION")
+        assert run(other, "DELETE FROM queue") == [(3,)]
+        other.close()
+        assert run(connection, "UPDATE queue SET worker = 'w'") == [(3, 0)]
+
+    def test_without_autocommit_a_change_waits_for_the_commit(self, connect, connection, queue):
+        other = connect(autocommit=False)
+        run(other, "INSERT INTO queue (data) VALUES ('d')")
+        assert run(connection, "SELECT COUNT(*) FROM queue") == [(3,)]
+        other.commit()
+        assert run(connection, "SELECT COUNT(*) FROM queue") == [(4,)]
+        run(other, "UPDATE queue SET worker = 'w'")
+        other.rollback()
+        assert run(connection, "SELECT COUNT(worker) FROM queue") == [(0,)]
+
+    def test_autocommit_can_be_switched_and_then_commits_what_is_open(self, connect, connection, queue):
+        other = connect()
+        other.autocommit(False)
+        run(other, "DELETE FROM queue WHERE data = 'a'")
+        other.autocommit(True)
+        assert run(connection, "SELECT COUNT(*) FROM queue") == [(2,)]
+        run(connection, "UPDATE queue SET worker = 'w'")
+
+    def test_ddl_commits_what_is_open(self, connect, connection, queue):
+        other = connect()
+        run(other, "BEGIN")
+        run(other, "DELETE FROM queue")
+        run(other, "CREATE TABLE another (id NUMBER)")
+        run(other, "ROLLBACK")
+        assert run(connection, "SELECT COUNT(*) FROM queue") == [(0,)]
+
+    def test_a_begin_inside_a_transaction_changes_nothing(self, connection, queue):
+        run(connection, "BEGIN")
+        run(connection, "DELETE FROM queue")
+        run(connection, "BEGIN")
+        run(connection, "ROLLBACK")
+        assert run(connection, "SELECT COUNT(*) FROM queue") == [(3,)]
+
+    def test_a_merge_works_in_a_transaction(self, connection, queue):
+        merge = """
+            MERGE INTO queue q USING (SELECT 1 AS id, 'w' AS worker UNION ALL SELECT 99, 'new') s ON q.id = s.id
+            WHEN MATCHED THEN UPDATE SET worker = s.worker WHEN NOT MATCHED THEN INSERT (data) VALUES (s.worker)
+        """
+        run(connection, "BEGIN")
+        assert run(connection, merge) == [(1, 1)]
+        run(connection, "ROLLBACK")
+        assert run(connection, "SELECT COUNT(*), COUNT(worker) FROM queue") == [(3, 0)]
+        assert run(connection, merge) == [(1, 1)]
+        assert run(connection, "SELECT COUNT(*), COUNT(worker) FROM queue") == [(4, 1)]
+
+    def test_a_batch_that_fails_half_way_leaves_nothing_behind(self, connection, queue):
+        with pytest.raises(IntegrityError):
+            connection.cursor().executemany("INSERT INTO queue (data) VALUES (?)", [("d",), (None,), ("e",)])
+        assert run(connection, "SELECT COUNT(*) FROM queue") == [(3,)]
+
+    def test_threads_may_share_a_connection(self, connection, queue, in_background):
+        def work(number: int):
+            run(connection, "INSERT INTO queue (data) VALUES (?)", f"n{number}")
+            return run(connection, "SELECT ?", number)
+
+        results = [in_background(work, number) for number in range(40)]
+        assert [result.result() for result in results] == [[(number,)] for number in range(40)]
+        assert run(connection, "SELECT COUNT(*) FROM queue") == [(43,)]
+
+    def test_definitions_made_at_the_same_time_all_succeed(self, connect, connection, queue, in_background):
+        connections = [connect() for _ in range(6)]
+        text = "CREATE OR REPLACE VIEW ready AS SELECT * FROM queue"
+        for result in [in_background(run, each, text) for each in connections for _ in range(3)]:
+            result.result()
+        assert run(connection, "SELECT COUNT(*) FROM ready") == [(3,)]
+
+
+class TestLocks:
+    def test_an_update_waits_for_the_transaction_that_holds_the_table(
+        self, stand_in, connect, connection, queue, in_background
+    ):
+        waits = stand_in.stats("lock_waits")
+        run(connection, "BEGIN")
+        run(connection, "UPDATE queue SET worker = 'first' WHERE data = 'a'")
+        second = in_background(run, connect(), "UPDATE queue SET worker = 'second' WHERE worker IS NULL")
+        until(lambda: stand_in.stats("lock_waits") == waits + 1)
+        assert not second.done()
+        run(connect(), "INSERT INTO queue (data) VALUES ('d')")  # an INSERT does not wait
+
+        run(connection, "COMMIT")
+        assert second.result() == [(3, 0)]
+
+    def test_one_waiter_too_many_is_refused_in_snowflakes_words(self, tmp_path):
+        with running(tmp_path, "--lock-waiters", "0") as stand_in, stand_in.connect() as connection:
+            run(connection, CREATE_QUEUE)
+            with locked(connection), stand_in.connect() as other:
+                error = refused(other, "UPDATE queue SET worker = 'w'")
+            assert (type(error), error.errno, error.sqlstate) == (ProgrammingError, 625, "57014")
+            assert "has locked table 'WORK.PUBLIC.QUEUE' in transaction" in error.msg
+            assert "because the number of waiters for this lock exceeds the 0 statements limit." in error.msg
+
+    def test_a_wait_ends_with_the_lock_timeout_of_the_session(self, connect, connection, queue):
+        with locked(connection):
+            began = time.monotonic()
+            error = refused(connect(session_parameters={"LOCK_TIMEOUT": 1}), "TRUNCATE TABLE queue")
+            assert (error.errno, error.sqlstate) == (625, "57014")
+            assert 0.9 < time.monotonic() - began < 3
+
+    def test_a_lock_timeout_of_nothing_does_not_wait(self, connect, connection, queue):
+        with locked(connection):
+            began = time.monotonic()
+            assert refused(connect(session_parameters={"LOCK_TIMEOUT": 0}), "DELETE FROM queue").errno == 625
+            assert time.monotonic() - began < 0.5
+
+
+class TestOrphans:
+    def test_a_transaction_that_is_idle_while_others_wait_is_rolled_back(self, tmp_path):
+        with running(tmp_path, "--orphan-seconds", "0.4") as stand_in, stand_in.connect() as connection:
+            run(connection, CREATE_QUEUE)
+            run(connection, "INSERT INTO queue (data) VALUES ('a')")
+            run(connection, "BEGIN")
+            run(connection, "UPDATE queue SET worker = 'orphan'")
+            time.sleep(1)  # in nobody's way it may be idle
+            run(connection, "UPDATE queue SET worker = 'busy again'")
+
+            began = time.monotonic()
+            with stand_in.connect() as heir:
+                assert run(heir, "UPDATE queue SET worker = 'heir' WHERE worker IS NULL") == [(1, 0)]
+            assert 0.3 < time.monotonic() - began < 2
+            assert stand_in.stats("orphans") == 1
+            error = refused(connection, "COMMIT")
+            assert error.errno == 390998
+            assert "idle" in error.msg
+
+
+class TestRequests:
+    def test_a_statement_sent_twice_under_one_request_id_runs_once(self, connection, queue):
+        request = {"_statement_params": {"requestId": str(uuid.uuid4())}}
+        text = "INSERT INTO queue (data) VALUES ('once')"
+        assert run(connection, text, **request) == [(1,)]
+        assert run(connection, text, **request) == [(1,)]
+        assert run(connection, "SELECT COUNT(*) FROM queue WHERE data = 'once'") == [(1,)]
+
+    def test_a_repeat_waits_for_a_statement_that_has_not_ended(self, stand_in, connect, queue, in_background):
+        with locked(connect()):
+            waits, sender = stand_in.stats("lock_waits"), connect()
+            path = f"/queries/v1/query-request?requestId={uuid.uuid4()}"
+            body = {"sqlText": "UPDATE queue SET data = data || '!'"}
+            first = in_background(stand_in.post, path, body, token=sender.rest.token)
+            until(lambda: stand_in.stats("lock_waits") == waits + 1)
+            second = in_background(stand_in.post, path, body, token=sender.rest.token)
+            time.sleep(0.2)
+            assert not second.done()
+        assert first.result() == second.result()
+        assert first.result()["data"]["rowset"] == [["3", "0"]]
+        assert run(sender, "SELECT data FROM queue ORDER BY id") == [("a!",), ("b!",), ("c!",)]
+
+    def test_a_statement_that_the_client_cancels_leaves_the_queue(self, connect, connection, queue):
+        other = connect()
+        with locked(connection):
+            error = refused(other, "UPDATE queue SET worker = 'cancelled'", timeout=1)
+            assert (error.errno, error.sqlstate) == (604, "57014")
+        assert run(other, "SELECT COUNT(worker) FROM queue") == [(0,)]
+        assert run(other, "UPDATE queue SET worker = 'w'") == [(3, 0)]
+
+    def test_a_statement_that_the_client_cancels_while_it_runs_is_interrupted(self, connection):
+        began = time.monotonic()
+        text = "SELECT COUNT(*) FROM TABLE(GENERATOR(ROWCOUNT => 3000000)) a, TABLE(GENERATOR(ROWCOUNT => 3000000)) b"
+        assert refused(connection, text, timeout=1).errno == 604
+        assert time.monotonic() - began < 5
+
+    @pytest.mark.parametrize(("abort_detached", "expected"), [(False, 3), (True, 0)])
+    def test_a_statement_whose_client_dies_runs_unless_the_session_says_otherwise(
+        self, stand_in, connect, queue, abort_detached, expected
+    ):
+        sender = connect(session_parameters={"ABORT_DETACHED_QUERY": abort_detached})
+        with locked(connect()):
+            waits = stand_in.stats("lock_waits")
+            client = HTTPConnection(stand_in.address.netloc)
+            client.request(
+                "POST",
+                "/queries/v1/query-request",
+                json.dumps({"sqlText": "UPDATE queue SET worker = 'ghost'"}),
+                {"Authorization": f'Snowflake Token="{sender.rest.token}"'},
+            )
+            until(lambda: stand_in.stats("lock_waits") == waits + 1)
+            client.close()
+            time.sleep(0.2)
+        # The ghost is gone from the queue either way: this one gets its turn.
+        assert run(connect(), "UPDATE queue SET data = data") == [(3, 0)]
+        assert run(connect(), "SELECT COUNT(worker) FROM queue") == [(expected,)]
+
+    def test_a_client_that_dies_is_not_missed_while_its_repeat_waits(self, stand_in, connect, queue, in_background):
+        sender = connect(session_parameters={"ABORT_DETACHED_QUERY": True})
+        path, body = f"/queries/v1/query-request?requestId={uuid.uuid4()}", {"sqlText": "DELETE FROM queue"}
+        with locked(connect()):
+            waits = stand_in.stats("lock_waits")
+            client = HTTPConnection(stand_in.address.netloc)
+            client.request("POST", path, json.dumps(body), {"Authorization": f'Snowflake Token="{sender.rest.token}"'})
+            until(lambda: stand_in.stats("lock_waits") == waits + 1)
+            repeat = in_background(stand_in.post, path, body, token=sender.rest.token)
+            time.sleep(0.2)
+            client.close()
+            time.sleep(0.2)
+        assert repeat.result()["data"]["rowset"] == [["3"]]
+
+
+class TestStatistics:
+    def test_it_counts_what_was_sent(self, stand_in, connection, queue):
+        stand_in.post("/_local/reset-stats")
+        for number in range(3):
+            run(connection, "SELECT ?", number)
+        run(connection, "UPDATE queue SET worker = 'w'")
+        stats = stand_in.get("/_local/stats")
+        assert (stats["statements"], stats["by_kind"]) == (4, {"select": 3, "update": 1})
+        assert {"text": "SELECT ?", "count": 3} in stand_in.get("/_local/statements")
+        counters = ("refused_625", "lock_waits", "conflict_retries", "orphans")
+        assert [stats[name] for name in counters] == [0] * 4
+
+    def test_it_counts_sessions(self, stand_in, connect):
+        sessions = stand_in.stats("sessions")
+        connection = connect()
+        assert stand_in.stats("sessions") == sessions + 1
+        connection.close()
+        assert stand_in.stats("sessions") == sessions
+
+
+class TestTheProcess:
+    def test_it_ends_at_once_and_in_silence_whatever_is_going_on(self, tmp_path, in_background):
+        with running(tmp_path) as stand_in:
+            idle, holder, waiter, busy = (stand_in.connect() for _ in range(4))
+            run(holder, CREATE_QUEUE)
+            run(holder, "INSERT INTO queue (data) VALUES ('a')")
+            run(holder, "BEGIN")
+            run(holder, "UPDATE queue SET worker = 'w'")
+            waiting = in_background(refused, waiter, "UPDATE queue SET worker = 'w'")
+            endless = (
+                "SELECT COUNT(*) FROM TABLE(GENERATOR(ROWCOUNT => 3000000)) a, TABLE(GENERATOR(ROWCOUNT => 3000000)) b"
+            )
+            running_long = in_background(refused, busy, endless)
+            until(lambda: stand_in.stats("lock_waits") == 1)
+            time.sleep(0.3)
+
+            began = time.monotonic()
+            assert stand_in.process.poll() is None
+            stand_in.process.terminate()
+            assert stand_in.process.wait(5) == 0
+            assert time.monotonic() - began < 2
+            assert {waiting.result().errno, running_long.result().errno} == {604}
+            assert stand_in.process.stdout.read() == b""
+            assert stand_in.stderr.read_text() == ""
+            del idle
+
+    @pytest.mark.parametrize("kill", [False, True], ids=["SIGTERM", "SIGKILL"])
+    def test_what_was_committed_survives_its_end(self, tmp_path, kill):
+        options = ("--db-path", str(tmp_path / "new" / "db"))
+        with running(tmp_path, *options) as stand_in:
+            connection = stand_in.connect()
+            run(connection, CREATE_QUEUE)
+            run(connection, "INSERT INTO queue (data) VALUES ('kept')")
+            run(connection, "BEGIN")
+            run(connection, "INSERT INTO queue (data) VALUES ('never committed')")
+            if kill:
+                stand_in.process.kill()
+                stand_in.process.wait()
+        with running(tmp_path, *options) as stand_in, stand_in.connect() as connection:
+            run(connection, "INSERT INTO queue (data) VALUES ('later')")
+            assert run(connection, "SELECT data FROM queue ORDER BY id") == [("kept",), ("later",)]
+
+    def test_it_keeps_a_bounded_number_of_results(self, tmp_path):
+        with running(tmp_path, "--keep-results", "7") as stand_in, stand_in.connect() as connection:
+            for number in range(20):
+                assert run(connection, "SELECT ?", number) == [(number,)]
+            assert stand_in.stats("results_kept") == 7
+
+    def test_a_port_that_is_taken_is_told_in_a_sentence(self, stand_in):
+        command = [sys.executable, "-m", "rowqueue.local.snowflake", "--port", str(stand_in.address.port)]
+        ended = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+        assert ended.returncode == 1
+        assert ended.stderr.startswith(f"can not listen on 127.0.0.1:{stand_in.address.port}: Address already in use")
+        assert ended.stderr.count("\n") == 1
+
+
+WORKERS = 25
+ROWS = 300
+WORKER = """
+import random, sys, time, uuid
+import snowflake.connector
+
+connection = snowflake.connector.connect(
+    user="u", password="p", account="local", protocol="http", host="127.0.0.1", port=int(sys.argv[1]), database="work",
+    schema=sys.argv[2], paramstyle="qmark", platform_detection_timeout_seconds=0.0)
+cursor, refusals = connection.cursor(), 0
+while True:
+    token = str(uuid.uuid4())
+    try:
+        cursor.execute(
+            "UPDATE queue SET worker = ? FROM (SELECT id FROM queue WHERE worker IS NULL ORDER BY id LIMIT 4) s "
+            "WHERE queue.id = s.id AND queue.worker IS NULL", (token,))
+    except snowflake.connector.Error as error:
+        if error.errno != 625:
+            raise
+        refusals += 1
+        time.sleep(random.uniform(0.02, 0.2))
+        continue
+    claimed = cursor.execute("SELECT id FROM queue WHERE worker = ?", (token,)).fetchall()
+    print(refusals, *[id for (id,) in claimed])
+    refusals = 0
+    if not claimed:
+        break
+connection.close()
+"""
+
+
+def test_25_processes_claim_every_row_once_although_some_are_refused(stand_in, schema, connection):
+    run(connection, CREATE_QUEUE)
+    run(connection, f"INSERT INTO queue (data) SELECT SEQ4()::VARCHAR FROM TABLE(GENERATOR(ROWCOUNT => {ROWS}))")
+    refusals = stand_in.stats("refused_625")
+    command = [sys.executable, "-c", WORKER, str(stand_in.address.port), schema]
+    with contextlib.ExitStack() as stack:
+        with locked(connection):
+            workers = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(WORKERS)]
+            for worker in workers:
+                stack.callback(worker.wait)
+                stack.callback(worker.kill)
+            until(lambda: stand_in.stats("refused_625") >= refusals + WORKERS - 20, seconds=60)
+        lines = [
+            [int(word) for word in line.split()] for worker in workers for line in worker.communicate()[0].splitlines()
+        ]
+    claimed = [number for _, *ids in lines for number in ids]
+    assert sorted(claimed) == list(range(1, ROWS + 1))
+    assert sum(count for count, *_ in lines) == stand_in.stats("refused_625") - refusals > 0
