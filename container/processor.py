@@ -21,7 +21,7 @@ import structlog
 from rowqueue import credentials, observability
 from rowqueue.errors import CertificateError, CredentialsError, CredentialsStop, RowqueueError, SettingsError
 from rowqueue.lifecycle import RetryPolicy
-from rowqueue.observability import Event, log, log_problem
+from rowqueue.observability import Event, log, log_fault, log_problem
 from rowqueue.processor import certificates, service
 from rowqueue.processor.identity import processor_id
 from rowqueue.processor.run import Processor, Report
@@ -59,6 +59,9 @@ def main() -> int:
                 report = asyncio.run(_run(settings, queue, thread, context, name))
     except RowqueueError as error:
         return _failed(error)
+    except Exception:  # noqa: BLE001 -- a fault of ours belongs into the log as one line, like everything else
+        log_fault(Event.PROCESSOR_FAILED)
+        return 1
     log(Event.PROCESSOR_ENDED, reason=report.reason, seconds=round(report.seconds, 3), **report.settled)
     return 0
 

@@ -10,14 +10,14 @@ from typing import Any
 
 from rowqueue import credentials, observability
 from rowqueue.errors import EventError, RowqueueError
-from rowqueue.observability import Event, log_problem
+from rowqueue.observability import Event, Metric, embedded, log_problem
 from rowqueue.poller import fargate
 from rowqueue.poller.poll import Report, poll
 from rowqueue.settings import PollerSettings
 from rowqueue.store import QueueStore
 from rowqueue.warehouse import SnowflakeWarehouse
 
-observability.configure("poller")
+observability.configure("poller", environment=os.environ.get("ENVIRONMENT", "unknown"))
 
 
 def handler(event: Any, context: object) -> dict[str, Any]:
@@ -37,14 +37,22 @@ def handler(event: Any, context: object) -> dict[str, Any]:
     """
     del context
     try:
-        if event:
-            raise EventError(f"expected an empty event, got {type(event).__name__} with {sorted(event)[:5]}")
+        if event not in ({}, None):
+            raise EventError(f"expected an empty event {{}}, got {_described(event)}")
         settings = PollerSettings.from_env(os.environ)
         report = _tick(settings)
     except RowqueueError as error:
-        log_problem(Event.TICK_FAILED, error=str(error), kind=type(error).__name__)
+        failed = embedded({Metric.TICKS_FAILED: 1})
+        log_problem(Event.TICK_FAILED, error=str(error), kind=type(error).__name__, **failed)
         raise
     return {"statusCode": 200, "body": json.dumps(_answer(report, settings))}
+
+
+def _described(event: Any) -> str:
+    """An event by its outline: its values may be anything, and are not for the log."""
+    if isinstance(event, dict):
+        return f"an object with {', '.join(sorted(map(str, event))[:5])}"
+    return f"a {type(event).__name__}"
 
 
 def _tick(settings: PollerSettings) -> Report:

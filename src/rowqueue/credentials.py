@@ -5,9 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
-import boto3
-from botocore.exceptions import BotoCoreError, ClientError
-
+from rowqueue import aws
 from rowqueue.errors import CredentialsError
 
 if TYPE_CHECKING:
@@ -35,8 +33,8 @@ def login(settings: SnowflakeSettings, *, environment: str) -> dict[str, object]
 
 def _read(name: str) -> dict[str, str]:
     try:
-        answer = boto3.client("secretsmanager").get_secret_value(SecretId=name)
-    except (BotoCoreError, ClientError) as error:
+        answer = aws.client("secretsmanager").get_secret_value(SecretId=name)
+    except aws.ERRORS as error:
         raise CredentialsError(f"secret {name}: can not be read: {error}") from error
     try:
         secret = json.loads(answer.get("SecretString", ""))

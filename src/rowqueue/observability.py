@@ -16,6 +16,8 @@ import structlog
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from structlog.typing import EventDict, Processor
+
 NAMESPACE = "SnowflakeProcessor"
 
 
@@ -49,9 +51,23 @@ class Metric(StrEnum):
     CLAIMS_LOST = "ClaimsLost"
     CERTIFICATE_DAYS_LEFT = "CertificateDaysLeft"
     CREDENTIALS_STOPS = "CredentialsStops"
+    TICKS_COMPLETED = "TicksCompleted"
+    """The heartbeat."""
+    TICKS_FAILED = "TicksFailed"
+    ENTRIES_PENDING = "EntriesPending"
+    ENTRIES_PROCESSING = "EntriesProcessing"
+    ENTRIES_READY = "EntriesReady"
+    ENTRIES_UNKNOWN_STATUS = "EntriesUnknownStatus"
+    OLDEST_READY_SECONDS = "OldestReadySeconds"
+    STALE_ENTRIES_RESET = "StaleEntriesReset"
+    HOLDS = "Holds"
+    TASKS_LIVE = "TasksLive"
+    TASKS_STARTING = "TasksStarting"
+    TASKS_LAUNCHED = "TasksLaunched"
+    LAUNCH_FAILURES = "LaunchFailures"
 
 
-_UNITS = {Metric.DELIVERY_MILLISECONDS: "Milliseconds"}
+_UNITS = {Metric.DELIVERY_MILLISECONDS: "Milliseconds", Metric.OLDEST_READY_SECONDS: "Seconds"}
 _MOST_VALUES = 100  # of one metric in one line (CloudWatch, embedded metric format specification)
 
 
@@ -62,13 +78,17 @@ def configure(service: str, *, environment: str | None = None) -> None:
         service: ``poller`` or ``processor``; in every line.
         environment: in every line, once it is known; metrics need it.
     """
-    pretty = sys.stdout.isatty()
+    rendering: list[Processor]
+    if sys.stdout.isatty():
+        rendering = [_without_embedding, structlog.dev.ConsoleRenderer()]
+    else:
+        rendering = [structlog.processors.dict_tracebacks, structlog.processors.JSONRenderer(default=str)]
     structlog.configure(
         processors=[
             structlog.contextvars.merge_contextvars,
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
-            structlog.dev.ConsoleRenderer() if pretty else structlog.processors.JSONRenderer(default=str),
+            *rendering,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
         logger_factory=structlog.PrintLoggerFactory(),
@@ -81,6 +101,12 @@ def configure(service: str, *, environment: str | None = None) -> None:
     logging.getLogger("botocore").setLevel(logging.WARNING)
 
 
+def _without_embedding(_logger: object, _name: str, line: EventDict) -> EventDict:
+    """For people: the values stay, CloudWatch's declaration of them goes."""
+    line.pop("_aws", None)
+    return line
+
+
 def log(event: Event, /, **details: object) -> None:
     """Write one line."""
     structlog.get_logger().info(event.value, **details)
@@ -89,6 +115,11 @@ def log(event: Event, /, **details: object) -> None:
 def log_problem(event: Event, /, **details: object) -> None:
     """Write one line that somebody should look at."""
     structlog.get_logger().warning(event.value, **details)
+
+
+def log_fault(event: Event, /, **details: object) -> None:
+    """Write one line about the exception that is being handled, with its stack: a fault of the program."""
+    structlog.get_logger().exception(event.value, **details)
 
 
 def embedded(metrics: Mapping[Metric, float | list[float]], *, now: float | None = None) -> dict[str, object]:

@@ -43,6 +43,8 @@ _LOGIN_REFUSED = frozenset({390100, 390144, *range(390186, 390202), *range(39430
 _SESSION_GONE = frozenset({390111, 390112, 390114})
 _UNAVAILABLE = frozenset({250001, 250003, 250006, 251005, 290503, 580503})
 _INTERNAL = frozenset({603})
+_NOT_THERE = frozenset({904, 2003, 2043})  # a column, a table or a view that is missing, or not granted
+_HINT = "; run snowflake/01_create_table.sql, or grant the role what it needs"
 _DATA_ERROR_CLASSES = ("22", "23")  # SQLSTATE: data exception, integrity constraint violation
 
 
@@ -193,7 +195,8 @@ def _translated(error: driver.Error) -> WarehouseError:
         kind = StatementRefused
     else:
         kind = WarehouseUnavailable
-    return kind(_first_line(error), errno=errno)
+    hint = _HINT if errno in _NOT_THERE else ""
+    return kind(_first_line(error) + hint, errno=errno)
 
 
 def _first_line(error: driver.Error) -> str:

@@ -104,3 +104,16 @@ def wait_until():
         return result
 
     return run
+
+
+@pytest.fixture
+def tick(deployed):
+    """Invokes the function by hand and returns what it answers."""
+    functions = deployment.client(deployed, "lambda")
+
+    def run():
+        told = json.loads(functions.invoke(FunctionName=deployment.POLLER, Payload=b"{}")["Payload"].read())
+        assert told.get("statusCode") == 200, told
+        return json.loads(told["body"])
+
+    return run

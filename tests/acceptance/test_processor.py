@@ -25,19 +25,6 @@ def held(sql, wait_until):
     return lambda count: wait_until(lambda: processing(sql) >= count)
 
 
-@pytest.fixture
-def tick(deployed):
-    """Invokes the function by hand and returns what it answers."""
-    functions = deployment.client(deployed, "lambda")
-
-    def run():
-        told = json.loads(functions.invoke(FunctionName=deployment.POLLER, Payload=b"{}")["Payload"].read())
-        assert told.get("statusCode") == 200, told
-        return json.loads(told["body"])
-
-    return run
-
-
 def test_it_delivers_what_is_ready_and_ends_with_0(sql, insert, processor):
     insert(30)
     with processor() as process:

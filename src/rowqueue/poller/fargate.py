@@ -1,4 +1,4 @@
-"""ECS as the poller needs it: which tasks are alive, and start some. The only importer of boto3 here."""
+"""ECS as the poller needs it: which tasks are alive, and start some."""
 
 from __future__ import annotations
 
@@ -7,10 +7,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-import boto3
-from botocore.config import Config
-from botocore.exceptions import BotoCoreError, ClientError
-
+from rowqueue import aws
 from rowqueue.errors import LaunchError
 
 if TYPE_CHECKING:
@@ -100,7 +97,7 @@ class Fargate:
                 for first in range(0, len(arns), _DESCRIBED_AT_ONCE)
                 for task in self._described(arns[first:][:_DESCRIBED_AT_ONCE])
             ]
-        except (BotoCoreError, ClientError) as error:
+        except aws.ERRORS as error:
             raise LaunchError(f"the live tasks can not be counted: {error}") from error
 
     def _described(self, arns: list[str]) -> list[Task]:
@@ -122,7 +119,7 @@ class Fargate:
             answer = self._run_task(count=count, token=token, environment=self._environment(probe=probe))
         except self._client.exceptions.ConflictException:
             return Launch(failures={"another tick has launched these already": count})
-        except (BotoCoreError, ClientError) as error:
+        except aws.ERRORS as error:
             raise LaunchError(f"tasks can not be started: {error}") from error
         # A token used before in this period gives its tasks again, also those that ended since: they are no launch.
         started = tuple(task["taskArn"] for task in answer["tasks"] if task["desiredStatus"] == "RUNNING")
@@ -159,9 +156,8 @@ class Fargate:
 
 
 def connect(settings: PollerSettings) -> Fargate:
-    """ECS through boto3, with few retries: the next tick is the better retry."""
-    config = Config(connect_timeout=5, read_timeout=10, retries={"mode": "standard", "total_max_attempts": 3})
-    return Fargate(boto3.client("ecs", config=config), settings)
+    """The tasks that these settings name."""
+    return Fargate(aws.client("ecs"), settings)
 
 
 def _task(task: TaskTypeDef) -> Task:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, timedelta
 from typing import TYPE_CHECKING
 
-from rowqueue.observability import Event, log
+from rowqueue.observability import Event, Metric, embedded, log
 from rowqueue.poller.fargate import Launch, client_token, processor_id
 from rowqueue.poller.plan import Demand, Holding, Plan, groups, plan
 
@@ -80,7 +80,7 @@ def poll(queue: QueueStore, tasks: Fargate, settings: PollerSettings, *, now: da
         launched=launch.task_arns,
         failures=launch.failures,
     )
-    _log(report, pulse)
+    _log(report, pulse, oldest_ready_s=_oldest_ready_s(pulse, now))
     return report
 
 
@@ -134,20 +134,35 @@ def _launch(tasks: Fargate, decided: Plan, settings: PollerSettings, *, live: in
     return Launch(task_arns=tuple(started), failures=failures)
 
 
-def _log(report: Report, pulse: Pulse) -> None:
+def _oldest_ready_s(pulse: Pulse, now: datetime) -> float:
+    """How long the entry that has been ready for longest has waited, seconds; 0 if none is ready."""
+    if pulse.earliest_available_at is None:
+        return 0.0
+    return max(0.0, (_utc(now) - pulse.earliest_available_at).total_seconds())
+
+
+def _log(report: Report, pulse: Pulse, *, oldest_ready_s: float) -> None:
+    """The one line that explains the tick, with every number in it; the metrics are the same numbers."""
+    metrics: dict[Metric, float | list[float]] = {
+        Metric.TICKS_COMPLETED: 1,
+        Metric.ENTRIES_PENDING: pulse.pending,
+        Metric.ENTRIES_PROCESSING: pulse.processing,
+        Metric.ENTRIES_READY: report.ready,
+        Metric.ENTRIES_UNKNOWN_STATUS: pulse.unknown,
+        Metric.OLDEST_READY_SECONDS: round(oldest_ready_s, 1),
+        Metric.STALE_ENTRIES_RESET: report.stale_reset,
+        Metric.HOLDS: pulse.holds,
+        Metric.TASKS_LIVE: report.live,
+        Metric.TASKS_STARTING: report.starting,
+        Metric.TASKS_LAUNCHED: len(report.launched),
+        Metric.LAUNCH_FAILURES: sum(report.failures.values()),
+    }
     log(
         Event.TICK,
-        ready=report.ready,
-        pending=pulse.pending,
-        processing=pulse.processing,
-        unknown_statuses=pulse.unknown,
-        hold=pulse.hold_reason,
-        stale_reset=report.stale_reset,
-        live=report.live,
-        starting=report.starting,
         need=report.plan.need,
         planned=report.plan.launch,
-        launched=len(report.launched),
         launch_failures=dict(report.failures),
+        hold=pulse.hold_reason,
         reason=report.plan.reason,
+        **embedded(metrics),
     )

@@ -9,11 +9,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import boto3
-from botocore.exceptions import BotoCoreError, ClientError
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
+from rowqueue import aws
 from rowqueue.errors import CertificateError
 from rowqueue.observability import Event, Metric, embedded, log, log_problem
 
@@ -33,13 +32,13 @@ def download(bucket: str, environment: str) -> dict[str, bytes]:
     Raises:
         CertificateError: one can not be read; the message names it.
     """
-    client = boto3.client("s3")
+    client = aws.client("s3")
     objects = {}
     for name in (CLIENT, KEY, CA):
         where = f"s3://{bucket}/{environment}/{name}"
         try:
             objects[name] = client.get_object(Bucket=bucket, Key=f"{environment}/{name}")["Body"].read()
-        except (BotoCoreError, ClientError) as error:
+        except aws.ERRORS as error:
             raise CertificateError(f"{where}: can not be read: {error}") from error
         if not objects[name].strip():
             raise CertificateError(f"{where}: expected a PEM file, got an empty object")

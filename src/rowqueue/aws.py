@@ -1,0 +1,33 @@
+"""boto3 clients that give up in time: a tick has 50 seconds, and a task that can not start should say so soon."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, overload
+
+import boto3
+from botocore.config import Config
+from botocore.exceptions import BotoCoreError, ClientError
+
+if TYPE_CHECKING:
+    from typing import Literal
+
+    from mypy_boto3_ecs import ECSClient
+    from mypy_boto3_s3 import S3Client
+    from mypy_boto3_secretsmanager import SecretsManagerClient
+
+ERRORS = (BotoCoreError, ClientError)
+"""What a client raises: AWS could not be asked, or refused."""
+
+# boto3's defaults are a minute for a connection and one for a read, up to five times.
+_CONFIG = Config(connect_timeout=5, read_timeout=10, retries={"mode": "standard", "total_max_attempts": 3})
+
+
+@overload
+def client(service: Literal["ecs"]) -> ECSClient: ...
+@overload
+def client(service: Literal["s3"]) -> S3Client: ...
+@overload
+def client(service: Literal["secretsmanager"]) -> SecretsManagerClient: ...
+def client(service: Literal["ecs", "s3", "secretsmanager"]) -> ECSClient | S3Client | SecretsManagerClient:
+    """A client of the service; it raises :data:`ERRORS`."""
+    return boto3.client(service, config=_CONFIG)

@@ -1,0 +1,41 @@
+"""The Lambda's entry point, as far as it goes without anything to talk to."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+import index
+from rowqueue.errors import EventError, SettingsError
+
+
+@pytest.mark.parametrize(
+    ("event", "told"),
+    [
+        ({"source": "aws.s3", "detail": {"secret": "canary"}}, "an object with detail, source"),
+        ({"Records": [1]}, "an object with Records"),
+        ([], "a list"),
+        (["x"], "a list"),
+        ("{}", "a str"),
+        (7, "a int"),
+        (0, "a int"),
+        (False, "a bool"),
+    ],
+)
+def test_an_event_that_is_no_tick_is_refused_by_its_outline(event, told, capsys):
+    with pytest.raises(EventError) as caught:
+        index.handler(event, None)
+    assert str(caught.value) == f"expected an empty event {{}}, got {told}"
+    line = json.loads(capsys.readouterr().out)
+    assert (line["event"], line["level"], line["TicksFailed"]) == ("tick_failed", "warning", 1)
+    assert "canary" not in json.dumps(line)
+
+
+@pytest.mark.parametrize("event", [{}, None])
+def test_an_empty_event_is_a_tick_and_settings_that_are_missing_are_named_together(event, capsys):
+    with pytest.raises(SettingsError) as caught:
+        index.handler(event, None)
+    named = [problem.split(":")[0] for problem in caught.value.problems]
+    assert named[:5] == ["ENVIRONMENT", "ECS_CLUSTER", "ECS_TASK_DEFINITION", "ECS_SUBNETS", "ECS_SECURITY_GROUP"]
+    assert json.loads(capsys.readouterr().out)["kind"] == "SettingsError"

@@ -1,0 +1,62 @@
+"""Log lines and the metrics in them."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from rowqueue import settings
+from rowqueue.observability import NAMESPACE, Event, Metric, configure, embedded, log, log_fault
+
+
+def test_a_line_is_one_json_object_with_its_event_service_and_time(capsys):
+    configure("poller", environment="dev")
+    log(Event.TICK, ready=3)
+    line = json.loads(capsys.readouterr().out)
+    assert (line["event"], line["service"], line["Environment"], line["ready"]) == ("tick", "poller", "dev", 3)
+    assert line["timestamp"].endswith("Z")
+
+
+def test_metrics_are_declared_as_the_embedded_metric_format_says():
+    fields = embedded({Metric.ENTRIES_READY: 7, Metric.DELIVERY_MILLISECONDS: [1.5, 2.5]}, now=1000.5)
+    assert fields == {
+        "_aws": {
+            "Timestamp": 1_000_500,
+            "CloudWatchMetrics": [
+                {
+                    "Namespace": NAMESPACE,
+                    "Dimensions": [["Environment"]],
+                    "Metrics": [
+                        {"Name": "EntriesReady", "Unit": "Count"},
+                        {"Name": "DeliveryMilliseconds", "Unit": "Milliseconds"},
+                    ],
+                }
+            ],
+        },
+        "EntriesReady": 7,
+        "DeliveryMilliseconds": [1.5, 2.5],
+    }
+
+
+@pytest.mark.parametrize("count", [100, 101, 5000])
+def test_of_more_values_than_a_line_takes_an_even_selection_is_kept(count):
+    kept = embedded({Metric.DELIVERY_MILLISECONDS: [float(n) for n in range(count)]})["DeliveryMilliseconds"]
+    assert len(kept) == 100
+    assert kept[0] == 0
+    assert kept[50] == pytest.approx(count / 2, rel=0.02)
+
+
+def test_a_fault_of_the_program_is_one_line_with_its_stack(capsys):
+    configure("processor")
+    try:
+        1 / 0  # noqa: B018
+    except ZeroDivisionError:
+        log_fault(Event.PROCESSOR_FAILED)
+    (line,) = capsys.readouterr().out.splitlines()
+    assert json.loads(line)["exception"][0]["exc_type"] == "ZeroDivisionError"
+
+
+def test_the_time_limits_add_up():
+    assert settings.LOCK_TIMEOUT_S < settings.STATEMENT_TIMEOUT_S < settings.TICK_DEADLINE_S < 60
+    assert settings.LAST_FLUSH_S < settings.STOP_TIMEOUT_S
