@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from rowqueue.local.snowflake_statements import read
+from rowqueue.local.snowflake.statements import read
 
 
 @pytest.mark.parametrize(

@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from rowqueue.local.aws_errors import ApiError, invalid_parameter
-from rowqueue.local.fargate_tasks import PLATFORM_VERSION, Launch
+from rowqueue.local.aws.errors import ApiError, invalid_parameter
+from rowqueue.local.aws.fargate_tasks import PLATFORM_VERSION, Launch
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -11,13 +11,13 @@ import zipfile
 from collections import Counter
 from typing import TYPE_CHECKING
 
-from rowqueue.local.aws_errors import ApiError
+from rowqueue.local.aws.errors import ApiError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from rowqueue.local.lambda_model import Call, Function, Outcome
-    from rowqueue.local.lambda_pool import EnvironmentPool
+    from rowqueue.local.aws.lambda_model import Call, Function, Outcome
+    from rowqueue.local.aws.lambda_pool import EnvironmentPool
 
 RETRY_SECONDS = 1.0  # between attempts of an asynchronous call; on Lambda it is a minute, then two
 _NAME = re.compile(

@@ -9,16 +9,16 @@ from typing import TYPE_CHECKING, Any
 
 from werkzeug.wrappers import Request, Response
 
-from rowqueue.local.aws_errors import ApiError
-from rowqueue.local.lambda_model import Call
+from rowqueue.local.aws.errors import ApiError
+from rowqueue.local.aws.lambda_model import Call
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
-    from rowqueue.local.fargate import Fargate
-    from rowqueue.local.lambda_functions import Functions
-    from rowqueue.local.lambda_model import Outcome
+    from rowqueue.local.aws.fargate import Fargate
+    from rowqueue.local.aws.lambda_functions import Functions
+    from rowqueue.local.aws.lambda_model import Outcome
 
 _ECS = "AmazonEC2ContainerServiceV20141113."
 _INVOCATION = re.compile(r"/2015-03-31/functions/(?P<function>.+)/invocations/?")

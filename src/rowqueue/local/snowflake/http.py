@@ -14,18 +14,18 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from rowqueue.local import snowflake_statements
-from rowqueue.local.fakesnow_engine import UNSUPPORTED, Engine, Failure
-from rowqueue.local.snowflake_account import Account, Call
-from rowqueue.local.snowflake_requests import Requests, StatementLog, rendered
+from rowqueue.local.snowflake import statements
+from rowqueue.local.snowflake.account import Account, Call
+from rowqueue.local.snowflake.engine import UNSUPPORTED, Engine, Failure
+from rowqueue.local.snowflake.requests import Requests, StatementLog, rendered
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from starlette.types import Message
 
-    from rowqueue.local.snowflake_account import Limits
-    from rowqueue.local.snowflake_session import Session
+    from rowqueue.local.snowflake.account import Limits
+    from rowqueue.local.snowflake.session import Session
 
 _NOTHING: Final = "SELECT 'Statement executed successfully.' AS \"status\""
 _SUCCESS: Final = {"data": None, "code": None, "message": None, "success": True}
@@ -107,7 +107,7 @@ class StandIn:
         return _json(answer)
 
     def _call(self, session: Session, request_id: str, request: Request, body: dict[str, Any]) -> Call:
-        statement = snowflake_statements.read(body["sqlText"])
+        statement = statements.read(body["sqlText"])
         describe_only = bool(body.get("describeOnly"))
         self._log.add(statement.kind, body["sqlText"])
         if not statement.for_engine:

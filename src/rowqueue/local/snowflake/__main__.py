@@ -20,9 +20,9 @@ from typing import TYPE_CHECKING, Final
 
 import uvicorn
 
-from rowqueue.local.fakesnow_engine import Engine
-from rowqueue.local.snowflake_account import Limits
-from rowqueue.local.snowflake_http import StandIn
+from rowqueue.local.snowflake.account import Limits
+from rowqueue.local.snowflake.engine import Engine
+from rowqueue.local.snowflake.http import StandIn
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

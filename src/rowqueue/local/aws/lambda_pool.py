@@ -10,15 +10,15 @@ import zipfile
 from io import BytesIO
 from typing import TYPE_CHECKING
 
-from rowqueue.local.lambda_environment import ExecutionEnvironment
+from rowqueue.local.aws.lambda_environment import ExecutionEnvironment
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from rowqueue.local.aws_host import Host
-    from rowqueue.local.aws_logs import LogShipper
-    from rowqueue.local.lambda_model import Function
+    from rowqueue.local.aws.host import Host
+    from rowqueue.local.aws.lambda_model import Function
+    from rowqueue.local.aws.logs import LogShipper
 
 
 class EnvironmentPool:

@@ -8,11 +8,11 @@ import time
 import uuid
 from typing import TYPE_CHECKING, Any
 
-from rowqueue.local.aws_errors import ApiError, invalid_parameter
-from rowqueue.local.fargate_book import PAGE, TaskBook
-from rowqueue.local.fargate_launch import count_of, launch_of, providers_of
-from rowqueue.local.fargate_processes import Platform, TaskProcess
-from rowqueue.local.fargate_tasks import Task, arn, describe, metadata
+from rowqueue.local.aws.errors import ApiError, invalid_parameter
+from rowqueue.local.aws.fargate_book import PAGE, TaskBook
+from rowqueue.local.aws.fargate_launch import count_of, launch_of, providers_of
+from rowqueue.local.aws.fargate_processes import Platform, TaskProcess
+from rowqueue.local.aws.fargate_tasks import Task, arn, describe, metadata
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence

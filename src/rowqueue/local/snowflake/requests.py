@@ -8,14 +8,14 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
-from rowqueue.local.fakesnow_engine import Failure, cancelled
+from rowqueue.local.snowflake.engine import Failure, cancelled
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
 
-    from rowqueue.local.fakesnow_engine import Engine
-    from rowqueue.local.snowflake_account import Account, Call
-    from rowqueue.local.snowflake_session import Session
+    from rowqueue.local.snowflake.account import Account, Call
+    from rowqueue.local.snowflake.engine import Engine
+    from rowqueue.local.snowflake.session import Session
 
 _DISTINCT_TEXTS: Final = 2_000
 _TEXT_LENGTH: Final = 20_000
@@ -30,7 +30,7 @@ class StatementLog:
 
     Attributes:
         total: how many statements.
-        by_kind: how many of each kind, as ``snowflake_statements`` tells them apart.
+        by_kind: how many of each kind, as ``statements`` tells them apart.
         texts: how often each text came; of long texts the beginning, and none that are new once there are 2,000.
     """
 

@@ -28,17 +28,17 @@ from moto.moto_server.werkzeug_app import DomainDispatcherApplication, MotoReque
 from moto.scheduler.models import scheduler_backends
 from werkzeug.serving import make_server
 
-from rowqueue.local.aws_errors import ApiError
-from rowqueue.local.aws_gateway import Gateway
-from rowqueue.local.aws_host import Host
-from rowqueue.local.aws_logs import LogShipper
-from rowqueue.local.fargate import Fargate
-from rowqueue.local.fargate_processes import Platform
-from rowqueue.local.fargate_tasks import ACCOUNT
-from rowqueue.local.lambda_functions import Functions
-from rowqueue.local.lambda_model import Call, Function
-from rowqueue.local.lambda_pool import EnvironmentPool
-from rowqueue.local.scheduler import Schedule, Scheduler
+from rowqueue.local.aws.errors import ApiError
+from rowqueue.local.aws.fargate import Fargate
+from rowqueue.local.aws.fargate_processes import Platform
+from rowqueue.local.aws.fargate_tasks import ACCOUNT
+from rowqueue.local.aws.gateway import Gateway
+from rowqueue.local.aws.host import Host
+from rowqueue.local.aws.lambda_functions import Functions
+from rowqueue.local.aws.lambda_model import Call, Function
+from rowqueue.local.aws.lambda_pool import EnvironmentPool
+from rowqueue.local.aws.logs import LogShipper
+from rowqueue.local.aws.scheduler import Schedule, Scheduler
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

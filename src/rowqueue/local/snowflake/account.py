@@ -8,14 +8,14 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from rowqueue.local.fakesnow_engine import UNSUPPORTED, Conflict, Engine, Failure
-from rowqueue.local.snowflake_session import Session
-from rowqueue.local.table_locks import LockTimedOut, Table, TableLocks, TooManyWaiters
+from rowqueue.local.snowflake.engine import UNSUPPORTED, Conflict, Engine, Failure
+from rowqueue.local.snowflake.session import Session
+from rowqueue.local.snowflake.table_locks import LockTimedOut, Table, TableLocks, TooManyWaiters
 
 if TYPE_CHECKING:
     from starlette.requests import Request
 
-    from rowqueue.local.snowflake_statements import Statement
+    from rowqueue.local.snowflake.statements import Statement
 
 _CONFLICT_RETRIES: Final = 25  # with the growing pauses 1.6 s, and then the client is told
 _CONFLICT_PAUSE_SECONDS: Final = 0.005

@@ -13,15 +13,15 @@ from typing import IO, TYPE_CHECKING
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from rowqueue.local.fargate_environment import StartError, deployed_environment, in_words
+from rowqueue.local.aws.fargate_environment import StartError, deployed_environment, in_words
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
-    from rowqueue.local.aws_host import Host
-    from rowqueue.local.aws_logs import LogShipper, LogStream
-    from rowqueue.local.fargate_tasks import Task
+    from rowqueue.local.aws.fargate_tasks import Task
+    from rowqueue.local.aws.host import Host
+    from rowqueue.local.aws.logs import LogShipper, LogStream
 
 _LONGEST_LINE = 256 * 1024  # bytes: the size of one event in CloudWatch Logs; longer lines are cut into several
 

@@ -9,10 +9,10 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from rowqueue.local.fakesnow_engine import Failure
+from rowqueue.local.snowflake.engine import Failure
 
 if TYPE_CHECKING:
-    from rowqueue.local.fakesnow_engine import Engine
+    from rowqueue.local.snowflake.engine import Engine
 
 LOST_TRANSACTION: Final = 390998
 """The errno of a statement in a transaction whose work the engine has thrown away. Snowflake has no such code."""

@@ -6,12 +6,12 @@ import threading
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from rowqueue.local.aws_errors import invalid_parameter
+from rowqueue.local.aws.errors import invalid_parameter
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
-    from rowqueue.local.fargate_tasks import Task
+    from rowqueue.local.aws.fargate_tasks import Task
 
 PAGE = 100  # ListTasks answers at most 100 ARNs, and DescribeTasks takes at most 100
 REMEMBERED = 5_000  # tasks. ECS shows a stopped one for "at least one hour"; here the oldest stopped ones make room

@@ -17,14 +17,14 @@ from typing import TYPE_CHECKING, Any
 
 import psutil
 
-from rowqueue.local.lambda_model import Outcome
+from rowqueue.local.aws.lambda_model import Outcome
 
 if TYPE_CHECKING:
     from io import FileIO
 
-    from rowqueue.local.aws_host import Host
-    from rowqueue.local.aws_logs import LogShipper
-    from rowqueue.local.lambda_model import Function
+    from rowqueue.local.aws.host import Host
+    from rowqueue.local.aws.lambda_model import Function
+    from rowqueue.local.aws.logs import LogShipper
 
 _BOOTSTRAP = Path(__file__).with_name("lambda_bootstrap.py")
 _INIT_SECONDS = 10  # what Lambda grants for loading a function, before the time of its first invocation runs

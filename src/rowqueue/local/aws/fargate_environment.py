@@ -11,7 +11,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from rowqueue.local.fargate_tasks import Launch
+    from rowqueue.local.aws.fargate_tasks import Launch
 
 _SECRET_ARN = re.compile(r"(?P<arn>arn:aws[\w-]*:secretsmanager:(?P<region>[^:]+):\d+:secret:[^:]+):?(?P<which>.*)")
 
