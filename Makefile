@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test unit check lint types lock clean
+.PHONY: help setup demo test unit check lint types fences pins docs lock clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -19,7 +19,7 @@ test: $(INSTALLED) ## Run all tests
 unit: $(INSTALLED) ## Run the tests that need no process and no network (seconds)
 	@$(BIN)/pytest tests/unit
 
-check: lint types ## Lint and types
+check: lint types fences pins docs-current ## Everything below that is not a test: under a minute
 
 lint: $(INSTALLED) ## ruff: style, banned imports, formatting
 	@$(BIN)/ruff check .
@@ -28,9 +28,44 @@ lint: $(INSTALLED) ## ruff: style, banned imports, formatting
 types: $(INSTALLED) ## mypy, strict
 	@$(BIN)/mypy
 
-lock: $(INSTALLED) ## Write requirements-dev.txt anew from pyproject.toml
-	@$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-header --python-version 3.11 \
-	  --extra dev pyproject.toml --output-file requirements-dev.txt
+fences: $(INSTALLED) ## import-linter: which rooms import which
+	@$(BIN)/lint-imports --no-logo
+
+docs: $(INSTALLED) ## Write docs/settings.md anew from the settings classes
+	@$(BIN)/python -m rowqueue.local.settings_page > docs/settings.md
+
+.PHONY: docs-current
+docs-current: $(INSTALLED)
+	@$(BIN)/python -m rowqueue.local.settings_page | diff -u docs/settings.md - \
+	  || { echo "docs/settings.md is not what the settings classes say: make docs" >&2; exit 1; }
+
+# What pins, and what each file is compiled from. What ships has the versions that the tests ran with; Python 3.13 is
+# what Lambda and the image run, and --universal makes one file do for ARM64 and x86-64.
+PINS := requirements-dev.txt lambda_poller/requirements.txt container/requirements.txt
+from.requirements-dev.txt := --python-version 3.11 --extra dev
+from.lambda_poller/requirements.txt := --python-version 3.13 --constraint requirements-dev.txt
+from.container/requirements.txt := --python-version 3.13 --constraint requirements-dev.txt --extra processor
+COMPILE := $(BIN)/uv pip compile --quiet --universal --generate-hashes --custom-compile-command 'make lock' pyproject.toml
+NO_INDEX := failed to fetch|error sending request|dns error|timed out|network
+
+lock: $(INSTALLED) ## Write the pins anew from pyproject.toml; UPGRADE=1 takes the newest releases
+	@$(foreach file,$(PINS),$(COMPILE) $(if $(UPGRADE),--upgrade) $(from.$(file)) --output-file $(file) > /dev/null &&) true
+
+# Each file is compiled once more on top of itself, so that a newer release on the index changes nothing.
+pins: $(INSTALLED) ## Are the pins what pyproject.toml asks for?
+	@folder=$$(mktemp -d); trap 'rm -rf "$$folder"' EXIT; \
+	current() { \
+	  file=$$1; shift; cp "$$file" "$$folder/pins"; \
+	  if ! $(COMPILE) "$$@" --output-file "$$folder/pins" > /dev/null 2> "$$folder/errors"; then \
+	    grep -qiE '$(NO_INDEX)' "$$folder/errors" || { cat "$$folder/errors" >&2; return 1; }; \
+	    echo "SKIPPED: whether $$file is current; the package index can not be reached" >&2; \
+	  elif ! diff -u "$$file" "$$folder/pins" >&2; then \
+	    echo "$$file is not what pyproject.toml asks for: make lock" >&2; return 1; \
+	  else \
+	    echo "$$file is current"; \
+	  fi; \
+	}; \
+	$(foreach file,$(PINS),current $(file) $(from.$(file)) &&) true
 
 setup: $(INSTALLED) ## Make .venv with the pinned dependencies
 

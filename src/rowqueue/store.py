@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import time
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 import tenacity
@@ -17,12 +17,13 @@ from rowqueue import sql
 from rowqueue.errors import ValueRefused, WarehouseUnavailable
 from rowqueue.lifecycle import MAX_ERROR_MESSAGE_CHARACTERS, Entry
 from rowqueue.observability import Event, log_problem
+from rowqueue.records import Pulse, attempt_row, settlement_row, storable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping, Sequence
-    from datetime import datetime
 
     from rowqueue.lifecycle import Settlement
+    from rowqueue.records import Attempt
     from rowqueue.sql import Statement
 
 UNSTORABLE = "what the service answered could not be stored"
@@ -38,56 +39,6 @@ class Warehouse(Protocol):
     def change(self, statement: Statement, values: Mapping[str, object]) -> int:
         """Run a statement that changes rows; returns how many."""
         ...
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Pulse:
-    """What one glance at the queue shows. Times are UTC, naive, by Snowflake's clock.
-
-    Attributes:
-        pending: entries that wait, ready or not.
-        earliest_available_at: when the first of them is or was ready.
-        processing: entries that workers hold.
-        earliest_claimed_at: when the first of them was claimed.
-        unknown: entries in a status that is none of ours.
-        holds: reasons not to claim, also those that have ended and await a probe.
-        held_until: when the last of them ends; far away if a person has to end it.
-        hold_reason: one of the reasons.
-    """
-
-    pending: int
-    earliest_available_at: datetime | None
-    processing: int
-    earliest_claimed_at: datetime | None
-    unknown: int
-    holds: int = 0
-    held_until: datetime | None = None
-    hold_reason: str | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Attempt:
-    """One delivery that was started, for the audit trail.
-
-    Attributes:
-        entry_id: the entry.
-        claim_token: the claim it was made under.
-        attempt: its number, from 1.
-        outcome: ``succeeded``, ``transient``, ``permanent`` or ``interrupted``.
-        started_ms_ago: milliseconds since it was started.
-        finished_ms_ago: milliseconds since it ended.
-        response_status: the HTTP status, if there was an answer.
-        error_message: why it failed, if it did.
-    """
-
-    entry_id: int
-    claim_token: str
-    attempt: int
-    outcome: str
-    started_ms_ago: int
-    finished_ms_ago: int
-    response_status: int | None = None
-    error_message: str | None = None
 
 
 class QueueStore:
@@ -188,8 +139,8 @@ class QueueStore:
         Raises:
             WarehouseUnavailable: it can not be known what was written.
         """
-        made = json.dumps([_attempt_row(attempt) for attempt in attempts])
-        sent = json.dumps([_settlement_row(settlement) for settlement in settlements])
+        made = json.dumps([attempt_row(attempt) for attempt in attempts])
+        sent = json.dumps([settlement_row(settlement) for settlement in settlements])
         if attempts:
             self._repeating(lambda: self._change("insert_attempts", processor_id=processor_id, attempts=made))
         changed = self._repeating(lambda: self._change("settle", settlements=sent))
@@ -235,7 +186,7 @@ class QueueStore:
         self._repeating(
             lambda: self._change(
                 "place_hold",
-                reason=_storable(reason[:MAX_ERROR_MESSAGE_CHARACTERS]),
+                reason=storable(reason[:MAX_ERROR_MESSAGE_CHARACTERS]),
                 seconds=seconds,
                 created_by=created_by,
             )
@@ -279,37 +230,3 @@ class QueueStore:
 
     def _change(self, name: str, **values: object) -> int:
         return self._warehouse.change(self._statements[name], values)
-
-
-def _settlement_row(settlement: Settlement) -> dict[str, object]:
-    return {
-        "entry_id": settlement.entry_id,
-        "claim_token": settlement.claim_token,
-        "status": settlement.status.value,
-        "counted": int(settlement.counted),
-        "released": int(settlement.released),
-        "delay_ms": round(settlement.delay_s * 1000),
-        "response_status": settlement.response_status,
-        "result": _storable(settlement.result),
-        "error_message": _storable(settlement.error_message),
-    }
-
-
-def _attempt_row(attempt: Attempt) -> dict[str, object]:
-    return {
-        "entry_id": attempt.entry_id,
-        "claim_token": attempt.claim_token,
-        "attempt": attempt.attempt,
-        "outcome": attempt.outcome,
-        "started_ms_ago": attempt.started_ms_ago,
-        "finished_ms_ago": attempt.finished_ms_ago,
-        "response_status": attempt.response_status,
-        "error_message": _storable(attempt.error_message),
-    }
-
-
-def _storable(value: str | None) -> str | None:
-    """What a service sent may hold what no VARCHAR takes: NUL and lone surrogates become U+FFFD."""
-    if value is None:
-        return None
-    return value.replace("\0", "\ufffd").encode("utf-16", "surrogatepass").decode("utf-16", "replace")

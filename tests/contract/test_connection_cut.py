@@ -16,8 +16,9 @@ import pytest
 from aiohttp import web
 
 from rowqueue.lifecycle import Settlement, Status
+from rowqueue.records import Attempt
 from rowqueue.settings import SnowflakeSettings
-from rowqueue.store import Attempt, QueueStore
+from rowqueue.store import QueueStore
 from rowqueue.warehouse import SnowflakeWarehouse
 
 DRIVER_PATIENCE_S = 1

@@ -10,7 +10,7 @@ import pytest
 
 from rowqueue.errors import StatementRefused
 from rowqueue.lifecycle import Settlement, Status
-from rowqueue.store import Attempt
+from rowqueue.records import Attempt
 
 BIG = 10**9
 

@@ -8,7 +8,8 @@ import pytest
 
 from rowqueue.errors import ValueRefused, WarehouseUnavailable
 from rowqueue.lifecycle import Settlement, Status
-from rowqueue.store import UNSTORABLE, Attempt, QueueStore
+from rowqueue.records import Attempt
+from rowqueue.store import UNSTORABLE, QueueStore
 
 
 class Warehouse:

@@ -16,8 +16,9 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from rowqueue.poller.fargate import Fargate, Task
+    from rowqueue.records import Pulse
     from rowqueue.settings import PollerSettings
-    from rowqueue.store import Pulse, QueueStore
+    from rowqueue.store import QueueStore
 
 CLOCK_SKEW = timedelta(seconds=5)
 """How far the poller's clock may be off Snowflake's. It only decides whether to look closer, never what to write."""

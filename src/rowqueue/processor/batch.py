@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from rowqueue.lifecycle import Interrupted, Permanent, Succeeded, Transient
-from rowqueue.store import Attempt
+from rowqueue.records import Attempt
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -1,0 +1,97 @@
+"""What goes to the tables and comes from them, as values: no statement and no driver in sight."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from rowqueue.lifecycle import Settlement
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pulse:
+    """What one glance at the queue shows. Times are UTC, naive, by Snowflake's clock.
+
+    Attributes:
+        pending: entries that wait, ready or not.
+        earliest_available_at: when the first of them is or was ready.
+        processing: entries that workers hold.
+        earliest_claimed_at: when the first of them was claimed.
+        unknown: entries in a status that is none of ours.
+        holds: reasons not to claim, also those that have ended and await a probe.
+        held_until: when the last of them ends; far away if a person has to end it.
+        hold_reason: one of the reasons.
+    """
+
+    pending: int
+    earliest_available_at: datetime | None
+    processing: int
+    earliest_claimed_at: datetime | None
+    unknown: int
+    holds: int = 0
+    held_until: datetime | None = None
+    hold_reason: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Attempt:
+    """One delivery that was started, for the audit trail.
+
+    Attributes:
+        entry_id: the entry.
+        claim_token: the claim it was made under.
+        attempt: its number, from 1.
+        outcome: ``succeeded``, ``transient``, ``permanent`` or ``interrupted``.
+        started_ms_ago: milliseconds since it was started.
+        finished_ms_ago: milliseconds since it ended.
+        response_status: the HTTP status, if there was an answer.
+        error_message: why it failed, if it did.
+    """
+
+    entry_id: int
+    claim_token: str
+    attempt: int
+    outcome: str
+    started_ms_ago: int
+    finished_ms_ago: int
+    response_status: int | None = None
+    error_message: str | None = None
+
+
+def settlement_row(settlement: Settlement) -> dict[str, object]:
+    """As the statement ``settle`` reads it."""
+    return {
+        "entry_id": settlement.entry_id,
+        "claim_token": settlement.claim_token,
+        "status": settlement.status.value,
+        "counted": int(settlement.counted),
+        "released": int(settlement.released),
+        "delay_ms": round(settlement.delay_s * 1000),
+        "response_status": settlement.response_status,
+        "result": storable(settlement.result),
+        "error_message": storable(settlement.error_message),
+    }
+
+
+def attempt_row(attempt: Attempt) -> dict[str, object]:
+    """As the statement ``insert_attempts`` reads it."""
+    return {
+        "entry_id": attempt.entry_id,
+        "claim_token": attempt.claim_token,
+        "attempt": attempt.attempt,
+        "outcome": attempt.outcome,
+        "started_ms_ago": attempt.started_ms_ago,
+        "finished_ms_ago": attempt.finished_ms_ago,
+        "response_status": attempt.response_status,
+        "error_message": storable(attempt.error_message),
+    }
+
+
+def storable(value: str | None) -> str | None:
+    """What a service sent may hold what no VARCHAR takes: NUL and lone surrogates become U+FFFD."""
+    if value is None:
+        return None
+    return value.replace("\0", "\ufffd").encode("utf-16", "surrogatepass").decode("utf-16", "replace")

@@ -1,0 +1,342 @@
+"""What real Snowflake refuses and the stand-in, which is DuckDB underneath, accepts: one rule for each.
+
+A rule is a function that is given a parsed statement and yields what it found. Its name is the name of the finding, its
+docstring says what Snowflake does instead. The rules look at the tree where it keeps what was written, and at the
+tokens where the parser translates (``json_extract`` becomes the same node as a Snowflake path, ``BLOB`` the same type
+as ``BINARY``).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import sqlglot
+from sqlglot import exp
+from sqlglot.errors import ParseError, TokenError
+from sqlglot.tokens import TokenType
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from sqlglot.tokens import Token
+
+MOST_ROWS_IN_VALUES = 16_384
+
+
+def _words(text: str) -> frozenset[str]:
+    return frozenset(text.split())
+
+
+# Functions of Snowflake that a statement of ours may use. Extend it from Snowflake's function reference, never from
+# what the stand-in happens to run.
+FUNCTIONS = _words(
+    """
+    ABS ANY_VALUE APPROX_PERCENTILE ARRAY_AGG ARRAY_CONSTRUCT ARRAY_SIZE AVG BITAND CAST CEIL COALESCE CONCAT
+    CONTAINS CONVERT_TIMEZONE COUNT COUNT_IF CURRENT_ACCOUNT CURRENT_DATABASE CURRENT_ROLE CURRENT_SCHEMA
+    CURRENT_SESSION CURRENT_USER CURRENT_VERSION CURRENT_WAREHOUSE DATEADD DATEDIFF DATE_PART DATE_TRUNC DECODE
+    DENSE_RANK ENDSWITH EXTRACT FIRST_VALUE FLATTEN FLOOR GENERATOR GET GET_PATH GREATEST HASH IFF IFNULL LAG
+    LAST_VALUE LEAD LEAST LEFT LENGTH LISTAGG LOWER LPAD LTRIM MAX MAX_BY MEDIAN MIN MIN_BY MOD NULLIF NVL NVL2
+    OBJECT_CONSTRUCT OBJECT_KEYS PARSE_JSON PERCENTILE_CONT POSITION RANK REGEXP_COUNT REGEXP_LIKE REGEXP_REPLACE
+    REGEXP_SUBSTR REPLACE RESULT_SCAN RIGHT ROUND ROW_NUMBER RPAD RTRIM SEQ4 SHA2 SPLIT SPLIT_PART STARTSWITH SUBSTR
+    SUBSTRING SUM SYSDATE TIMEDIFF TIMESTAMPADD TIMESTAMPDIFF TO_CHAR TO_DATE TO_JSON TO_NUMBER TO_TIMESTAMP_NTZ
+    TO_VARCHAR TO_VARIANT TRIM TRUNC TRY_CAST TRY_PARSE_JSON TRY_TO_NUMBER TYPEOF UPPER UUID_STRING ZEROIFNULL
+    """
+)
+# Functions that Snowflake evaluates in a VALUES clause. It answers the others with "Invalid expression [...] in VALUES
+# clause".
+CONSTANT_FUNCTIONS = frozenset({"SYSDATE"})
+TYPES = _words(
+    """
+    ARRAY BIGINT BINARY BOOLEAN CHAR DATE DATETIME DECIMAL DOUBLE FLOAT GEOGRAPHY GEOMETRY INT NUMBER NUMERIC OBJECT
+    SMALLINT STRING TEXT TIME TIMESTAMP TIMESTAMPLTZ TIMESTAMPNTZ TIMESTAMPTZ TIMESTAMP_LTZ TIMESTAMP_NTZ
+    TIMESTAMP_TZ TINYINT VARBINARY VARCHAR VARIANT VECTOR
+    """
+)
+FOREIGN_SYNONYMS = frozenset({"BLOB", "BYTEA"})  # the parser makes BINARY of them
+# What may stand before a parenthesis and is neither function nor type.
+KEYWORDS = _words(
+    """
+    ALL AND ANY AS BY CASE CHECK CLUSTER COLUMN DISTINCT ELSE EXCEPT EXISTS FROM GROUP HAVING IDENTITY IN INPUT
+    INSERT INTERSECT INTO JOIN KEY LATERAL MINUS NOT ON OR OVER QUALIFY SELECT SET TABLE THEN UNION UNIQUE USING
+    VALUES VIEW WHEN WHERE WITH
+    """
+)
+# Snowflake, "Reserved & limited keywords": those that it takes for no column, table or alias and DuckDB does.
+RESERVED = _words(
+    """
+    CONNECT CURRENT FOLLOWING GRANT ILIKE INCREMENT MINUS OF REGEXP REVOKE RLIKE ROW ROWS SAMPLE SOME START
+    TABLESAMPLE TRIGGER TRY_CAST WHENEVER
+    """
+)
+SESSION_CLOCKS = _words(
+    "CURRENT_DATE CURRENT_TIME CURRENT_TIMESTAMP GETDATE LOCALTIME LOCALTIMESTAMP NOW SYSTIMESTAMP TODAY"
+)
+# Operators of DuckDB and PostgreSQL. Snowflake's path operator is the colon.
+FOREIGN_OPERATORS = frozenset(
+    {TokenType.ARROW, TokenType.DARROW, TokenType.HASH_ARROW, TokenType.DHASH_ARROW, TokenType.AT_GT, TokenType.LT_AT}
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Statement:
+    """One statement, as it was written and as it was parsed."""
+
+    text: str
+    tree: exp.Expression
+    tokens: list[Token]
+
+    def words(self) -> Iterator[Token]:
+        """Each unquoted word but those behind a dot or a colon, which are columns and keys."""
+        yield from (token for before, token, _ in self._threes() if _is_word(token) and not _is_part(before))
+
+    def called(self) -> Iterator[str]:
+        """Each unquoted word before a parenthesis, unless it is an alias that names its columns."""
+        for before, token, after in self._threes():
+            is_alias = before is not None and before.token_type in {TokenType.ALIAS, TokenType.R_PAREN}
+            if _is_word(token) and after is not None and after.token_type is TokenType.L_PAREN and not is_alias:
+                yield token.text.upper()
+
+    def _threes(self) -> Iterator[tuple[Token | None, Token, Token | None]]:
+        """Each token between its neighbours."""
+        return zip([None, *self.tokens], self.tokens, [*self.tokens[1:], None], strict=False)
+
+
+def _is_word(token: Token) -> bool:
+    quoted = {TokenType.STRING, TokenType.IDENTIFIER, TokenType.NUMBER, TokenType.RAW_STRING}
+    return token.token_type not in quoted and token.text.replace("_", "").isalnum()
+
+
+def _is_part(before: Token | None) -> bool:
+    return before is not None and before.token_type in {TokenType.DOT, TokenType.COLON}
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What a rule found.
+
+    Attributes:
+        rule: the rule's name.
+        detail: what, in the words of the statement.
+    """
+
+    rule: str
+    detail: str
+
+    def __str__(self) -> str:
+        return f"{self.rule}: {self.detail}"
+
+
+RULES: dict[str, Callable[[Statement], Iterator[str]]] = {}
+
+_CHANGES = (exp.Insert, exp.Update, exp.Delete, exp.Merge)
+
+
+def rule(function: Callable[[Statement], Iterator[str]]) -> Callable[[Statement], Iterator[str]]:
+    """Make a function one of :data:`RULES`."""
+    RULES[function.__name__] = function
+    return function
+
+
+def findings(text: str) -> list[Finding]:
+    """Everything in ``text``, which is to be one statement, that Snowflake would refuse."""
+    try:
+        trees = [tree for tree in sqlglot.parse(text, read="snowflake") if tree is not None]
+        tokens = sqlglot.tokenize(text, read="snowflake")
+    except (ParseError, TokenError) as error:
+        return [Finding("does_not_parse", str(error).splitlines()[0])]
+    if len(trees) != 1:
+        return [Finding("not_one_statement", f"{len(trees)} statements")]
+    statement = Statement(text, trees[0], tokens)
+    return [Finding(name, detail) for name, check in RULES.items() for detail in check(statement)]
+
+
+def split(script: str) -> list[str]:
+    """The statements of a script, as they stand in it, without the comments between them."""
+    tokens = sqlglot.tokenize(script, read="snowflake")
+    statements: list[str] = []
+    first: Token | None = None
+    for token in tokens:
+        if token.token_type is TokenType.SEMICOLON:
+            if first is not None:
+                statements.append(script[first.start : token.start])
+            first = None
+        elif first is None:
+            first = token
+    return statements + ([script[first.start :]] if first is not None else [])
+
+
+# What the grammar does not have
+
+
+@rule
+def unknown_to_the_parser(statement: Statement) -> Iterator[str]:
+    """A query or a change that the parser gives up on is not looked into by any other rule."""
+    kinds = ("SELECT", "WITH", "INSERT", "UPDATE", "DELETE", "MERGE", "CREATE TABLE", "CREATE VIEW", "CREATE TRANSIENT")
+    if isinstance(statement.tree, exp.Command) and statement.text.upper().startswith(kinds):
+        yield statement.text[:60]
+
+
+@rule
+def returning(statement: Statement) -> Iterator[str]:
+    """There is no RETURNING: a claim is read by its token."""
+    yield from (node.sql() for node in statement.tree.find_all(exp.Returning))
+
+
+@rule
+def row_lock(statement: Statement) -> Iterator[str]:
+    """FOR UPDATE exists for hybrid tables only, SKIP LOCKED not at all."""
+    yield from (node.sql() for node in statement.tree.find_all(exp.Lock))
+
+
+@rule
+def with_before_a_change(statement: Statement) -> Iterator[str]:
+    """A WITH clause goes before SELECT only."""
+    yield from (type(node).__name__.upper() for node in statement.tree.find_all(*_CHANGES) if node.args.get("with_"))
+
+
+@rule
+def order_or_limit_of_a_change(statement: Statement) -> Iterator[str]:
+    """UPDATE and DELETE have neither ORDER BY nor LIMIT."""
+    for node in statement.tree.find_all(exp.Update, exp.Delete):
+        yield from (node.args[part].sql().strip() for part in ("order", "limit") if node.args.get(part))
+
+
+@rule
+def upsert(statement: Statement) -> Iterator[str]:
+    """Neither ON CONFLICT nor INSERT OR REPLACE: there is MERGE, or INSERT ... SELECT of what is not there."""
+    yield from (node.sql() for node in statement.tree.find_all(exp.OnConflict))
+    for node in statement.tree.find_all(exp.Insert):
+        if alternative := node.args.get("alternative"):
+            yield f"INSERT OR {alternative}"
+
+
+@rule
+def qualified_target(statement: Statement) -> Iterator[str]:
+    """In SET a column is named without its table."""
+    for node in statement.tree.find_all(exp.Update):
+        for change in node.expressions:
+            if isinstance(change.this, exp.Column) and change.this.table:
+                yield change.this.sql()
+
+
+@rule
+def distinct_on(statement: Statement) -> Iterator[str]:
+    """There is no DISTINCT ON: QUALIFY ROW_NUMBER() does it."""
+    yield from (node.sql() for node in statement.tree.find_all(exp.Distinct) if node.args.get("on"))
+
+
+@rule
+def set_operation_with_all(statement: Statement) -> Iterator[str]:
+    """EXCEPT and INTERSECT know no ALL."""
+    for node in statement.tree.find_all(exp.Except, exp.Intersect):
+        if node.args.get("distinct") is False:
+            yield f"{type(node).__name__.upper()} ALL"
+
+
+@rule
+def from_first(statement: Statement) -> Iterator[str]:
+    """A query begins with SELECT or WITH."""
+    if statement.tokens[0].token_type is TokenType.FROM:
+        yield statement.text[:60]
+
+
+@rule
+def foreign_operator(statement: Statement) -> Iterator[str]:
+    """A path into JSON is written with a colon."""
+    yield from (token.text for token in statement.tokens if token.token_type in FOREIGN_OPERATORS)
+
+
+# What it does not take in a place
+
+
+@rule
+def expression_in_values(statement: Statement) -> Iterator[str]:
+    """VALUES takes constants: "Invalid expression [PARSE_JSON(...)] in VALUES clause". INSERT ... SELECT takes all."""
+    for values in statement.tree.find_all(exp.Values):
+        for node in values.find_all(exp.Func, exp.Query):
+            called = node.sql(dialect="snowflake").split("(")[0].strip()
+            if not isinstance(node, exp.Cast | exp.Connector) and called not in CONSTANT_FUNCTIONS:
+                yield node.sql(dialect="snowflake")
+
+
+@rule
+def too_many_rows_in_values(statement: Statement) -> Iterator[str]:
+    """At most 16,384 rows in one VALUES clause."""
+    for values in statement.tree.find_all(exp.Values):
+        if len(values.expressions) > MOST_ROWS_IN_VALUES:
+            yield f"{len(values.expressions)} rows"
+
+
+@rule
+def bind_in_limit(statement: Statement) -> Iterator[str]:
+    """A bound number of rows is refused: "Invalid row count '?' in limit clause"."""
+    for node in statement.tree.find_all(exp.Limit, exp.Offset, exp.Fetch):
+        if node.find(exp.Placeholder):
+            yield node.sql().strip()
+
+
+@rule
+def bind_in_a_window_frame(statement: Statement) -> Iterator[str]:
+    """The bounds of a window frame are constants."""
+    yield from (node.sql() for node in statement.tree.find_all(exp.WindowSpec) if node.find(exp.Placeholder))
+
+
+@rule
+def limit_in_a_scalar_subquery(statement: Statement) -> Iterator[str]:
+    """Where a single value stands, a subquery with LIMIT is an "Unsupported subquery type"."""
+    for node in statement.tree.find_all(exp.Subquery):
+        is_table = isinstance(node.parent, exp.From | exp.Join | exp.Lateral | exp.In | exp.Insert | exp.Query)
+        is_projected = isinstance(node.parent, exp.Select) and node.arg_key == "expressions"
+        if node.this.args.get("limit") and (is_projected or not is_table):
+            yield node.sql()
+
+
+# Names
+
+
+@rule
+def unknown_function(statement: Statement) -> Iterator[str]:
+    """Only functions that are known to be Snowflake's: see :data:`FUNCTIONS`."""
+    if isinstance(statement.tree, exp.Command):
+        return  # what the parser gave up on has no tables, to tell their names from functions
+    tables = {node.name.upper() for node in statement.tree.find_all(exp.Table, exp.TableAlias)}
+    known = FUNCTIONS | SESSION_CLOCKS | TYPES | KEYWORDS | tables
+    yield from (name for name in statement.called() if name not in known)
+
+
+@rule
+def unknown_type(statement: Statement) -> Iterator[str]:
+    """Only Snowflake's types: no JSON, no BLOB, no HUGEINT, and no TEXT[]."""
+    yield from (token.text for token in statement.words() if token.text.upper() in FOREIGN_SYNONYMS)
+    for node in statement.tree.find_all(exp.DataType):
+        kind = node.this.name if isinstance(node.this, exp.DataType.Type) else str(node.this)
+        if kind not in TYPES:
+            yield str(node.args.get("kind") or node.sql())
+        elif kind == "ARRAY" and node.expressions:
+            yield node.sql()
+
+
+@rule
+def quoted_identifier(statement: Statement) -> Iterator[str]:
+    """A quoted name keeps its case in Snowflake, so "id" is not ID; in DuckDB it is."""
+    for node in statement.tree.find_all(exp.Identifier):
+        if node.args.get("quoted") and node.name != node.name.upper():
+            yield f'"{node.name}"'
+
+
+@rule
+def reserved_word(statement: Statement) -> Iterator[str]:
+    """A reserved word is no name, unless it is quoted."""
+    for node in statement.tree.find_all(exp.Identifier):
+        if not node.args.get("quoted") and node.name.upper() in RESERVED:
+            yield node.name
+
+
+# What it runs, with another meaning
+
+
+@rule
+def clock_of_the_session(statement: Statement) -> Iterator[str]:
+    """CURRENT_TIMESTAMP follows the session's time zone, America/Los_Angeles by default; SYSDATE() is UTC."""
+    yield from (token.text for token in statement.words() if token.text.upper() in SESSION_CLOCKS)

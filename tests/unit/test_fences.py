@@ -1,0 +1,350 @@
+"""What keeps the house straight and no linter can tell: what is loaded, what lies where, what is generated.
+
+The directions of the imports are import-linter's (``make fences``), the libraries of each room ruff's banned-api. Each
+assertion here says what to do about it.
+"""
+
+from __future__ import annotations
+
+import ast
+import json
+import os
+import re
+import subprocess
+import sys
+from functools import cache
+from importlib.metadata import packages_distributions
+from pathlib import Path
+
+import pytest
+
+from rowqueue.local import settings_page
+
+ROOT = Path(__file__).parents[2]
+PACKAGE = ROOT / "src" / "rowqueue"
+SOURCES = sorted([*PACKAGE.rglob("*.py"), ROOT / "lambda_poller" / "index.py", ROOT / "container" / "processor.py"])
+
+MOST_LINES = 300
+LONGER_FOR_A_REASON = {
+    "src/rowqueue/processor/run.py": "the three loops share one state; to be cut where the drain begins",
+}
+
+
+def name_of(path):
+    return str(path.relative_to(ROOT))
+
+
+@cache
+def tree_of(path):
+    return ast.parse(path.read_text(encoding="utf-8"))
+
+
+def in_python(code, *, folder="", options=()):
+    """What ``code`` prints as JSON, in an interpreter of its own that finds ``folder`` as Lambda or Fargate would."""
+    environ = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
+    done = subprocess.run(
+        [sys.executable, *options, "-c", code],
+        env=environ | {"PYTHONPATH": str(ROOT / folder) if folder else ""},
+        cwd=ROOT / "docs",
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+# What is loaded
+
+
+@cache
+def loaded_by(folder, module):
+    return set(in_python(f"import {module}, sys, json; print(json.dumps(sorted(sys.modules)))", folder=folder))
+
+
+def under(prefixes, modules):
+    return sorted(m for m in modules if any(m == prefix or m.startswith(f"{prefix}.") for prefix in prefixes))
+
+
+OF_THE_STACK = ("rowqueue.local", "rowqueue.cli", "moto", "fakesnow", "duckdb", "sqlglot", "click", "psutil", "trustme")
+
+
+def test_the_lambda_loads_neither_the_processor_nor_the_embedded_stack_nor_their_libraries():
+    foreign = (*OF_THE_STACK, "rowqueue.processor", "aiohttp")
+    assert under(foreign, loaded_by("lambda_poller", "index")) == []
+
+
+def test_the_container_loads_neither_the_poller_nor_the_embedded_stack_nor_its_libraries():
+    foreign = (*OF_THE_STACK, "rowqueue.poller")
+    assert under(foreign, loaded_by("container", "processor")) == []
+
+
+def imports_of(path):
+    """The top-level packages that a file imports when it runs, wherever in it."""
+    skipped = {
+        inner
+        for node in ast.walk(tree_of(path))
+        if isinstance(node, ast.If) and getattr(node.test, "id", "") == "TYPE_CHECKING"
+        for inner in ast.walk(node)
+    }
+    for node in ast.walk(tree_of(path)):
+        if node in skipped:
+            continue
+        if isinstance(node, ast.Import):
+            yield from (alias.name.split(".")[0] for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            yield node.module.split(".")[0]
+
+
+def pinned_in(requirements):
+    names = re.findall(r"^([a-z0-9._-]+)==", (ROOT / requirements).read_text(), re.MULTILINE)
+    return {re.sub(r"[-_.]+", "-", name) for name in names}
+
+
+@cache
+def distributions():
+    """The names of the installed distributions that hold a package, by the package's name."""
+    return {
+        package: {re.sub(r"[-_.]+", "-", name.lower()) for name in names}
+        for package, names in packages_distributions().items()
+    }
+
+
+def room_of(path):
+    inside = path.relative_to(PACKAGE).parts if path.is_relative_to(PACKAGE) else path.parts[-2:]
+    return inside[0]
+
+
+@pytest.mark.parametrize(
+    ("requirements", "left_out"),
+    [
+        ("lambda_poller/requirements.txt", {"processor", "container", "local", "cli.py"}),
+        ("container/requirements.txt", {"poller", "lambda_poller", "local", "cli.py"}),
+        ("requirements-dev.txt", set()),
+    ],
+)
+def test_nothing_is_imported_that_is_not_pinned_where_it_runs(requirements, left_out):
+    pinned = pinned_in(requirements)
+    missing = {
+        f"{name_of(path)}: {package}"
+        for path in SOURCES
+        if room_of(path) not in left_out
+        for package in imports_of(path)
+        if package not in sys.stdlib_module_names | {"rowqueue"} and not distributions().get(package, set()) & pinned
+    }
+    assert missing == set(), "add the distribution to pyproject.toml, then: make lock"
+
+
+@pytest.mark.parametrize("requirements", ["lambda_poller/requirements.txt", "container/requirements.txt"])
+def test_what_ships_is_pinned_to_the_versions_that_the_tests_run_with(requirements):
+    def pins(file):
+        return set(re.findall(r"^([a-z0-9._-]+==\S+)", (ROOT / file).read_text(), re.MULTILINE))
+
+    assert pins(requirements) <= pins("requirements-dev.txt")
+
+
+@pytest.mark.parametrize(
+    "requirements", ["lambda_poller/requirements.txt", "container/requirements.txt", "requirements-dev.txt"]
+)
+def test_every_pin_has_a_hash_and_none_says_where_it_came_from(requirements):
+    text = (ROOT / requirements).read_text()
+    for pin in re.split(r"\n(?=[a-z0-9])", text):
+        if "==" in pin:
+            assert "--hash=sha256:" in pin
+    assert "://" not in text
+    assert "index-url" not in text
+
+
+SECONDS_OF = """
+import json, sys, time
+began = time.perf_counter()
+import {baseline}
+known = time.perf_counter()
+import {module}
+print(json.dumps([known - began, time.perf_counter() - known]))
+"""
+
+
+@pytest.mark.parametrize(
+    ("folder", "module", "baseline", "most"),
+    [
+        # Beside the driver and boto3, which nothing can be done about: what our own modules and choices add.
+        ("lambda_poller", "index", "boto3, snowflake.connector", 1.0),
+        ("container", "processor", "boto3, snowflake.connector", 2.0),
+        ("", "rowqueue.lifecycle", "asyncio", 1.0),
+        ("", "rowqueue.settings", "asyncio", 1.5),
+    ],
+)
+def test_an_import_takes_no_longer_than_its_share_of_what_it_is_built_on(folder, module, baseline, most):
+    code = SECONDS_OF.format(module=module, baseline=baseline)
+    ratios = []
+    for _ in range(5):
+        known, added = in_python(code, folder=folder)
+        ratios.append(added / known)
+        if ratios[-1] <= most:
+            return
+    pytest.fail(
+        f"import {module} takes {min(ratios):.2f} times what import {baseline} takes, at most {most} is allowed"
+    )
+
+
+IMPORT_EACH_ALONE = """
+import importlib, json, sys, traceback
+failed = {{}}
+for name in {modules}:
+    for loaded in [loaded for loaded in sys.modules if loaded.split(".")[0] == "rowqueue"]:
+        del sys.modules[loaded]
+    try:
+        importlib.import_module(name)
+    except BaseException:
+        failed[name] = traceback.format_exc(limit=-3)
+print(json.dumps(failed))
+"""
+
+
+def modules_of(room):
+    for path in sorted(PACKAGE.rglob("*.py")):
+        if (path.relative_to(PACKAGE).parts[0] == "local") == (room == "local"):
+            parts = path.relative_to(PACKAGE.parent).with_suffix("").parts
+            yield ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+@pytest.mark.parametrize("room", ["production", "local"])
+def test_every_module_can_be_imported_alone_and_without_a_warning(room):
+    code = IMPORT_EACH_ALONE.format(modules=list(modules_of(room)))
+    assert in_python(code, options=["-W", "error"]) == {}
+
+
+# What lies where
+
+
+def test_the_folder_of_the_sql_scripts_holds_sql_only():
+    others = [
+        name_of(path)
+        for path in (ROOT / "snowflake").rglob("*")
+        if path.is_file() and path.suffix not in {".sql", ".md"}
+    ]
+    assert others == [], "Python in snowflake/ hides the driver's package of that name: put it elsewhere"
+
+
+SQL = re.compile(
+    r"\b(select\b.+\bfrom\b|select\s+[\d?*]|update\s+\S+\s+set\b|insert\s+(into|overwrite)\b|delete\s+from\b|merge\s+into\b"
+    r"|truncate\s+table\b|(create|alter|drop)\s+(or\s+replace\s+)?(transient\s+|temporary\s+)?(table|view|session|schema)\b)",
+    re.IGNORECASE | re.DOTALL,
+)
+
+
+def texts_in(tree):
+    """The strings of a module but its docstrings; an f-string is one text with ? for what is put in."""
+    docstrings = {
+        node.value for node in ast.walk(tree) if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
+    }
+    parts = {
+        part
+        for node in ast.walk(tree)
+        if isinstance(node, ast.JoinedStr)
+        for part in ast.walk(node)
+        if part is not node
+    }
+    for node in ast.walk(tree):
+        if isinstance(node, ast.JoinedStr):
+            yield (
+                node.lineno,
+                "".join(str(part.value) if isinstance(part, ast.Constant) else "?" for part in node.values),
+            )
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str) and node not in docstrings | parts:
+            yield node.lineno, node.value
+
+
+def test_a_statement_stands_in_queries_sql_and_nowhere_else():
+    found = [
+        f"{name_of(path)}:{line}: {text.strip()[:60]}"
+        for path in SOURCES
+        if not path.is_relative_to(PACKAGE / "local")
+        for line, text in texts_in(tree_of(path))
+        if SQL.search(text)
+    ]
+    assert found == [], "give it a name in src/rowqueue/sql/queries.sql and a method in store.py"
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "run('SELECT id FROM q')",
+        "run('select 1')",
+        "run(f'UPDATE {table} SET a = 1')",
+        "TEXT = '''\n  INSERT INTO q (a)\n  SELECT 1'''",
+        "run('delete ' 'from q')",
+        "run('ALTER SESSION SET a = 1')",
+        "run('create or replace view v as')",
+    ],
+)
+def test_a_statement_in_a_string_is_recognised(code):
+    assert any(SQL.search(text) for _, text in texts_in(ast.parse(code)))
+
+
+@pytest.mark.parametrize(
+    "code", ["'''Select what is from here.'''", "x = 'update it, then set it'", "x = 'from the selected'"]
+)
+def test_prose_is_no_statement(code):
+    assert not any(SQL.search(text) for _, text in texts_in(ast.parse(code)))
+
+
+def environment_reads(tree):
+    for node in ast.walk(tree):
+        if (
+            isinstance(node, ast.Attribute)
+            and getattr(node.value, "id", "") == "os"
+            and node.attr in {"environ", "getenv"}
+        ):
+            yield node.lineno
+        if isinstance(node, ast.ImportFrom) and node.module == "os":
+            yield from (node.lineno for alias in node.names if alias.name in {"environ", "getenv"})
+
+
+def test_only_the_entry_points_read_the_environment():
+    found = [
+        f"{name_of(path)}:{line}"
+        for path in SOURCES
+        if path.is_relative_to(PACKAGE) and room_of(path) not in {"local", "cli.py"}
+        for line in environment_reads(tree_of(path))
+    ]
+    assert found == [], "make it a field of a settings class, or take it as an argument"
+
+
+@pytest.mark.parametrize("code", ["import os\nos.environ['A']", "import os\nos.getenv('A')", "from os import environ"])
+def test_a_read_of_the_environment_is_recognised(code):
+    assert list(environment_reads(ast.parse(code)))
+
+
+def test_no_module_is_named_for_nothing_in_particular():
+    vague = {"common", "core", "helper", "helpers", "misc", "models", "shared", "types", "util", "utils"}
+    found = [
+        name_of(path) for path in SOURCES for part in path.relative_to(ROOT).with_suffix("").parts if part in vague
+    ]
+    assert found == [], "name a module for its duty"
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=name_of)
+def test_a_module_is_short_enough_to_be_read_at_once(path):
+    lines = len(path.read_text(encoding="utf-8").splitlines())
+    if name_of(path) in LONGER_FOR_A_REASON:
+        assert lines > MOST_LINES, "take it off LONGER_FOR_A_REASON"
+    else:
+        assert lines <= MOST_LINES, "cut it along its duties"
+
+
+# What is generated
+
+
+def test_the_settings_in_the_readme_are_those_of_the_page():
+    page = (ROOT / "docs" / "settings.md").read_text(encoding="utf-8")
+    listed = re.findall(r"^\| `([A-Z_]+)` \| \w+ \| (.*?) \| (.*?) \|$", (ROOT / "README.md").read_text(), re.MULTILINE)
+    assert [row for row in listed if f"| `{row[0]}` | {row[1]} | {row[2]} |" not in page] == []
+    assert len(listed) > 5
+
+
+def test_the_page_of_settings_says_what_the_classes_say():
+    page = (ROOT / "docs" / "settings.md").read_text(encoding="utf-8")
+    assert page == settings_page.render(), "make docs"
