@@ -12,6 +12,7 @@ import faulthandler
 import os
 import signal
 import sys
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from typing import TYPE_CHECKING
@@ -19,7 +20,14 @@ from typing import TYPE_CHECKING
 import structlog
 
 from rowqueue import credentials, observability
-from rowqueue.errors import CertificateError, CredentialsError, CredentialsStop, RowqueueError, SettingsError
+from rowqueue.errors import (
+    CertificateError,
+    CredentialsError,
+    CredentialsStop,
+    LoginRefused,
+    RowqueueError,
+    SettingsError,
+)
 from rowqueue.lifecycle import RetryPolicy
 from rowqueue.observability import Event, log, log_fault, log_problem
 from rowqueue.processor import certificates, service
@@ -31,10 +39,12 @@ from rowqueue.warehouse import SnowflakeWarehouse
 
 if TYPE_CHECKING:
     import ssl
+    from collections.abc import Callable
 
 _EXIT_CODES: tuple[tuple[type[RowqueueError], int], ...] = (
     (SettingsError, 2),
     (CredentialsError, 2),
+    (LoginRefused, 2),
     (CertificateError, 3),
     (CredentialsStop, 4),
     (RowqueueError, 1),
@@ -44,35 +54,46 @@ _EXIT_CODES: tuple[tuple[type[RowqueueError], int], ...] = (
 def main() -> int:
     """Run one processor; returns its exit code."""
     observability.configure("processor")
+    # As PID 1 a process ignores SIGTERM unless it handles it, and a stop may come while this one starts.
+    early = threading.Event()
+    signal.signal(signal.SIGTERM, lambda *_: early.set())
     try:
         settings = ProcessorSettings.from_env(os.environ)
         name = processor_id(settings, os.environ)
         structlog.contextvars.bind_contextvars(processor_id=name, Environment=settings.environment)
-        faulthandler.dump_traceback_later(settings.longest_life_s, exit=True)
         context = certificates.load(settings.cert_bucket, settings.environment, passphrase=settings.key_passphrase)
         login = credentials.login(settings.snowflake, environment=settings.environment)
         tag = f"{settings.environment}-snowflake-processor"
         with closing(SnowflakeWarehouse(settings.snowflake, login, query_tag=tag)) as warehouse:
             warehouse.connect()
+            faulthandler.dump_traceback_later(settings.longest_life_s, exit=True)
             queue = QueueStore(warehouse, queue=settings.snowflake.table, max_retries=settings.max_retries)
             with ThreadPoolExecutor(1, thread_name_prefix="warehouse") as thread:
-                report = asyncio.run(_run(settings, queue, thread, context, name))
+                report = asyncio.run(_run(settings, queue, thread, context, name, stopped=early.is_set))
     except RowqueueError as error:
         return _failed(error)
-    except Exception:  # noqa: BLE001 -- a fault of ours belongs into the log as one line, like everything else
-        log_fault(Event.PROCESSOR_FAILED)
+    except Exception as fault:  # noqa: BLE001 -- it belongs into the log as one line, like everything else
+        log_fault(Event.PROCESSOR_FAILED, fault)
         return 1
     log(Event.PROCESSOR_ENDED, reason=report.reason, seconds=round(report.seconds, 3), **report.settled)
     return 0
 
 
 async def _run(
-    settings: ProcessorSettings, queue: QueueStore, thread: ThreadPoolExecutor, context: ssl.SSLContext, name: str
+    settings: ProcessorSettings,
+    queue: QueueStore,
+    thread: ThreadPoolExecutor,
+    context: ssl.SSLContext,
+    name: str,
+    *,
+    stopped: Callable[[], bool],
 ) -> Report:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, _request_stop, stop, number)
+    if stopped():
+        _request_stop(stop, signal.SIGTERM)
     deadline = settings.entry_deadline_minutes
     policy = RetryPolicy(
         max_retries=settings.max_retries,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from contextlib import closing
 from datetime import UTC, datetime
 from typing import Any
@@ -13,9 +14,12 @@ from rowqueue.errors import EventError, RowqueueError
 from rowqueue.observability import Event, Metric, embedded, log_problem
 from rowqueue.poller import fargate
 from rowqueue.poller.poll import Report, poll
-from rowqueue.settings import PollerSettings
+from rowqueue.settings import TICK_DEADLINE_S, PollerSettings
 from rowqueue.store import QueueStore
 from rowqueue.warehouse import SnowflakeWarehouse
+
+_PATIENCE_S = 10
+"""The poller waits for the lock and the network no longer than this: the next tick is the better retry."""
 
 observability.configure("poller", environment=os.environ.get("ENVIRONMENT", "unknown"))
 
@@ -56,11 +60,21 @@ def _described(event: Any) -> str:
 
 
 def _tick(settings: PollerSettings) -> Report:
+    deadline = time.monotonic() + TICK_DEADLINE_S
     login = credentials.login(settings.snowflake, environment=settings.environment)
     tag = f"{settings.environment}-snowflake-poller"
-    with closing(SnowflakeWarehouse(settings.snowflake, login, query_tag=tag)) as warehouse:
+    warehouse = SnowflakeWarehouse(
+        settings.snowflake, login, query_tag=tag, lock_patience_s=_PATIENCE_S, network_patience_s=_PATIENCE_S
+    )
+    with closing(warehouse):
         queue = QueueStore(warehouse, queue=settings.snowflake.table, max_retries=settings.max_retries)
-        return poll(queue, fargate.connect(settings), settings, now=datetime.now(UTC))
+        return poll(
+            queue,
+            fargate.connect(settings),
+            settings,
+            now=datetime.now(UTC),
+            seconds_left=lambda: deadline - time.monotonic(),
+        )
 
 
 def _answer(report: Report, settings: PollerSettings) -> dict[str, Any]:

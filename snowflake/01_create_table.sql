@@ -24,9 +24,9 @@ CREATE TRANSIENT TABLE IF NOT EXISTS PROCESSING_QUEUE (
     available_at    TIMESTAMP_NTZ  NOT NULL DEFAULT SYSDATE()
                     COMMENT 'Not before, UTC; set it to schedule an entry; back-off sets it',
     retry_count     NUMBER(38, 0)  NOT NULL DEFAULT 0
-                    COMMENT 'Failed attempts that count; ready while below the limit',
+                    COMMENT 'Failed attempts and stale resets; ready while below the limit',
     max_retries     NUMBER(38, 0)
-                    COMMENT 'Limit of this entry; NULL: MAX_RETRIES of the processor',
+                    COMMENT 'Limit of this entry; NULL: the setting MAX_RETRIES',
     crash_count     NUMBER(38, 0)  NOT NULL DEFAULT 0
                     COMMENT 'Times a worker died holding it',
     created_at      TIMESTAMP_NTZ  NOT NULL DEFAULT SYSDATE()

@@ -114,7 +114,8 @@ def https_url(value: str) -> str:
     """A parser for addresses that TLS protects."""
     try:
         parts = urlsplit(value)
-        usable = parts.scheme == "https" and parts.hostname and not parts.username and parts.port != 0
+        nobody = parts.username is None and parts.password is None
+        usable = parts.scheme == "https" and parts.hostname and nobody and parts.port != 0
     except ValueError:
         usable = False
     if not usable:
@@ -172,7 +173,8 @@ class FromEnvironment:
             try:
                 values[item.name] = item.metadata["parse"](given)
             except Problem as problem:
-                shown = "a secret" if item.metadata["parse"] is secret else repr(given[:100])
+                hidden = item.metadata["parse"] is secret or "@" in given  # a URL may carry a password
+                shown = "something that is not shown" if hidden else repr(given[:100])
                 problems.append(f"{name}: expected {problem.expected}, got {shown}")
         return values, problems
 

@@ -6,6 +6,7 @@
     ├── CertificateError          a client certificate, its key or the CA is missing, expired or unfit
     ├── CredentialsStop           the service would not have us, or we it; nothing more is claimed until a hold ends
     ├── EventError                the Lambda got an event that is not a tick
+    ├── TickOverdue               the tick gave up, for the next one is due
     ├── LaunchError               ECS refused, or could not be asked
     └── WarehouseError            Snowflake, as the driver tells it
         ├── LoginRefused          the credentials are wrong; never repeated
@@ -50,6 +51,10 @@ class CredentialsStop(RowqueueError):  # noqa: N818 -- reads as what happened
 
 class EventError(RowqueueError):
     """The Lambda was invoked with something that is not a tick."""
+
+
+class TickOverdue(RowqueueError):  # noqa: N818 -- reads as what happened
+    """The tick has used up its time; what it has not done, the next one does."""
 
 
 class LaunchError(RowqueueError):

@@ -149,7 +149,7 @@ class RetryPolicy:
         max_retries: counted attempts before an entry is failed, unless the entry has its own limit.
         backoff_s: upper bound of the wait after the first failed attempt; doubles with each further one.
         backoff_cap_s: no wait is longer, not even one the service asked for.
-        deadline_s: no attempt is made later than this after the INSERT; ``None`` sets no such limit.
+        deadline_s: no retry is scheduled for later than this after the INSERT; ``None`` sets no such limit.
     """
 
     max_retries: int = 3

@@ -36,7 +36,9 @@ class Event(StrEnum):
     CERTIFICATE_CHECKED = "certificate_checked"
     CREDENTIALS_STOP = "credentials_stop"
     HOLDS_LIFTED = "holds_lifted"
+    DELIVERY_FAULT = "delivery_fault"
     OUTCOME_UNSTORABLE = "outcome_unstorable"
+    PROCESSOR_NOT_RECORDED = "processor_not_recorded"
     WAREHOUSE_RETRY = "warehouse_retry"
 
 
@@ -58,6 +60,7 @@ class Metric(StrEnum):
     ENTRIES_PROCESSING = "EntriesProcessing"
     ENTRIES_READY = "EntriesReady"
     ENTRIES_UNKNOWN_STATUS = "EntriesUnknownStatus"
+    ENTRIES_EXHAUSTED = "EntriesExhausted"
     OLDEST_READY_SECONDS = "OldestReadySeconds"
     STALE_ENTRIES_RESET = "StaleEntriesReset"
     HOLDS = "Holds"
@@ -80,9 +83,12 @@ def configure(service: str, *, environment: str | None = None) -> None:
     """
     rendering: list[Processor]
     if sys.stdout.isatty():
-        rendering = [_without_embedding, structlog.dev.ConsoleRenderer()]
+        plain = structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)
+        rendering = [_without_embedding, plain]
     else:
-        rendering = [structlog.processors.dict_tracebacks, structlog.processors.JSONRenderer(default=str)]
+        # Without local variables: a password and an entry's data may be among them.
+        stacks = structlog.tracebacks.ExceptionDictTransformer(show_locals=False)
+        rendering = [structlog.processors.ExceptionRenderer(stacks), structlog.processors.JSONRenderer(default=str)]
     structlog.configure(
         processors=[
             structlog.contextvars.merge_contextvars,
@@ -117,9 +123,9 @@ def log_problem(event: Event, /, **details: object) -> None:
     structlog.get_logger().warning(event.value, **details)
 
 
-def log_fault(event: Event, /, **details: object) -> None:
-    """Write one line about the exception that is being handled, with its stack: a fault of the program."""
-    structlog.get_logger().exception(event.value, **details)
+def log_fault(event: Event, fault: BaseException, /, **details: object) -> None:
+    """Write one line about a fault of the program, with its stack. It reads source files, so not on an event loop."""
+    structlog.get_logger().error(event.value, exc_info=fault, **details)
 
 
 def embedded(metrics: Mapping[Metric, float | list[float]], *, now: float | None = None) -> dict[str, object]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -16,7 +17,8 @@ class Pulse:
     """What one glance at the queue shows. Times are UTC, naive, by Snowflake's clock.
 
     Attributes:
-        pending: entries that wait, ready or not.
+        pending: entries that wait, ready or not, and have attempts left.
+        exhausted: pending entries without: a limit was lowered, or a requeue forgot ``retry_count``.
         earliest_available_at: when the first of them is or was ready.
         processing: entries that workers hold.
         earliest_claimed_at: when the first of them was claimed.
@@ -27,6 +29,7 @@ class Pulse:
     """
 
     pending: int
+    exhausted: int
     earliest_available_at: datetime | None
     processing: int
     earliest_claimed_at: datetime | None
@@ -59,6 +62,11 @@ class Attempt:
     finished_ms_ago: int
     response_status: int | None = None
     error_message: str | None = None
+
+
+def as_json(value: object) -> str:
+    """As it is bound: not escaped, so that a text takes no more bytes than it has to."""
+    return json.dumps(value, ensure_ascii=False)
 
 
 def settlement_row(settlement: Settlement) -> dict[str, object]:

@@ -30,8 +30,10 @@ TICK_DEADLINE_S = 50
 """The poller's tick gives up before the next one is due."""
 STOP_TIMEOUT_S = 120
 """Fargate's longest ``stopTimeout``: from SIGTERM to SIGKILL (AWS, ContainerDefinition)."""
-LAST_FLUSH_S = 20
+LAST_FLUSH_S = STATEMENT_TIMEOUT_S + 10
 """What a stopping processor keeps of that time to write its last outcomes."""
+SETTLE_PATIENCE_S = 120
+"""For so long outcomes are sent again before they are given up and delivered anew."""
 LARGEST_BLOCK = 10_000
 """The constant LIMIT in the claim statement."""
 
@@ -159,7 +161,10 @@ class ProcessorSettings(FromEnvironment):
         "RETRY_BACKOFF_CAP_SECONDS", number(0, 86400), "No wait is longer, seconds.", default=900.0
     )
     entry_deadline_minutes: float | None = setting(
-        "ENTRY_DEADLINE_MINUTES", number(0.01, 525_600), "No attempt later than this after the INSERT.", required=False
+        "ENTRY_DEADLINE_MINUTES",
+        number(0.01, 525_600),
+        "No retry is scheduled for later than this after the INSERT.",
+        required=False,
     )
     hold_s: float = setting(
         "HOLD_SECONDS", number(1, 86400), "After a credentials stop nothing is claimed for so long.", default=300.0
@@ -186,9 +191,13 @@ class ProcessorSettings(FromEnvironment):
 
     @property
     def longest_life_s(self) -> float:
-        """Seconds from its start within which a processor has ended by itself, whatever happens."""
-        working = self.budget_s + self.service_timeout_s + self.stop_grace_s
-        return working + 2 * STATEMENT_TIMEOUT_S + LAST_FLUSH_S
+        """Seconds from its first claim within which a processor has ended by itself, whatever happens.
+
+        The last claim may begin just within the budget and wait for the lock; then come its deliveries, and a settle
+        that waits as long as it may.
+        """
+        last_claim_s = LOCK_TIMEOUT_S + STATEMENT_TIMEOUT_S
+        return self.budget_s + last_claim_s + self.service_timeout_s + SETTLE_PATIENCE_S + 2 * STATEMENT_TIMEOUT_S
 
     def contradictions(self) -> Iterator[str]:
         """Time limits that do not add up."""

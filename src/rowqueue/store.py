@@ -6,7 +6,6 @@ question they raise here: after a broken connection, did the statement run?
 
 from __future__ import annotations
 
-import json
 import time
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Protocol
@@ -14,10 +13,11 @@ from typing import TYPE_CHECKING, Any, Protocol
 import tenacity
 
 from rowqueue import sql
-from rowqueue.errors import ValueRefused, WarehouseUnavailable
+from rowqueue.errors import LockContention, ValueRefused, WarehouseUnavailable
 from rowqueue.lifecycle import MAX_ERROR_MESSAGE_CHARACTERS, Entry
 from rowqueue.observability import Event, log_problem
-from rowqueue.records import Pulse, attempt_row, settlement_row, storable
+from rowqueue.records import Pulse, as_json, attempt_row, settlement_row, storable
+from rowqueue.settings import SETTLE_PATIENCE_S
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping, Sequence
@@ -48,11 +48,18 @@ class QueueStore:
         warehouse: runs the statements.
         queue: the queue table's name, already validated.
         max_retries: counted attempts, unless the entry has its own limit.
+        settle_patience_s: for so long outcomes are sent again before they are given up.
         sleep: waits so many seconds before something is sent again over a new connection.
     """
 
     def __init__(
-        self, warehouse: Warehouse, *, queue: str, max_retries: int, sleep: Callable[[float], None] = time.sleep
+        self,
+        warehouse: Warehouse,
+        *,
+        queue: str,
+        max_retries: int,
+        settle_patience_s: float = SETTLE_PATIENCE_S,
+        sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         self._warehouse = warehouse
         self._repeating = tenacity.Retrying(
@@ -62,14 +69,21 @@ class QueueStore:
             sleep=sleep,
             reraise=True,
         )
-        self._statements = sql.statements(queue=queue)
+        # What was delivered is delivered again if it can not be recorded, so a settle is the last to give up.
+        self._persisting = self._repeating.copy(
+            retry=tenacity.retry_if_exception_type((WarehouseUnavailable, LockContention)),
+            stop=tenacity.stop_after_delay(settle_patience_s),
+        )
+        self._statements = sql.statements(queue=queue, max_retries=max_retries)
         self._max_retries = max_retries
 
     def pulse(self) -> Pulse:
         """Look at the queue with the one statement that an idle tick sends."""
-        pending, available_at, processing, claimed_at, unknown, holds, held_until, reason = self._rows("pulse")[0]
+        (row,) = self._rows("pulse")
+        pending, exhausted, available_at, processing, claimed_at, unknown, holds, held_until, reason = row
         return Pulse(
             pending=pending,
+            exhausted=exhausted,
             earliest_available_at=available_at,
             processing=processing,
             earliest_claimed_at=claimed_at,
@@ -139,12 +153,12 @@ class QueueStore:
         Raises:
             WarehouseUnavailable: it can not be known what was written.
         """
-        made = json.dumps([attempt_row(attempt) for attempt in attempts])
-        sent = json.dumps([settlement_row(settlement) for settlement in settlements])
+        made = as_json([attempt_row(attempt) for attempt in attempts])
+        sent = as_json([settlement_row(settlement) for settlement in settlements])
         if attempts:
-            self._repeating(lambda: self._change("insert_attempts", processor_id=processor_id, attempts=made))
-        changed = self._repeating(lambda: self._change("settle", settlements=sent))
-        return frozenset() if changed == len(settlements) else self._repeating(lambda: self._lost(settlements))
+            self._persisting(lambda: self._change("insert_attempts", processor_id=processor_id, attempts=made))
+        changed = self._persisting(lambda: self._change("settle", settlements=sent))
+        return frozenset() if changed == len(settlements) else self._persisting(lambda: self._lost(settlements))
 
     def settle_or_bisect(
         self, settlements: Sequence[Settlement], attempts: Sequence[Attempt], *, processor_id: str
@@ -173,13 +187,17 @@ class QueueStore:
 
         A settle that is sent twice changes nothing the second time, and that is no loss.
         """
-        sent = json.dumps([{"entry_id": s.entry_id, "claim_token": s.claim_token} for s in settlements])
+        sent = as_json([{"entry_id": s.entry_id, "claim_token": s.claim_token} for s in settlements])
         standing = {(entry_id, status) for entry_id, status in self._rows("settled", settlements=sent)}
         return frozenset(s.entry_id for s in settlements if (s.entry_id, s.status.value) not in standing)
 
     def reset_stale(self, *, stale_threshold_s: float) -> int:
         """Take stale claims away, by Snowflake's clock; returns how many."""
         return self._change("reset_stale", max_retries=self._max_retries, stale_threshold_s=stale_threshold_s)
+
+    def fail_exhausted(self) -> int:
+        """Fail pending entries that have no attempts left: no claim would ever take them; returns how many."""
+        return self._change("fail_exhausted", max_retries=self._max_retries)
 
     def place_hold(self, *, reason: str, seconds: float, created_by: str) -> None:
         """Keep everything from being claimed for so many seconds, unless a hold stands already."""
@@ -194,13 +212,13 @@ class QueueStore:
 
     def lift_ended_holds(self) -> None:
         """Let claiming go on, for a probe was answered."""
-        self._change("lift_ended_holds")
+        self._repeating(lambda: self._change("lift_ended_holds"))
 
     def processors_seen(self, processor_ids: Collection[str]) -> frozenset[str]:
         """Those of ``processor_ids`` that have made their first claim."""
         if not processor_ids:
             return frozenset()
-        rows = self._rows("processors_seen", processor_ids=json.dumps(sorted(processor_ids)))
+        rows = self._rows("processors_seen", processor_ids=as_json(sorted(processor_ids)))
         return frozenset(processor_id for (processor_id,) in rows)
 
     def record_first_claim(self, *, processor_id: str, entries: int) -> None:

@@ -39,13 +39,13 @@ NETWORK_TIMEOUT_S = STATEMENT_TIMEOUT_S + 5
 # What an error number means for us. Snowflake publishes no list; these are the ones reported and measured.
 _LOCK_CONTENTION = frozenset({625})  # also the table's lock not free in time
 _CANCELLED = frozenset({604, 630})  # by somebody, or by STATEMENT_TIMEOUT_IN_SECONDS
-_LOGIN_REFUSED = frozenset({390100, 390144, *range(390186, 390202), *range(394300, 394307)})
-_SESSION_GONE = frozenset({390111, 390112, 390114})
+_LOGIN_REFUSED = frozenset({*range(390100, 390104), 390144, *range(390186, 390202), *range(394300, 394307)})
+_SESSION_GONE = frozenset({390111, 390112, 390114, 390115})
 _UNAVAILABLE = frozenset({250001, 250003, 250006, 251005, 290503, 580503})
 _INTERNAL = frozenset({603})
 _NOT_THERE = frozenset({904, 2003, 2043})  # a column, a table or a view that is missing, or not granted
 _HINT = "; run snowflake/01_create_table.sql, or grant the role what it needs"
-_DATA_ERROR_CLASSES = ("22", "23")  # SQLSTATE: data exception, integrity constraint violation
+_VALUE_REFUSED = range(100_000, 101_000)  # SQLSTATE class 22 is wider: it also holds a used-up quota
 
 
 class SnowflakeWarehouse:
@@ -189,9 +189,9 @@ def _translated(error: driver.Error) -> WarehouseError:
         kind = LoginRefused
     elif errno in _SESSION_GONE | _UNAVAILABLE | _CANCELLED | _INTERNAL:
         kind = WarehouseUnavailable
-    elif (error.sqlstate or "").startswith(_DATA_ERROR_CLASSES):
+    elif errno in _VALUE_REFUSED or isinstance(error, driver.IntegrityError):
         kind = ValueRefused
-    elif isinstance(error, driver.ProgrammingError | driver.IntegrityError | driver.NotSupportedError):
+    elif isinstance(error, driver.ProgrammingError | driver.NotSupportedError):
         kind = StatementRefused
     else:
         kind = WarehouseUnavailable

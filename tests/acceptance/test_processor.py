@@ -69,6 +69,17 @@ def test_sigterm_in_the_middle_settles_what_finished_releases_what_did_not_start
     assert sql("SELECT reason FROM PROCESSORS WHERE event = 'ended'") == [("stop requested",)]
 
 
+@pytest.mark.parametrize("after_s", [0.5, 0.8, 1.1])
+def test_a_stop_that_comes_while_it_starts_costs_nothing_either(sql, insert, processor, after_s):
+    insert(20, delay_ms=100)
+    with processor() as process:
+        time.sleep(after_s)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(10) in {0, -signal.SIGTERM}, process.log()  # the latter before it has got to main()
+    assert not processing(sql)
+    assert sql("SELECT SUM(retry_count) FROM PROCESSING_QUEUE") == [(0,)]
+
+
 def test_what_is_not_done_within_the_grace_is_released_too(sql, insert, processor, held):
     insert(4, delay_ms=20_000)
     with processor(STOP_GRACE_SECONDS="0.3") as process:

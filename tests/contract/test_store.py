@@ -265,6 +265,18 @@ def test_every_view_answers_on_an_empty_queue_and_on_one_with_every_status(view,
         assert tuple(rows[0])[:4] == ("dev-1", 2, 1, 0)
 
 
+def test_pending_entries_without_attempts_left_are_counted_apart_and_failed_with_what_to_do(sql, store):
+    insert(sql, "fine")
+    insert(sql, "used up", retry_count=3, error_message="503")
+    insert(sql, "none from the start", max_retries=0)
+    pulse = store.pulse()
+    assert (pulse.pending, pulse.exhausted) == (1, 2)
+    assert store.fail_exhausted() == 2
+    told = "no attempts left: to requeue, set retry_count to 0"
+    assert state(sql, "status", "error_message") == [("pending", None), ("failed", f"503; {told}"), ("failed", told)]
+    assert store.pulse().exhausted == 0
+
+
 def test_while_a_hold_stands_nothing_is_ready_and_nothing_is_claimed_not_even_by_a_probe(sql, store):
     insert(sql, "{}")
     store.place_hold(reason="the service answered 401", seconds=60, created_by="dev-1")

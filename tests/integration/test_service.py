@@ -167,6 +167,12 @@ async def test_a_2xx_whose_body_never_ends_completes_within_the_timeout(url, tru
     assert outcome == Succeeded(response_status=200, result="[the answer was cut off: TimeoutError]")
 
 
+@pytest.mark.parametrize("key", ["a\nb", "a\rb", "a\0b", "", "ü", "x" * 300], ids=repr)
+async def test_an_idempotency_key_that_no_header_takes_fails_its_entry_alone(trusted, unused_tcp_port, key):
+    outcome = await deliver(f"https://127.0.0.1:{unused_tcp_port}/", trusted, entry("{}", idempotency_key=key))
+    assert outcome == Permanent(reason="idempotency_key: expected 1 to 255 visible ASCII characters")
+
+
 async def test_data_longer_than_is_sent_fails_with_both_lengths(trusted, unused_tcp_port):
     outcome = await deliver(f"https://127.0.0.1:{unused_tcp_port}/", trusted, entry('"' + "x" * 1_000_000 + '"'))
     assert outcome == Permanent(reason="data has 1000002 characters, MAX_DATA_CHARACTERS is 1000000")

@@ -5,8 +5,9 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rowqueue.lifecycle import Entry, Interrupted, Succeeded
-from rowqueue.processor.batch import MAX_FLUSH_CHARACTERS, Finished, attempts_of, flushes
+from rowqueue.lifecycle import Entry, Interrupted, RetryPolicy, Succeeded, Transient, settlement_for
+from rowqueue.processor.batch import MAX_FLUSH_BYTES, Finished, attempts_of, flushes
+from rowqueue.records import as_json, attempt_row, settlement_row
 
 
 def finished(number, characters=0, *, began=1.0):
@@ -22,11 +23,25 @@ def test_each_flush_fits_into_a_statement_and_nothing_is_left_out(sizes):
     assert [item for flush in cut for item in flush] == items
     assert all(flush for flush in cut)
     for flush in cut:
-        assert sum(len(item.outcome.result) for item in flush) <= MAX_FLUSH_CHARACTERS
+        assert sum(len(item.outcome.result) for item in flush) <= MAX_FLUSH_BYTES
+
+
+@given(st.lists(st.text(alphabet='aé😀"\\\n\x01', max_size=40), min_size=1, max_size=60), st.integers(1, 4000))
+def test_each_statement_stays_under_a_megabyte_whatever_the_answers_hold(texts, times):
+    items = []
+    for number, text in enumerate(texts):
+        entry = Entry(id=number, data="{}", idempotency_key="key", claim_token="0" * 32)
+        outcome = Transient(reason=text * times, result=text * times, response_status=503)
+        items.append(Finished(entry=entry, outcome=outcome, began=1.0, ended=2.0))
+    for flush in flushes(items):
+        settlements = [settlement_for(f.entry, f.outcome, RetryPolicy(), random=lambda: 0.5) for f in flush]
+        sent = as_json([settlement_row(settlement) for settlement in settlements])
+        made = as_json([attempt_row(attempt) for attempt in attempts_of(flush, now=3.0)])
+        assert len(flush) == 1 or max(len(sent.encode()), len(made.encode())) < 1_000_000
 
 
 def test_an_answer_too_long_for_any_statement_still_goes_alone():
-    assert [len(flush) for flush in flushes([finished(1), finished(2, MAX_FLUSH_CHARACTERS), finished(3)])] == [1, 1, 1]
+    assert [len(flush) for flush in flushes([finished(1), finished(2, MAX_FLUSH_BYTES), finished(3)])] == [1, 1, 1]
 
 
 def test_what_never_started_has_no_attempt():

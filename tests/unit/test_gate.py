@@ -39,6 +39,19 @@ async def test_one_that_leaves_makes_room_for_one():
     assert await let_in(gate, 2) == 1
 
 
+async def test_a_dismissed_gate_lets_everybody_in_whatever_comes_after():
+    gate = Gate(most=2, clock=Clock())
+    gate.slow_down(30)
+    waiting = [asyncio.create_task(gate.enter()) for _ in range(5)]
+    await asyncio.sleep(0)
+    assert gate.waiting == 5
+    gate.dismiss()
+    gate.close()
+    await asyncio.sleep(0)
+    assert all(task.done() for task in waiting)
+    assert gate.waiting == 0
+
+
 async def test_who_waits_longest_gets_in_first():
     gate, order = Gate(most=1, clock=Clock()), []
 

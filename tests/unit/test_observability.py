@@ -49,12 +49,14 @@ def test_of_more_values_than_a_line_takes_an_even_selection_is_kept(count):
 
 def test_a_fault_of_the_program_is_one_line_with_its_stack(capsys):
     configure("processor")
+    password = "canary-in-a-local-variable"  # noqa: F841 -- it stands where main() has one
     try:
         1 / 0  # noqa: B018
-    except ZeroDivisionError:
-        log_fault(Event.PROCESSOR_FAILED)
+    except ZeroDivisionError as fault:
+        log_fault(Event.PROCESSOR_FAILED, fault)
     (line,) = capsys.readouterr().out.splitlines()
     assert json.loads(line)["exception"][0]["exc_type"] == "ZeroDivisionError"
+    assert "canary" not in line
 
 
 def test_the_time_limits_add_up():

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import pytest
 from botocore.exceptions import ClientError
 
-from rowqueue.errors import LaunchError, WarehouseUnavailable
+from rowqueue.errors import LaunchError, TickOverdue, WarehouseUnavailable
 from rowqueue.poller.fargate import Fargate, client_token
 from rowqueue.poller.poll import poll
 from rowqueue.settings import PollerSettings
@@ -95,14 +95,14 @@ def task(name, *, age_s=5.0):
     return {"taskArn": arn, "desiredStatus": "RUNNING", "createdAt": NOW - timedelta(seconds=age_s)}
 
 
-def pulse(*, pending=0, available=None, processing=0, claimed=None, unknown=0, holds=0, held_until=None):
-    return [(pending, available, processing, claimed, unknown, holds, held_until, "why" if holds else None)]
+def pulse(*, pending=0, exhausted=0, available=None, processing=0, claimed=None, unknown=0, holds=0, held_until=None):
+    return [(pending, exhausted, available, processing, claimed, unknown, holds, held_until, "why" if holds else None)]
 
 
-def tick(warehouse, ecs, *, now=NOW, **environ):
+def tick(warehouse, ecs, *, now=NOW, seconds_left=lambda: 50, **environ):
     settings = PollerSettings.from_env(ENVIRON | environ)
     store = QueueStore(warehouse, queue=settings.snowflake.table, max_retries=3, sleep=lambda _: None)
-    return poll(store, Fargate(ecs, settings), settings, now=now)
+    return poll(store, Fargate(ecs, settings), settings, now=now, seconds_left=seconds_left)
 
 
 def ready(count, *, seen=()):
@@ -274,6 +274,28 @@ def test_after_a_hold_one_task_probes_with_one_entry_whatever_is_ready():
 def test_a_probe_waits_until_no_other_task_is_left():
     ecs = ECS([task("old")])
     assert tick(after_a_hold(500), ecs).launched == ()
+
+
+def test_entries_out_of_attempts_are_failed_and_do_not_keep_the_warehouse_awake():
+    warehouse = Warehouse(pulse=pulse(exhausted=2), fail_exhausted=2)
+    tick(warehouse, ECS())
+    assert warehouse.sent == ["pulse", "fail_exhausted"]
+
+
+@pytest.mark.parametrize(("steps", "told"), [(0, "the pulse"), (1, "the reset"), (2, "the count"), (3, "launching 25")])
+def test_a_tick_whose_time_is_up_gives_up_before_the_next_step(steps, told):
+    left = iter([1] * steps + [0] * 10)
+    ecs = ECS()
+    with pytest.raises(TickOverdue, match=f"gave up before {told}"):
+        tick(ready(500), ecs, seconds_left=lambda: next(left))
+    assert ecs.requests == []
+
+
+def test_a_task_that_can_not_be_described_yet_counts_as_starting():
+    ecs = ECS([task("a")])
+    ecs.describe_tasks = lambda **_: {"tasks": [], "failures": [{"arn": "a", "reason": "MISSING"}]}
+    report = tick(ready(8), ecs)
+    assert (report.live, report.starting, report.launched) == (1, 1, ())
 
 
 def test_young_claims_cost_no_update():

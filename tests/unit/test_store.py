@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from rowqueue.errors import ValueRefused, WarehouseUnavailable
+from rowqueue.errors import LockContention, ValueRefused, WarehouseUnavailable
 from rowqueue.lifecycle import Settlement, Status
 from rowqueue.records import Attempt
 from rowqueue.store import UNSTORABLE, QueueStore
@@ -15,8 +15,9 @@ from rowqueue.store import UNSTORABLE, QueueStore
 class Warehouse:
     """Refuses values that hold the word poison; fails as often as told before each statement."""
 
-    def __init__(self, *, failures=0):
+    def __init__(self, *, failures=0, fails_with=None):
         self.failures = failures
+        self.fails_with = fails_with or WarehouseUnavailable("gone")
         self.settled = {}
         self.attempts = {}
         self.statements = []
@@ -26,7 +27,7 @@ class Warehouse:
         self.statements.append(statement.name)
         if self.failures:
             self.failures -= 1
-            raise WarehouseUnavailable("gone")
+            raise self.fails_with
         rows = json.loads(values["settlements" if statement.name == "settle" else "attempts"])
         if any("poison" in str(row.get("result")) or "poison" in str(row["error_message"]) for row in rows):
             raise ValueRefused("can not be stored", errno=100078)
@@ -60,8 +61,9 @@ def attempts(count, *, poisoned=()):
     ]
 
 
-def store(warehouse, *, slept=None):
-    return QueueStore(warehouse, queue="Q", max_retries=3, sleep=(slept if slept is not None else []).append)
+def store(warehouse, *, slept=None, patience_s=5.0):
+    waits = slept if slept is not None else []
+    return QueueStore(warehouse, queue="Q", max_retries=3, settle_patience_s=patience_s, sleep=waits.append)
 
 
 @pytest.mark.parametrize("poisoned", [{0}, {49}, {7, 8, 31}, set(range(50))], ids=str)
@@ -98,4 +100,10 @@ def test_after_a_broken_connection_the_same_is_sent_again_with_waits_between():
 
 def test_a_connection_that_stays_broken_is_raised():
     with pytest.raises(WarehouseUnavailable):
-        store(Warehouse(failures=99)).settle(settlements(2), [], processor_id="dev-1")
+        store(Warehouse(failures=10**9), patience_s=0.05).settle(settlements(2), [], processor_id="dev-1")
+
+
+def test_a_lock_that_stays_taken_for_long_does_not_cost_what_was_delivered():
+    warehouse = Warehouse(failures=40, fails_with=LockContention("too many wait", errno=625))
+    assert store(warehouse).settle(settlements(2), attempts(2), processor_id="dev-1") == frozenset()
+    assert set(warehouse.settled) == {0, 1}

@@ -101,8 +101,14 @@ class Fargate:
             raise LaunchError(f"the live tasks can not be counted: {error}") from error
 
     def _described(self, arns: list[str]) -> list[Task]:
-        tasks = self._client.describe_tasks(cluster=self._settings.cluster, tasks=arns)["tasks"]
-        return [_task(task) for task in tasks if task["desiredStatus"] == "RUNNING"]
+        answer = self._client.describe_tasks(cluster=self._settings.cluster, tasks=arns)
+        described = {task["taskArn"]: task for task in answer["tasks"]}
+        # A task that was listed and can not be described yet (ECS is eventually consistent) counts: better one too few.
+        return [
+            _task(arn, described.get(arn))
+            for arn in arns
+            if arn not in described or described[arn]["desiredStatus"] == "RUNNING"
+        ]
 
     def launch(self, *, count: int, token: str, probe: bool = False) -> Launch:
         """Start up to ten tasks. A partial success is a success: what failed is told, not raised.
@@ -160,5 +166,7 @@ def connect(settings: PollerSettings) -> Fargate:
     return Fargate(aws.client("ecs"), settings)
 
 
-def _task(task: TaskTypeDef) -> Task:
-    return Task(arn=task["taskArn"], begun_at=task.get("startedAt") or task.get("createdAt"))
+def _task(arn: str, described: TaskTypeDef | None) -> Task:
+    if described is None:
+        return Task(arn=arn, begun_at=None)
+    return Task(arn=arn, begun_at=described.get("startedAt") or described.get("createdAt"))

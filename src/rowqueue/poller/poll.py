@@ -7,12 +7,14 @@ from dataclasses import dataclass, field
 from datetime import UTC, timedelta
 from typing import TYPE_CHECKING
 
+from rowqueue.errors import TickOverdue
 from rowqueue.observability import Event, Metric, embedded, log
 from rowqueue.poller.fargate import Launch, client_token, processor_id
 from rowqueue.poller.plan import Demand, Holding, Plan, groups, plan
+from rowqueue.settings import TICK_DEADLINE_S
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
     from datetime import datetime
 
     from rowqueue.poller.fargate import Fargate, Task
@@ -47,7 +49,14 @@ class Report:
     failures: Mapping[str, int] = field(default_factory=dict)
 
 
-def poll(queue: QueueStore, tasks: Fargate, settings: PollerSettings, *, now: datetime) -> Report:
+def poll(
+    queue: QueueStore,
+    tasks: Fargate,
+    settings: PollerSettings,
+    *,
+    now: datetime,
+    seconds_left: Callable[[], float],
+) -> Report:
     """Run one tick. It is safe to run twice at once: the launch token and the guarded statements see to it.
 
     Args:
@@ -55,13 +64,18 @@ def poll(queue: QueueStore, tasks: Fargate, settings: PollerSettings, *, now: da
         tasks: ECS.
         settings: the poller's.
         now: UTC, aware.
+        seconds_left: until the tick has to give up; asked before each step.
 
     Raises:
         RowqueueError: a number could not be read or a launch was refused; nothing is launched on a guess.
+        TickOverdue: the time is used up; the next tick does the rest.
     """
     live = tasks.live_tasks()
+    _check(seconds_left, "the pulse")
     pulse = queue.pulse()
+    _check(seconds_left, "the reset")
     stale_reset = _reset(queue, pulse, settings, now)
+    _check(seconds_left, "the count")
     holding = _holding(pulse, now)
     look = holding is not Holding.STANDING and (stale_reset or _something_may_be_ready(pulse, now))
     ready = queue.count_ready(probe=holding is Holding.ENDED) if look else 0
@@ -71,7 +85,7 @@ def poll(queue: QueueStore, tasks: Fargate, settings: PollerSettings, *, now: da
         entries_per_container=settings.entries_per_container,
         max_containers=settings.max_containers,
     )
-    launch = _launch(tasks, decided, settings, live=len(live), now=now)
+    launch = _launch(tasks, decided, settings, live=len(live), now=now, seconds_left=seconds_left)
     report = Report(
         ready=ready,
         stale_reset=stale_reset,
@@ -91,7 +105,9 @@ def _utc(now: datetime) -> datetime:
 
 
 def _reset(queue: QueueStore, pulse: Pulse, settings: PollerSettings, now: datetime) -> int:
-    """Only when something is stale: an UPDATE needs a warehouse and the table's lock even when it finds nothing."""
+    """Only when there is something: an UPDATE needs a warehouse and the table's lock even when it finds nothing."""
+    if pulse.exhausted:
+        queue.fail_exhausted()
     threshold = timedelta(seconds=settings.stale_threshold_s)
     if pulse.earliest_claimed_at is None or pulse.earliest_claimed_at > _utc(now) - threshold + CLOCK_SKEW:
         return 0
@@ -118,10 +134,24 @@ def _starting(queue: QueueStore, live: list[Task], settings: PollerSettings, now
     return len(names) - len(queue.processors_seen(names))
 
 
-def _launch(tasks: Fargate, decided: Plan, settings: PollerSettings, *, live: int, now: datetime) -> Launch:
+def _check(seconds_left: Callable[[], float], step: str) -> None:
+    if seconds_left() <= 0:
+        raise TickOverdue(f"the tick gave up before {step}: {TICK_DEADLINE_S} s are over, and the next one is due")
+
+
+def _launch(
+    tasks: Fargate,
+    decided: Plan,
+    settings: PollerSettings,
+    *,
+    live: int,
+    now: datetime,
+    seconds_left: Callable[[], float],
+) -> Launch:
     started: list[str] = []
     failures: Counter[str] = Counter()
     for before, count in groups(decided.launch):
+        _check(seconds_left, f"launching {decided.launch - before} of {decided.launch} tasks")
         token = client_token(
             period=int(now.timestamp() // settings.tick_s),
             task_definition=settings.task_definition,
@@ -150,6 +180,7 @@ def _log(report: Report, pulse: Pulse, *, oldest_ready_s: float) -> None:
         Metric.ENTRIES_PROCESSING: pulse.processing,
         Metric.ENTRIES_READY: report.ready,
         Metric.ENTRIES_UNKNOWN_STATUS: pulse.unknown,
+        Metric.ENTRIES_EXHAUSTED: pulse.exhausted,
         Metric.OLDEST_READY_SECONDS: round(oldest_ready_s, 1),
         Metric.STALE_ENTRIES_RESET: report.stale_reset,
         Metric.HOLDS: pulse.holds,

@@ -5,6 +5,7 @@ The other half, what a fault of the connection means, goes by aiohttp's exceptio
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from enum import StrEnum
@@ -43,15 +44,14 @@ _CERTIFICATE_PAGES = ("no required ssl certificate was sent", "the ssl certifica
 def meaning_of(status: int, page: str = "") -> Meaning:
     """What a status means, and for a 400 whether it is a web server's page about our certificate.
 
-    Raises:
-        ValueError: it is no HTTP status.
+    What is no HTTP status at all is taken for a fault of the server (RFC 9110, 15).
     """
     if status == 400 and any(text in page.lower() for text in _CERTIFICATE_PAGES):  # noqa: PLR2004
         return Meaning.CERTIFICATE
     for statuses, meaning in _MEANING_OF_STATUS:
         if status in statuses:
             return meaning
-    raise ValueError(f"{status} is no HTTP status")
+    return Meaning.TRANSIENT
 
 
 def verdict_of(status: int, phrase: str, result: str, *, retry_after_s: float | None = None) -> Verdict:
@@ -88,10 +88,10 @@ def retry_after_s(header: str | None, *, now: datetime) -> float | None:
     """
     if header is None:
         return None
-    if header.strip().isdecimal():
+    if re.fullmatch(r"\s*[0-9]{1,12}\s*", header):
         return float(header)
     try:
         at = parsedate_to_datetime(header)
-    except ValueError:
+        return max(0.0, (at.replace(tzinfo=at.tzinfo or UTC) - now).total_seconds())
+    except (ValueError, OverflowError):
         return None
-    return max(0.0, (at.replace(tzinfo=at.tzinfo or UTC) - now).total_seconds())

@@ -5,19 +5,18 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from rowqueue.lifecycle import Interrupted, Permanent, Succeeded, Transient
-from rowqueue.records import Attempt
+from rowqueue.lifecycle import MAX_ERROR_MESSAGE_CHARACTERS, Interrupted, Permanent, Succeeded, Transient
+from rowqueue.records import Attempt, as_json
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from rowqueue.lifecycle import Entry, Outcome
 
-MAX_FLUSH_CHARACTERS = 700_000
-"""Of answers and errors in one statement. Snowflake advises at most 1 MB a statement, binds included ("Limits on Query
-Text Size"); the rest is for what JSON adds."""
-_OVERHEAD_CHARACTERS = 300
-"""What an outcome takes beside its answer."""
+MAX_FLUSH_BYTES = 900_000
+"""Of JSON in one statement. Snowflake advises at most 1 MB, binds included ("Limits on Query Text Size")."""
+_OVERHEAD_BYTES = 400
+"""What an outcome takes in either statement beside the two texts, generously."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,8 +41,8 @@ def flushes(finished: Sequence[Finished]) -> Iterator[list[Finished]]:
     batch: list[Finished] = []
     size = 0
     for item in finished:
-        grows_by = _characters(item.outcome)
-        if batch and size + grows_by > MAX_FLUSH_CHARACTERS:
+        grows_by = _bytes(item.outcome)
+        if batch and size + grows_by > MAX_FLUSH_BYTES:
             yield batch
             batch, size = [], 0
         batch.append(item)
@@ -52,12 +51,16 @@ def flushes(finished: Sequence[Finished]) -> Iterator[list[Finished]]:
         yield batch
 
 
-def _characters(outcome: Outcome) -> int:
+def _bytes(outcome: Outcome) -> int:
+    """What the outcome takes as JSON."""
     match outcome:
-        case Succeeded(result=result) | Transient(result=result) | Permanent(result=result):
-            return _OVERHEAD_CHARACTERS + len(result or "")
-        case Interrupted():
-            return _OVERHEAD_CHARACTERS
+        case Succeeded(result=result):
+            texts = [result]
+        case Transient(result=result, reason=reason) | Permanent(result=result, reason=reason):
+            texts = [result, reason[:MAX_ERROR_MESSAGE_CHARACTERS]]
+        case Interrupted(reason=reason):
+            texts = [reason]
+    return _OVERHEAD_BYTES + sum(len(as_json(text).encode("utf-8", "replace")) for text in texts if text)
 
 
 def attempts_of(finished: Sequence[Finished], *, now: float) -> list[Attempt]:
@@ -80,7 +83,7 @@ def _attempt(item: Finished, began: float, now: float) -> Attempt:
         started_ms_ago=round((now - began) * 1000),
         finished_ms_ago=round((now - item.ended) * 1000),
         response_status=status,
-        error_message=error,
+        error_message=None if error is None else error[:MAX_ERROR_MESSAGE_CHARACTERS],
     )
 
 
@@ -89,8 +92,8 @@ def _told(outcome: Outcome) -> tuple[str, int | None, str | None]:
         case Succeeded(response_status=status):
             return "succeeded", status, None
         case Transient(response_status=status, reason=reason):
-            return "transient", status, reason[:1000]
+            return "transient", status, reason
         case Permanent(response_status=status, reason=reason):
-            return "permanent", status, reason[:1000]
+            return "permanent", status, reason
         case Interrupted(reason=reason):
             return "interrupted", None, reason

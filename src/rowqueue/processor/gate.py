@@ -35,7 +35,8 @@ class Gate:
     in_flight: int = 0
     _opens_at: float = 0.0
     _closed: bool = False
-    _waiting: deque[asyncio.Future[None]] = field(default_factory=deque)
+    _dismissed: bool = False
+    _queue: deque[asyncio.Future[None]] = field(default_factory=deque)
 
     def __post_init__(self) -> None:
         self.allowed = float(self.most)
@@ -43,7 +44,7 @@ class Gate:
     async def enter(self) -> None:
         """Wait until one more delivery may start. Whoever has entered has to leave."""
         admitted = asyncio.get_running_loop().create_future()
-        self._waiting.append(admitted)
+        self._queue.append(admitted)
         self._admit()
         try:
             await admitted
@@ -74,19 +75,29 @@ class Gate:
         """Let nobody in until it is opened."""
         self._closed = True
 
-    def open(self, *, at_once: bool = False) -> None:
-        """Let deliveries in again; ``at_once`` also while the service asks us to wait."""
+    def open(self) -> None:
+        """Let deliveries in again."""
         self._closed = False
-        if at_once:
-            self._opens_at = 0.0
         self._admit()
 
+    def dismiss(self) -> None:
+        """Let everybody in from now on: they come only to hear that it is over."""
+        self._dismissed = True
+        self._admit()
+
+    @property
+    def waiting(self) -> int:
+        """How many wait to be let in."""
+        return sum(not admitted.done() for admitted in self._queue)
+
     def _admit(self) -> None:
-        while self._waiting and self._lets_in():
-            admitted = self._waiting.popleft()
+        while self._queue and self._lets_in():
+            admitted = self._queue.popleft()
             if not admitted.done():  # else its delivery was cancelled while it waited
                 self.in_flight += 1
                 admitted.set_result(None)
 
     def _lets_in(self) -> bool:
+        if self._dismissed:
+            return True
         return not self._closed and self.in_flight < max(1, int(self.allowed)) and self.clock() >= self._opens_at

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import secrets
 from typing import TYPE_CHECKING, NoReturn
 
@@ -31,7 +32,13 @@ def body(entry: Entry, *, processor_id: str, now: datetime, max_characters: int)
 
 
 def headers(entry: Entry) -> dict[str, str]:
-    """``Idempotency-Key`` and trace id are the same for every delivery of the entry; the rest is this one's."""
+    """``Idempotency-Key`` and trace id are the same for every delivery of the entry; the rest is this one's.
+
+    Raises:
+        ValueError: a producer has set an ``idempotency_key`` that no header takes.
+    """
+    if not re.fullmatch(r"[\x21-\x7e]{1,255}", entry.idempotency_key):
+        raise ValueError("idempotency_key: expected 1 to 255 visible ASCII characters")
     trace = hashlib.sha256(entry.idempotency_key.encode()).hexdigest()[:32]
     return {
         "Accept-Encoding": "identity",

@@ -137,19 +137,17 @@ class Service:
                 now=self._now(),
                 max_characters=self._limits.max_data_characters,
             )
+            headers = request.headers(entry)
         except ValueError as error:
             return Permanent(reason=str(error))
         deadline = asyncio.get_running_loop().time() + self._limits.timeout_s
         try:
             async with asyncio.timeout_at(deadline):
-                response = await self._post(entry, body)
+                response = await self._session.post(self._url, data=body, headers=headers, allow_redirects=False)
             async with response:
                 return await self._verdict(response, deadline)
         except (TimeoutError, aiohttp.ClientError, OSError) as error:
             return self._verdict_of_fault(error)
-
-    def _post(self, entry: Entry, body: bytes) -> aiohttp.client._RequestContextManager:
-        return self._session.post(self._url, data=body, headers=request.headers(entry), allow_redirects=False)
 
     async def _verdict(self, response: aiohttp.ClientResponse, deadline: float) -> Verdict:
         status = response.status

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from rowqueue.lifecycle import settlement_for
 from rowqueue.observability import Event, Metric, embedded, log, log_problem
 from rowqueue.processor.batch import Finished, attempts_of, flushes
+from rowqueue.processor.waiting import in_thread
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -86,7 +87,7 @@ class Settling:
         began = self.clock()
         settlements = [settlement_for(f.entry, f.outcome, self.policy, random=self.rng) for f in flush]
         attempts = attempts_of(flush, now=began)
-        lost = await asyncio.get_running_loop().run_in_executor(
+        lost = await in_thread(
             self.thread, lambda: self.queue.settle_or_bisect(settlements, attempts, processor_id=self.processor_id)
         )
         if lost:

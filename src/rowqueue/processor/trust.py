@@ -39,12 +39,14 @@ class Trust:
         accepted: whether the service has answered 2xx.
         answered: whether it has answered anything that is not about credentials.
         suspects: entries that wait for the question to be settled.
+        told: those that were suspects last, for the reason.
     """
 
     probe: bool
     accepted: bool = False
     answered: bool = False
     suspects: list[Suspect] = field(default_factory=list)
+    told: list[Suspect] = field(default_factory=list)
 
     def weigh(self, entry: Entry, verdict: Verdict, *, began: float) -> Outcome | None:
         """The outcome of a verdict, or ``None`` while it is in doubt whether it is the entry's fault."""

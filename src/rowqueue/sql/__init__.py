@@ -44,23 +44,25 @@ class Statement:
         return tuple(values[name] for name in self.parameters)
 
 
-def load(source: str, *, queue: str) -> dict[str, Statement]:
+def load(source: str, *, queue: str, max_retries: int = 3) -> dict[str, Statement]:
     """Parse the text of a statement file.
 
     Args:
         source: the text.
         queue: the queue table's name, already validated: it is put into the text.
+        max_retries: put into the text where a bind would keep the result cache from answering.
     """
     parts = _HEADER.split(source)[1:]
     statements = {}
     for name, body in zip(parts[::2], parts[1::2], strict=True):
-        text = _COMMENT.sub("", body).strip().replace("{queue}", queue)
+        text = _COMMENT.sub("", body).strip().replace("{queue}", queue).replace("{max_retries}", str(max_retries))
         statements[name] = Statement(
             name=name, text=_PARAMETER.sub("?", text), parameters=tuple(_PARAMETER.findall(text))
         )
     return statements
 
 
-def statements(*, queue: str) -> dict[str, Statement]:
-    """Every statement that the program sends, for this queue table."""
-    return load(resources.files(__name__).joinpath("queries.sql").read_text(encoding="utf-8"), queue=queue)
+def statements(*, queue: str, max_retries: int = 3) -> dict[str, Statement]:
+    """Every statement that the program sends, for this queue table and this limit of counted attempts."""
+    source = resources.files(__name__).joinpath("queries.sql").read_text(encoding="utf-8")
+    return load(source, queue=queue, max_retries=max_retries)

@@ -1,17 +1,20 @@
 -- Every statement that the poller and the processors send.
 --
 -- `-- name: x` starts a statement; the comment lines below it say what it does and what guards it.
--- %(name)s is bound by the server (qmark); {queue} is the queue table's name, validated, put in once at start.
+-- %(name)s is bound by the server (qmark); {queue} is the queue table's name, validated, and {max_retries} the setting; both
+-- are put in once at start.
 -- Times are SYSDATE(): UTC and Snowflake's own clock. CURRENT_TIMESTAMP follows the session's time zone, and a worker's clock
 -- is nobody's. Snowflake has no UPDATE ... RETURNING, no SKIP LOCKED and no FOR UPDATE on standard tables.
 
 -- name: pulse
 -- What an idle tick needs to know. Constant text, no bind, no clock: on untouched tables Snowflake may answer it from the
 -- result cache, which wakes no warehouse. The poller compares the times with its own clock, with a margin; it never writes by them.
-SELECT entries.pending, entries.earliest_available_at, entries.processing, entries.earliest_claimed_at, entries.unknown,
+SELECT entries.pending, entries.exhausted, entries.earliest_available_at, entries.processing, entries.earliest_claimed_at, entries.unknown,
        holds.holds, holds.held_until, holds.reason
-  FROM (SELECT COUNT(IFF(status = 'pending', 1, NULL)) AS pending,
-               MIN(IFF(status = 'pending', available_at, NULL)) AS earliest_available_at,
+  FROM (SELECT COUNT(IFF(status = 'pending' AND retry_count < COALESCE(max_retries, {max_retries}), 1, NULL)) AS pending,
+               COUNT(IFF(status = 'pending' AND retry_count >= COALESCE(max_retries, {max_retries}), 1, NULL)) AS exhausted,
+               MIN(IFF(status = 'pending' AND retry_count < COALESCE(max_retries, {max_retries}), available_at, NULL))
+                   AS earliest_available_at,
                COUNT(IFF(status = 'processing', 1, NULL)) AS processing,
                MIN(IFF(status = 'processing', claimed_at, NULL)) AS earliest_claimed_at,
                COUNT(IFF(status IN ('pending', 'processing', 'completed', 'failed', 'cancelled'), NULL, 1)) AS unknown
@@ -155,6 +158,15 @@ UPDATE {queue}
  WHERE status = 'processing'
    AND claimed_at < DATEADD('second', -%(stale_threshold_s)s, SYSDATE())
 
+-- name: fail_exhausted
+-- Pending entries that no claim will ever take: a limit was lowered, or a requeue forgot retry_count.
+UPDATE {queue}
+   SET status = 'failed',
+       failed_at = SYSDATE(),
+       error_message = LEFT(COALESCE(error_message || '; ', '') || 'no attempts left: to requeue, set retry_count to 0', 1000)
+ WHERE status = 'pending'
+   AND retry_count >= COALESCE(max_retries, %(max_retries)s)
+
 -- name: processors_seen
 -- Which of these processors have made their first claim. A live task that has not is still starting.
 SELECT DISTINCT processor_id
@@ -167,7 +179,7 @@ INSERT INTO PROCESSORS (processor_id, event, entries, seconds, reason)
 SELECT %(processor_id)s, %(event)s, %(entries)s, %(seconds)s, %(reason)s
 
 -- name: place_hold
--- Nothing is claimed until it ends. A fleet that meets the same fault places one.
+-- Nothing is claimed until it ends. A fleet that meets the same fault places one, or a few at the same moment.
 INSERT INTO PROCESSING_HOLDS (scope, reason, until_at, created_by)
 SELECT placed.scope, placed.reason, DATEADD('second', placed.seconds, SYSDATE()), placed.created_by
   FROM (SELECT '*' AS scope, %(reason)s AS reason, %(seconds)s AS seconds, %(created_by)s AS created_by) AS placed

@@ -1,0 +1,143 @@
+"""Claiming: a block goes into the queue when it is nearly empty, until there is a reason to claim no more."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from rowqueue.errors import WarehouseError
+from rowqueue.observability import Event, log, log_problem
+from rowqueue.processor.waiting import first_of, in_thread
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from concurrent.futures import Executor
+
+    from rowqueue.lifecycle import Entry
+    from rowqueue.processor.pace import Pace
+    from rowqueue.settings import ProcessorSettings
+    from rowqueue.store import QueueStore
+
+NOTHING_READY = "nothing is ready"
+BUDGET_SPENT = "the budget is spent"
+STOP_REQUESTED = "stop requested"
+PROBED = "the probe is done"
+CREDENTIALS = "credentials stop"
+
+_PAUSE_S = 0.3
+"""Mean wait before a claim that came back empty, though entries are ready, is tried again."""
+
+
+@dataclass(slots=True, kw_only=True)
+class Claiming:
+    """Claims blocks.
+
+    Attributes:
+        queue: the store.
+        thread: in which the queue is used.
+        settings: block size, budget.
+        processor_id: under which entries are claimed.
+        waiting: where claimed entries go.
+        pace: how early the next block is claimed.
+        stop: set when a stop is asked for.
+        doubted: set when the service seems to refuse us.
+        clock: seconds, monotonic.
+        rng: for jitter.
+        new_token: a claim token never used before.
+    """
+
+    queue: QueueStore
+    thread: Executor
+    settings: ProcessorSettings
+    processor_id: str
+    waiting: asyncio.Queue[Entry]
+    pace: Pace
+    stop: asyncio.Event
+    doubted: asyncio.Event
+    clock: Callable[[], float]
+    rng: Callable[[], float]
+    new_token: Callable[[], str]
+    _taken: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def taken(self) -> None:
+        """An entry was taken out of the queue: there may be room for the next block."""
+        self._taken.set()
+
+    async def until(self, deadline: float) -> str:
+        """Claim until the deadline, or until there is another reason to stop; returns the reason.
+
+        Raises:
+            WarehouseError: a claim failed.
+        """
+        first = True
+        while not self._hurried():
+            if self.clock() >= deadline:
+                return BUDGET_SPENT
+            entries = await self._claim()
+            if first:
+                first = False
+                await self._record_first_claim(len(entries))
+            if self.settings.probe:
+                return PROBED
+            if entries:
+                await self._wait_for_room(deadline)
+                if self._is_short(entries):
+                    # The queue is nearly empty: a claim for each entry that trickles in would cost two statements each.
+                    await self._pause(self.settings.flush_s)
+            elif not await in_thread(self.thread, self.queue.count_ready):
+                return NOTHING_READY
+            else:  # another worker was quicker, or waits for the same lock
+                await self._pause(2 * _PAUSE_S * self.rng())
+        return STOP_REQUESTED if self.stop.is_set() else CREDENTIALS
+
+    async def _record_first_claim(self, entries: int) -> None:
+        """If it can not be recorded, the poller takes this task for one that is starting; no reason to give up."""
+        try:
+            await in_thread(
+                self.thread,
+                lambda: self.queue.record_first_claim(processor_id=self.processor_id, entries=entries),
+            )
+        except WarehouseError as error:
+            log_problem(Event.PROCESSOR_NOT_RECORDED, error=str(error))
+
+    async def _claim(self) -> list[Entry]:
+        token = self.new_token()
+        began = self.clock()
+        entries = await in_thread(
+            self.thread,
+            lambda: self.queue.claim(
+                processor_id=self.processor_id,
+                claim_token=token,
+                entries=1 if self.settings.probe else self.settings.max_entries,
+                characters=self.settings.max_block_characters,
+                probe=self.settings.probe,
+            ),
+        )
+        seconds = self.clock() - began
+        self.pace.claimed(seconds)
+        if entries:
+            log(Event.BLOCK_CLAIMED, claim_token=token, entries=len(entries), seconds=round(seconds, 3))
+        for entry in entries:
+            self.waiting.put_nowait(entry)
+        return entries
+
+    async def _wait_for_room(self, deadline: float) -> None:
+        """Until so little waits that the next block will be there just before it is drained, and not much sooner.
+
+        Sooner would let urgent entries, which a later claim would take first, wait behind this block.
+        """
+        while self.waiting.qsize() > self.pace.ahead() and not self._hurried() and self.clock() < deadline:
+            self._taken.clear()
+            await first_of(self._taken.wait(), self.stop.wait(), self.doubted.wait(), within_s=deadline - self.clock())
+
+    def _hurried(self) -> bool:
+        return self.stop.is_set() or self.doubted.is_set()
+
+    def _is_short(self, block: list[Entry]) -> bool:
+        """Whether a claim was bounded neither by entries nor by characters."""
+        characters = sum(len(entry.data) for entry in block)
+        return len(block) < self.settings.max_entries and characters < self.settings.max_block_characters
+
+    async def _pause(self, seconds: float) -> None:
+        await first_of(self.stop.wait(), self.doubted.wait(), within_s=seconds)
