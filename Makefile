@@ -14,7 +14,7 @@ demo: $(INSTALLED) ## Run the whole system on this machine: 200 entries from INS
 	@$(BIN)/rowqueue demo --entries 200
 
 test: $(INSTALLED) ## Run all tests
-	@$(BIN)/pytest
+	@mkdir -p .local && $(BIN)/pytest --basetemp=.local/pytest
 
 unit: $(INSTALLED) ## Run the tests that need no process and no network (seconds)
 	@$(BIN)/pytest tests/unit

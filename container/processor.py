@@ -1,8 +1,9 @@
 """The container's entry point: reads settings, builds the parts, runs until there is a reason to stop.
 
 Exit codes: 0 done, also after SIGTERM · 1 Snowflake can not be used, or a fault of ours · 2 settings or credentials ·
-3 certificates · 4 the service would not have us, or we it: what was held is released, and a hold placed. With 2 and 3
-nothing was claimed. The watchdog ends with 1 what should have ended long ago, with the stacks of all threads.
+3 certificates · 4 the service would not have us, or we it: what was held is released, and a hold placed · 5 not one
+delivery got an answer. With 2 and 3 nothing was claimed. The watchdog ends with 1 what should have ended long ago, with
+the stacks of all threads.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from rowqueue.errors import (
     CredentialsStop,
     LoginRefused,
     RowqueueError,
+    ServiceUnreachable,
     SettingsError,
 )
 from rowqueue.lifecycle import RetryPolicy
@@ -47,6 +49,7 @@ _EXIT_CODES: tuple[tuple[type[RowqueueError], int], ...] = (
     (LoginRefused, 2),
     (CertificateError, 3),
     (CredentialsStop, 4),
+    (ServiceUnreachable, 5),
     (RowqueueError, 1),
 )
 

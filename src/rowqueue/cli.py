@@ -42,7 +42,7 @@ class _Group(click.Group):
     def invoke(self, ctx: click.Context) -> object:
         try:
             return super().invoke(ctx)
-        except RowqueueError as error:
+        except (RowqueueError, OSError) as error:
             raise click.ClickException(str(error)) from error
 
 
@@ -64,7 +64,10 @@ def demo_command(entries: int, state_dir: Path, *, as_json: bool) -> None:
     The fleet is sized for a laptop: at most 4 tasks, each with larger blocks than the defaults, a tick each second.
     """
     console = _console(stderr=as_json)
-    console.print(f"Starting the embedded stack, deploying into it, inserting {entries} entries ...")
+    console.print(
+        f"Starting the embedded stack, deploying into it, inserting {entries} entries; "
+        f"the fleet is a laptop's: at most {demo.MAX_CONTAINERS} tasks, a tick each {demo.TICK_S:g} s ..."
+    )
     with _watching(console, entries) as watch:
         result = demo.play(state_dir.resolve(), entries, watch=watch)
     _summarise(console, result)

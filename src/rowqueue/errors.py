@@ -5,6 +5,7 @@
     ├── CredentialsError          the Snowflake secret is missing, unreadable or malformed
     ├── CertificateError          a client certificate, its key or the CA is missing, expired or unfit
     ├── CredentialsStop           the service would not have us, or we it; nothing more is claimed until a hold ends
+    ├── ServiceUnreachable        not one delivery got an answer
     ├── EventError                the Lambda got an event that is not a tick
     ├── TickOverdue               the tick gave up, for the next one is due
     ├── LaunchError               ECS refused, or could not be asked
@@ -47,6 +48,10 @@ class CertificateError(RowqueueError):
 
 class CredentialsStop(RowqueueError):  # noqa: N818 -- reads as what happened
     """The service refused our credentials, or its certificate is not trusted. What was held is released."""
+
+
+class ServiceUnreachable(RowqueueError):  # noqa: N818
+    """Not one delivery of this task got an answer. Each entry was given its retry; the task says what they share."""
 
 
 class EventError(RowqueueError):

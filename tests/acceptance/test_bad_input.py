@@ -101,6 +101,17 @@ def test_what_is_wrong_at_the_start_is_named_within_a_bounded_time(deployed, ins
     assert "canary-passphrase" not in output
 
 
+def test_a_partner_out_of_reach_is_named_and_its_entries_wait_for_their_retry(sql, insert, processor, unused_tcp_port):
+    insert(3)
+    with processor(
+        EXTERNAL_SERVICE_URL=f"https://127.0.0.1:{unused_tcp_port}/", RETRY_BACKOFF_SECONDS="900"
+    ) as process:
+        assert process.wait(30) == 5
+        error = json.loads(process.log().splitlines()[-1])
+    assert error["error"].startswith("not one delivery got an answer; the last: no connection")
+    assert sql("SELECT status, SUM(retry_count) FROM PROCESSING_QUEUE GROUP BY status") == [("pending", 3)]
+
+
 def test_a_table_that_lacks_a_column_is_named_with_what_to_run(sql, insert, processor):
     insert(1)
     sql("ALTER TABLE PROCESSING_QUEUE RENAME COLUMN max_retries TO max_retries_away")

@@ -85,6 +85,14 @@ def test_a_wrong_command_line_gets_a_sentence_and_no_stack_trace(tmp_path, argum
     assert "Traceback" not in done.stderr
 
 
+def test_a_folder_that_can_not_be_written_gets_a_sentence_and_no_stack_trace(tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    done = run("local", "up", "--state-dir", "file/state", cwd=tmp_path)
+    assert done.returncode == 1
+    assert "file/state" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
 @pytest.fixture(scope="module")
 def up(tmp_path_factory):
     """``rowqueue local up`` in a folder of its own, with a tick each second; yields the folder and the exports."""

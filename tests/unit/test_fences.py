@@ -25,9 +25,6 @@ PACKAGE = ROOT / "src" / "rowqueue"
 SOURCES = sorted([*PACKAGE.rglob("*.py"), ROOT / "lambda_poller" / "index.py", ROOT / "container" / "processor.py"])
 
 MOST_LINES = 300
-LONGER_FOR_A_REASON = {
-    "src/rowqueue/processor/run.py": "the three loops share one state; to be cut where the drain begins",
-}
 
 
 def name_of(path):
@@ -329,10 +326,7 @@ def test_no_module_is_named_for_nothing_in_particular():
 @pytest.mark.parametrize("path", SOURCES, ids=name_of)
 def test_a_module_is_short_enough_to_be_read_at_once(path):
     lines = len(path.read_text(encoding="utf-8").splitlines())
-    if name_of(path) in LONGER_FOR_A_REASON:
-        assert lines > MOST_LINES, "take it off LONGER_FOR_A_REASON"
-    else:
-        assert lines <= MOST_LINES, "cut it along its duties"
+    assert lines <= MOST_LINES, "cut it along its duties"
 
 
 # What is generated

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from rowqueue.errors import CredentialsStop, LockContention, WarehouseUnavailable
+from rowqueue.errors import CredentialsStop, LockContention, ServiceUnreachable, WarehouseUnavailable
 from rowqueue.lifecycle import CredentialsFault, Entry, RetryPolicy, Status, Succeeded, Transient
 from rowqueue.processor.run import Processor
 from rowqueue.settings import ProcessorSettings
@@ -381,14 +381,27 @@ async def test_a_probe_that_meets_a_certificate_fault_spends_nothing():
     assert not queue.settlements[0].counted
 
 
+async def test_when_not_one_delivery_got_an_answer_the_task_says_so_after_everything_is_settled():
+    queue = QueueInMemory(entries(9))
+
+    async def deliver(entry):
+        return Transient(reason="no connection")
+
+    with pytest.raises(ServiceUnreachable, match="not one delivery got an answer; the last: no connection"):
+        await processor(queue, deliver).run()
+    assert len(queue.settlements) == 9
+    assert queue.ended["entries"] == 9
+
+
 async def test_a_probe_that_gets_no_answer_at_all_leaves_the_hold_as_it_is():
     queue = QueueInMemory(entries(9))
 
     async def deliver(entry):
         return Transient(reason="no connection")
 
-    report = await processor(queue, deliver, PROBE="1").run()
-    assert report.settled == {"pending": 1}
+    with pytest.raises(ServiceUnreachable):
+        await processor(queue, deliver, PROBE="1").run()
+    assert [s.status for s in queue.settlements] == [Status.PENDING]
     assert "lift" not in queue.calls
     assert queue.holds == []
 

@@ -32,13 +32,15 @@ _COUNTS = "SELECT status, COUNT(*) FROM PROCESSING_QUEUE GROUP BY status"
 _ATTEMPTS = "SELECT COUNT(*) FROM PROCESSING_ATTEMPTS"
 _REASONS = "SELECT reason, entries FROM FAILED_ENTRIES_ANALYSIS ORDER BY entries DESC, reason"
 
+_TOO_MANY = {"status": 429, "retry_after": 1, "first": 1}
+_ONCE_MORE = {"status": 500, "first": 1}
 # What the partner is told, and how many of twenty entries tell it so.
 _KINDS: tuple[tuple[int, dict[str, Any]], ...] = (
     (13, {"delay_ms": 30}),
     (2, {"delay_ms": 400}),
     (1, {"status": 400}),
-    (1, {"status": 500, "first": 1}),
-    (1, {"status": 429, "retry_after": 1, "first": 1}),
+    (1, _ONCE_MORE),
+    (1, _TOO_MANY),
     (1, {"hang_up": True, "first": 1}),
     (1, {"status": 503}),
 )
@@ -120,11 +122,17 @@ def options(state: Path, entries: int) -> Options:
     )
 
 
+def _told(number: int) -> dict[str, Any]:
+    """One 429 in a hundred: each slows the task that sees it for a second, as it should."""
+    told = _TWENTY[number % len(_TWENTY)]
+    return _ONCE_MORE if told is _TOO_MANY and number % 100 >= len(_TWENTY) else told
+
+
 def mixed(entries: int) -> list[dict[str, str]]:
     """Entries of every kind: most succeed, some at the second try, some never, one is not JSON."""
     made = [
         {
-            "data": json.dumps({"type": "demo", "number": number, "partner": _TWENTY[number % 20]}),
+            "data": json.dumps({"type": "demo", "number": number, "partner": _told(number)}),
             "reference": f"demo-{number}",
         }
         for number in range(entries)

@@ -15,23 +15,24 @@ import uuid
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from rowqueue.errors import CredentialsStop, WarehouseError
+from rowqueue.errors import CredentialsStop, ServiceUnreachable, WarehouseError
 from rowqueue.lifecycle import Interrupted, Transient
-from rowqueue.observability import Event, Metric, embedded, log, log_fault, log_problem
+from rowqueue.observability import Event, log_fault
 from rowqueue.processor.batch import Finished
 from rowqueue.processor.claiming import CREDENTIALS, NOTHING_READY, PROBED, STOP_REQUESTED, Claiming
+from rowqueue.processor.ending import Ending
 from rowqueue.processor.gate import Gate
 from rowqueue.processor.pace import Pace
 from rowqueue.processor.settling import Settling
 from rowqueue.processor.trust import Trust
-from rowqueue.processor.waiting import first_of, in_thread
+from rowqueue.processor.waiting import first_of
 
 if TYPE_CHECKING:
     from collections import Counter
     from collections.abc import Awaitable, Callable
     from concurrent.futures import Executor
 
-    from rowqueue.lifecycle import CredentialsFault, Entry, Outcome, RetryPolicy, Verdict
+    from rowqueue.lifecycle import Entry, Outcome, RetryPolicy, Verdict
     from rowqueue.settings import ProcessorSettings
     from rowqueue.store import QueueStore
 
@@ -123,6 +124,7 @@ class Processor:
         Raises:
             WarehouseError: Snowflake could not be used; what is held is taken back when its claim is stale.
             CredentialsStop: the service would not have us, or we it; everything was released, and a hold placed.
+            ServiceUnreachable: not one delivery got an answer; each was settled as a retry.
         """
         started = self.clock()
         try:
@@ -265,35 +267,17 @@ class Processor:
 
     async def _end(self, reason: str, seconds: float) -> None:
         """Say in the tables why this processor has ended, and what that means for the others."""
+        ending = Ending(queue=self.queue, thread=self.thread, processor_id=self.processor_id)
         fault = self._trust.told[0].fault if reason == CREDENTIALS else None
         if fault is not None:
-            await self._place_hold(fault)
+            await ending.place_hold(fault, seconds=self.settings.hold_s)
         elif self.settings.probe and self._trust.answered:
-            await in_thread(self.thread, self.queue.lift_ended_holds)
-            log(Event.HOLDS_LIFTED)
-        await self._record_end(reason, seconds)
+            await ending.lift_ended_holds()
+        await ending.record(entries=self._settling.settled.total(), seconds=seconds, reason=reason)
         if fault is not None:
             raise CredentialsStop(fault.reason)
-
-    async def _place_hold(self, fault: CredentialsFault) -> None:
-        log_problem(Event.CREDENTIALS_STOP, error=fault.reason, **embedded({Metric.CREDENTIALS_STOPS: 1}))
-        hold_s, name = self.settings.hold_s, self.processor_id
-        await in_thread(
-            self.thread, lambda: self.queue.place_hold(reason=fault.reason, seconds=hold_s, created_by=name)
-        )
-
-    async def _record_end(self, reason: str, seconds: float) -> None:
-        """A row for people; what was settled is settled without it."""
-        entries = self._settling.settled.total()
-        try:
-            await in_thread(
-                self.thread,
-                lambda: self.queue.record_end(
-                    processor_id=self.processor_id, entries=entries, seconds=round(seconds, 3), reason=reason
-                ),
-            )
-        except WarehouseError as error:
-            log_problem(Event.PROCESSOR_NOT_RECORDED, error=str(error))
+        if self._trust.unanswered and not self._trust.answered and not self.stop.is_set():
+            raise ServiceUnreachable(f"not one delivery got an answer; the last: {self._trust.unanswered}")
 
 
 def _first_of_group(group: BaseExceptionGroup[BaseException]) -> BaseException:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from rowqueue.lifecycle import CredentialsFault, Outcome, Succeeded, Verdict, outcome_of
+from rowqueue.lifecycle import CredentialsFault, Interrupted, Outcome, Succeeded, Transient, Verdict, outcome_of
 
 if TYPE_CHECKING:
     from rowqueue.lifecycle import Entry
@@ -38,6 +38,7 @@ class Trust:
         probe: whether this task was sent to try a single entry after a hold.
         accepted: whether the service has answered 2xx.
         answered: whether it has answered anything that is not about credentials.
+        unanswered: why the last delivery got no answer, if there was one that did not.
         suspects: entries that wait for the question to be settled.
         told: those that were suspects last, for the reason.
     """
@@ -45,6 +46,7 @@ class Trust:
     probe: bool
     accepted: bool = False
     answered: bool = False
+    unanswered: str | None = None
     suspects: list[Suspect] = field(default_factory=list)
     told: list[Suspect] = field(default_factory=list)
 
@@ -56,7 +58,10 @@ class Trust:
             self.suspects.append(Suspect(entry=entry, fault=verdict, began=began))
             return None
         self.accepted = self.accepted or isinstance(verdict, Succeeded)
-        self.answered = self.answered or getattr(verdict, "response_status", None) is not None
+        if isinstance(verdict, Transient) and verdict.response_status is None:
+            self.unanswered = verdict.reason
+        elif not isinstance(verdict, Interrupted):
+            self.answered = self.answered or verdict.response_status is not None
         return verdict
 
     @property

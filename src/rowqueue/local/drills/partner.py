@@ -57,7 +57,7 @@ class Seen:
 _COMPLETES = Seen(entry="completed", neighbours="completed", counted=0)
 _RETRIES = Seen(entry="pending", neighbours="completed", counted=1)
 _FAILS = Seen(entry="failed", neighbours="completed", counted=1)
-_ALL_RETRY = Seen(entry="pending", neighbours="pending", counted=1 + NEIGHBOURS)
+_ALL_RETRY = Seen(entry="pending", neighbours="pending", counted=1 + NEIGHBOURS, code=5)
 _STOPS = Seen(entry="pending", neighbours="pending", counted=0, code=4, hold=True)
 
 
