@@ -1,21 +1,21 @@
 """The container's entry point: reads settings, builds the parts, runs until there is a reason to stop.
 
 Exit codes: 0 done, also after SIGTERM · 1 Snowflake can not be used, or a fault of ours · 2 settings or credentials ·
-3 certificates · 4 the service would not have us, or we it: what was held is released, and a hold placed · 5 not one
-delivery got an answer. With 2 and 3 nothing was claimed. The watchdog ends with 1 what should have ended long ago, with
-the stacks of all threads.
+3 certificates, and a hold is placed · 4 the service would not have us, or we it: what was held is released, and a hold
+placed · 5 not one delivery got an answer. With 2 and 3 nothing was claimed. The watchdog ends with 1 what should have
+ended long ago, with the stacks of all threads.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import faulthandler
 import os
 import signal
 import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
 from typing import TYPE_CHECKING
 
 import structlog
@@ -29,6 +29,7 @@ from rowqueue.errors import (
     RowqueueError,
     ServiceUnreachable,
     SettingsError,
+    WarehouseError,
 )
 from rowqueue.lifecycle import RetryPolicy
 from rowqueue.observability import Event, log, log_fault, log_problem
@@ -64,13 +65,13 @@ def main() -> int:
         settings = ProcessorSettings.from_env(os.environ)
         name = processor_id(settings, os.environ)
         structlog.contextvars.bind_contextvars(processor_id=name, Environment=settings.environment)
-        context = certificates.load(settings.cert_bucket, settings.environment, passphrase=settings.key_passphrase)
         login = credentials.login(settings.snowflake, environment=settings.environment)
         tag = f"{settings.environment}-snowflake-processor"
-        with closing(SnowflakeWarehouse(settings.snowflake, login, query_tag=tag)) as warehouse:
+        with contextlib.closing(SnowflakeWarehouse(settings.snowflake, login, query_tag=tag)) as warehouse:
+            queue = QueueStore(warehouse, queue=settings.snowflake.table, max_retries=settings.max_retries)
+            context = _certificates(settings, queue, name)
             warehouse.connect()
             faulthandler.dump_traceback_later(settings.longest_life_s, exit=True)
-            queue = QueueStore(warehouse, queue=settings.snowflake.table, max_retries=settings.max_retries)
             with ThreadPoolExecutor(1, thread_name_prefix="warehouse") as thread:
                 report = asyncio.run(_run(settings, queue, thread, context, name, stopped=early.is_set))
     except RowqueueError as error:
@@ -80,6 +81,16 @@ def main() -> int:
         return 1
     log(Event.PROCESSOR_ENDED, reason=report.reason, seconds=round(report.seconds, 3), **report.settled)
     return 0
+
+
+def _certificates(settings: ProcessorSettings, queue: QueueStore, name: str) -> ssl.SSLContext:
+    """With unfit certificates no task can do anything, so a hold keeps the poller from starting one each minute."""
+    try:
+        return certificates.load(settings.cert_bucket, settings.environment, passphrase=settings.key_passphrase)
+    except CertificateError as error:
+        with contextlib.suppress(WarehouseError):
+            queue.place_hold(reason=str(error), seconds=settings.hold_s, created_by=name)
+        raise
 
 
 async def _run(

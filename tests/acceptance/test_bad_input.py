@@ -80,8 +80,8 @@ def test_entries_that_are_odd_fail_or_pass_alone_and_their_neighbours_are_unharm
         ),
         (
             {"SNOWFLAKE_USER": "", "SNOWFLAKE_PASSWORD": "", "ENVIRONMENT": "prod"},
-            3,
-            "s3://dev-snowflake-processor-certs/prod",
+            2,
+            "secret prod-snowflake-credentials: can not be read",
         ),
     ],
     ids=["schema", "table", "bucket", "snowflake", "aws", "setting", "environment"],

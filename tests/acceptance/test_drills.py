@@ -15,7 +15,12 @@ DRILL = [sys.executable, "-m", "rowqueue.cli", "drill"]
 
 EXPECTED = {
     "sigterm": {"lost": 0, "attempts_spent_on_unstarted": 0, "in_flight": 50, "exit_code": 0},
-    "certificate": {"claimed": 0, "exit_codes": [3], "messages_that_name_object_and_reason": 3},
+    "certificate": {
+        "claimed": 0,
+        "exit_codes": [3],
+        "messages_that_name_object_and_reason": 3,
+        "holds_with_that_reason": 3,
+    },
     "partner": {"unexpected": [], "faults": 21, "as_promised": 21},
 }
 

@@ -49,13 +49,16 @@ def _cases(folder: Path) -> list[_Case]:
 
 def _play(state: Path, tell: Tell) -> Verdict:
     rows = [("certificate", "exit code", "claimed", "it said")]
-    claimed, silent = 0, 0
+    claimed, silent, holds = 0, 0, 0
     codes = set()
     with staged(state) as stage:
         stage.insert([{}] * ENTRIES)
         for case in _cases(state / "unfit"):
             _put(stage, case)
+            stage.sql("DELETE FROM PROCESSING_HOLDS")
             run, code = stage.run({})
+            ((held_for,),) = stage.sql("SELECT MAX(reason) FROM PROCESSING_HOLDS")
+            holds += held_for == run.error()
             taken = ENTRIES - stage.counts().get("pending", 0)
             error = run.error()
             claimed += taken
@@ -64,14 +67,25 @@ def _play(state: Path, tell: Tell) -> Verdict:
             rows.append((case.name, str(code), str(taken), error))
             tell(f"{case.name}: exit code {code}, {taken} claimed: {error}")
         _put(stage, _Case(name="renewed", objects={}, named=()))
+        stage.sql("DELETE FROM PROCESSING_HOLDS")
         _, renewed_code = stage.run({})
         completed = stage.counts().get("completed", 0)
-        tell(f"renewed in the bucket: the next processor ends with {renewed_code}, {completed} completed")
-    held = claimed == 0 and not silent and codes == {3} and renewed_code == 0 and completed == ENTRIES
+        tell(
+            f"renewed in the bucket, the hold deleted: the next processor ends with {renewed_code}, {completed} completed"
+        )
+    held = (
+        claimed == 0
+        and not silent
+        and holds == len(rows) - 1
+        and codes == {3}
+        and renewed_code == 0
+        and completed == ENTRIES
+    )
     figures = {
         "claimed": claimed,
         "exit_codes": sorted(codes),
         "messages_that_name_object_and_reason": len(rows) - 1 - silent,
+        "holds_with_that_reason": holds,
         "completed_after_renewal": completed,
     }
     return Verdict(held=held, figures=figures, table=rows)
