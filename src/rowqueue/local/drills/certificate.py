@@ -70,17 +70,9 @@ def _play(state: Path, tell: Tell) -> Verdict:
         stage.sql("DELETE FROM PROCESSING_HOLDS")
         _, renewed_code = stage.run({})
         completed = stage.counts().get("completed", 0)
-        tell(
-            f"renewed in the bucket, the hold deleted: the next processor ends with {renewed_code}, {completed} completed"
-        )
-    held = (
-        claimed == 0
-        and not silent
-        and holds == len(rows) - 1
-        and codes == {3}
-        and renewed_code == 0
-        and completed == ENTRIES
-    )
+        tell(f"renewed, and the hold deleted: the next processor ends with {renewed_code}, {completed} completed")
+    refused = claimed == 0 and codes == {3} and not silent and holds == len(rows) - 1
+    held = refused and renewed_code == 0 and completed == ENTRIES
     figures = {
         "claimed": claimed,
         "exit_codes": sorted(codes),
