@@ -1,9 +1,9 @@
 """The container's entry point: reads settings, builds the parts, runs until there is a reason to stop.
 
 Exit codes: 0 done, also after SIGTERM · 1 Snowflake can not be used, or a fault of ours · 2 settings or credentials ·
-3 certificates, and a hold is placed · 4 the service would not have us, or we it: what was held is released, and a hold
-placed · 5 not one delivery got an answer. With 2 and 3 nothing was claimed. The watchdog ends with 1 what should have
-ended long ago, with the stacks of all threads.
+3 certificates; a hold is placed if they are unfit · 4 the service would not have us, or we it: what was held is
+released, and a hold placed · 5 not one delivery got an answer. With 2 and 3 at its start nothing was claimed. The
+watchdog ends with 1 what should have ended long ago, with the stacks of all threads.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ import structlog
 from rowqueue import credentials, observability
 from rowqueue.errors import (
     CertificateError,
+    CertificateUnreadable,
     CredentialsError,
     CredentialsStop,
     LoginRefused,
@@ -87,9 +88,13 @@ def _certificates(settings: ProcessorSettings, queue: QueueStore, name: str) -> 
     """With unfit certificates no task can do anything, so a hold keeps the poller from starting one each minute."""
     try:
         return certificates.load(settings.cert_bucket, settings.environment, passphrase=settings.key_passphrase)
+    except CertificateUnreadable:
+        raise
     except CertificateError as error:
-        with contextlib.suppress(WarehouseError):
+        try:
             queue.place_hold(reason=str(error), seconds=settings.hold_s, created_by=name)
+        except WarehouseError as failure:
+            log_problem(Event.PROCESSOR_NOT_RECORDED, error=str(failure))
         raise
 
 

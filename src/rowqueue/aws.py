@@ -22,6 +22,13 @@ ERRORS = (BotoCoreError, ClientError)
 _CONFIG = Config(connect_timeout=5, read_timeout=10, retries={"mode": "standard", "total_max_attempts": 3})
 
 
+def has_answered(error: Exception) -> bool:
+    """Whether AWS has looked and refused, so that asking again gets the same: it is not there, or not allowed."""
+    if not isinstance(error, ClientError):
+        return False
+    return error.response.get("ResponseMetadata", {}).get("HTTPStatusCode") in {403, 404}
+
+
 @overload
 def client(service: Literal["ecs"]) -> ECSClient: ...
 @overload

@@ -131,18 +131,26 @@ def local_group() -> None:
     show_default=True,
     help="From RunTask to the task's start.",
 )
-@click.option("--state-dir", type=_FOLDER, default=Path(".local"), show_default=True)
-def up(tick_s: float | None, task_start_seconds: float, state_dir: Path) -> None:
+@click.option("--state-dir", type=_FOLDER, default=Path(".local/up"), show_default=True)
+@click.option(
+    "--env-file",
+    type=click.Path(dir_okay=False, path_type=Path),
+    default=Path(".local/env"),
+    show_default=True,
+    help="Where the exports are written while the stack runs.",
+)
+def up(tick_s: float | None, task_start_seconds: float, state_dir: Path, env_file: Path) -> None:
     """Start the stack, deploy into it, and keep it running until Ctrl-C.
 
-    Writes STATE_DIR/env: `source` it, and the AWS CLI, boto3 and any Snowflake connector reach the stack.
+    `source` the env file, and the AWS CLI, boto3 and any Snowflake connector reach the stack.
     """
     console = _console()
     poller = {"TICK_SECONDS": str(tick_s)} if tick_s is not None else {}
     options = stack.Options(state=state_dir.resolve(), tick_s=tick_s, task_start_s=task_start_seconds, poller=poller)
     with stack.running(options) as running:
         deployment.deploy(running)
-        env = options.state / "env"
+        env = env_file.resolve()
+        env.parent.mkdir(parents=True, exist_ok=True)
         env.touch(mode=0o600)
         env.write_text("".join(f"export {name}={shlex.quote(value)}\n" for name, value in running.environ.items()))
         _tell(console, running, env)
@@ -152,7 +160,7 @@ def up(tick_s: float | None, task_start_seconds: float, state_dir: Path) -> None
         except KeyboardInterrupt:
             console.print("Stopping ...")
         finally:
-            env.unlink()
+            env.unlink(missing_ok=True)
 
 
 def _tell(console: Console, running: stack.Stack, env: Path) -> None:

@@ -4,8 +4,10 @@
     ├── SettingsError             an environment variable is missing, malformed, or contradicts another
     ├── CredentialsError          the Snowflake secret is missing, unreadable or malformed
     ├── CertificateError          a client certificate, its key or the CA is missing, expired or unfit
+    │   └── CertificateUnreadable S3 could not be asked: the next task may fare better
     ├── CredentialsStop           the service would not have us, or we it; nothing more is claimed until a hold ends
     ├── ServiceUnreachable        not one delivery got an answer
+    ├── DeliveryFault             a delivery met a fault of this program
     ├── EventError                the Lambda got an event that is not a tick
     ├── TickOverdue               the tick gave up, for the next one is due
     ├── LaunchError               ECS refused, or could not be asked
@@ -46,12 +48,20 @@ class CertificateError(RowqueueError):
     """A certificate object is missing, expired, or does not fit its key. The message names the object."""
 
 
+class CertificateUnreadable(CertificateError):  # noqa: N818
+    """S3 could not be asked. Nothing is known of the certificate, and the next task may fare better."""
+
+
 class CredentialsStop(RowqueueError):  # noqa: N818 -- reads as what happened
     """The service refused our credentials, or its certificate is not trusted. What was held is released."""
 
 
 class ServiceUnreachable(RowqueueError):  # noqa: N818
     """Not one delivery of this task got an answer. Each entry was given its retry; the task says what they share."""
+
+
+class DeliveryFault(RowqueueError):  # noqa: N818
+    """A delivery met a fault of this program. Its entry was given a retry, its neighbours were not touched."""
 
 
 class EventError(RowqueueError):

@@ -201,11 +201,11 @@ class ProcessorSettings(FromEnvironment):
 
     def contradictions(self) -> Iterator[str]:
         """Time limits that do not add up."""
-        longest = self.budget_s + self.service_timeout_s + self.stop_grace_s
+        longest = self.longest_life_s
         if self.stale_threshold_minutes * 60 <= longest:
             yield (
-                f"STALE_THRESHOLD_MINUTES: expected more than CONTAINER_TIMEOUT_SECONDS + SERVICE_TIMEOUT_SECONDS + "
-                f"STOP_GRACE_SECONDS = {longest:g} s, got {self.stale_threshold_minutes * 60:g} s; "
+                f"STALE_THRESHOLD_MINUTES: expected more than the {longest:g} s that a task may live, by "
+                f"CONTAINER_TIMEOUT_SECONDS and SERVICE_TIMEOUT_SECONDS, got {self.stale_threshold_minutes * 60:g} s; "
                 "a working task would lose its claims"
             )
         if self.stop_grace_s + LAST_FLUSH_S > STOP_TIMEOUT_S:

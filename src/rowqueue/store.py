@@ -67,6 +67,7 @@ class QueueStore:
             wait=tenacity.wait_random_exponential(multiplier=0.2, max=3),
             stop=tenacity.stop_after_attempt(4),
             sleep=sleep,
+            before_sleep=_tell,
             reraise=True,
         )
         # What was delivered is delivered again if it can not be recorded, so a settle is the last to give up.
@@ -248,3 +249,8 @@ class QueueStore:
 
     def _change(self, name: str, **values: object) -> int:
         return self._warehouse.change(self._statements[name], values)
+
+
+def _tell(state: tenacity.RetryCallState) -> None:
+    failure = state.outcome.exception() if state.outcome else None
+    log_problem(Event.WAREHOUSE_RETRY, attempt=state.attempt_number, error=str(failure))

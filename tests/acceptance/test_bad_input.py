@@ -86,7 +86,9 @@ def test_entries_that_are_odd_fail_or_pass_alone_and_their_neighbours_are_unharm
     ],
     ids=["schema", "table", "bucket", "snowflake", "aws", "setting", "environment"],
 )
-def test_what_is_wrong_at_the_start_is_named_within_a_bounded_time(deployed, insert, processor, environ, code, told):
+def test_what_is_wrong_at_the_start_is_named_within_a_bounded_time(
+    deployed, sql, insert, processor, environ, code, told
+):
     insert(1)
     began = time.monotonic()
     with processor(**environ) as process:
@@ -99,6 +101,8 @@ def test_what_is_wrong_at_the_start_is_named_within_a_bounded_time(deployed, ins
     assert told in error["error"]
     assert deployed.password not in output
     assert "canary-passphrase" not in output
+    held = sql("SELECT COUNT(*) FROM PROCESSING_HOLDS") == [(1,)]
+    assert held == ("CERT_BUCKET" in environ), "what is unfit holds the fleet; what can not be asked may pass"
 
 
 def test_a_partner_out_of_reach_is_named_and_its_entries_wait_for_their_retry(sql, insert, processor, unused_tcp_port):

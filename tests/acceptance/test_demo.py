@@ -93,6 +93,14 @@ def test_a_folder_that_can_not_be_written_gets_a_sentence_and_no_stack_trace(tmp
     assert "Traceback" not in done.stderr
 
 
+def test_a_folder_with_something_else_in_it_is_refused_and_not_cleared(tmp_path):
+    (tmp_path / "thesis.txt").write_text("years of work")
+    done = run("local", "up", "--state-dir", ".", cwd=tmp_path)
+    assert done.returncode == 1
+    assert "was not made by a stack" in done.stderr
+    assert (tmp_path / "thesis.txt").read_text() == "years of work"
+
+
 @pytest.fixture(scope="module")
 def up(tmp_path_factory):
     """``rowqueue local up`` in a folder of its own, with a tick each second; yields the folder and the exports."""

@@ -189,9 +189,11 @@ async def test_a_service_that_refuses_our_certificate_is_a_fault_of_credentials(
             assert isinstance(outcome, CredentialsFault), outcome
 
 
-async def test_a_web_servers_page_about_our_certificate_is_one_for_certain(files, trusted):
+@pytest.mark.parametrize("kept", [0, 50, 1000])
+async def test_a_web_servers_page_about_our_certificate_is_one_for_certain_however_little_is_kept(files, trusted, kept):
     with serving(*partner.web_server_in_front(certificate=str(files.server))) as port:
-        outcome = await deliver(f"https://127.0.0.1:{port}/process", trusted, entry("{}"))
+        url = f"https://127.0.0.1:{port}/process"
+        outcome = await deliver(url, trusted, entry("{}"), max_result_characters=kept)
     assert isinstance(outcome, CredentialsFault)
     assert outcome.certain
 

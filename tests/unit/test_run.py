@@ -4,12 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 import pytest
 
-from rowqueue.errors import CredentialsStop, LockContention, ServiceUnreachable, WarehouseUnavailable
+from rowqueue.errors import (
+    CredentialsStop,
+    DeliveryFault,
+    LockContention,
+    ServiceUnreachable,
+    WarehouseUnavailable,
+)
 from rowqueue.lifecycle import CredentialsFault, Entry, RetryPolicy, Status, Succeeded, Transient
 from rowqueue.processor.run import Processor
 from rowqueue.settings import ProcessorSettings
@@ -379,6 +386,59 @@ async def test_a_probe_that_meets_a_certificate_fault_spends_nothing():
         await processor(queue, deliver, PROBE="1").run()
     assert queue.settlements[0].released
     assert not queue.settlements[0].counted
+
+
+async def test_a_fault_of_ours_costs_one_entry_an_attempt_and_its_neighbours_nothing():
+    queue = QueueInMemory(entries(9))
+
+    async def deliver(entry):
+        if entry.id == 4:
+            raise KeyError("canary")
+        return await succeed(entry)
+
+    with pytest.raises(DeliveryFault, match="1 deliveries met a fault of this program"):
+        await processor(queue, deliver).run()
+    assert {s.entry_id: s.status for s in queue.settlements if s.status is not Status.COMPLETED} == {4: Status.PENDING}
+    assert len(queue.settlements) == 9
+
+
+async def test_a_doubt_that_a_later_block_could_clear_is_not_reopened_once_it_is_concluded():
+    queue = QueueInMemory(entries(21))
+    claimed_at_once = queue.claim
+
+    def slow_second_claim(**arguments):
+        if "claim" in queue.calls:
+            time.sleep(0.3)
+        return claimed_at_once(**arguments)
+
+    queue.claim = slow_second_claim
+
+    async def deliver(entry):
+        await asyncio.sleep(0.01)
+        if entry.id == 0:
+            return refused()
+        return Transient(reason="503", response_status=503) if entry.id < 20 else Succeeded(response_status=200)
+
+    with pytest.raises(CredentialsStop):
+        await processor(queue, deliver, MAX_ENTRIES="20", MAX_CONCURRENT_DELIVERIES="20").run()
+    assert queue.ended["reason"] == "credentials stop"
+    assert {s.entry_id for s in queue.settlements} == set(range(21 - len(queue.waiting)))
+
+
+async def test_a_hold_that_can_not_be_placed_does_not_hide_why_the_task_ends():
+    queue = QueueInMemory(entries(3))
+
+    def fail(**_):
+        raise WarehouseUnavailable("gone")
+
+    queue.place_hold = fail
+
+    async def deliver(entry):
+        return refused()
+
+    with pytest.raises(CredentialsStop):
+        await processor(queue, deliver).run()
+    assert queue.ended["reason"] == "credentials stop"
 
 
 async def test_when_not_one_delivery_got_an_answer_the_task_says_so_after_everything_is_settled():

@@ -16,7 +16,7 @@ from dataclasses import replace
 
 import pytest
 
-from rowqueue.errors import CredentialsStop, LockContention, ServiceUnreachable
+from rowqueue.errors import CredentialsStop, DeliveryFault, LockContention, ServiceUnreachable
 from rowqueue.lifecycle import CredentialsFault, Entry, Permanent, RetryPolicy, Succeeded, Transient
 from rowqueue.processor import claiming, gate
 from rowqueue.processor.run import Processor
@@ -151,7 +151,7 @@ async def storm(seed):
             assert len(queue.holds) == 1
         except LockContention:
             assert queue.fails_at
-        except ServiceUnreachable:
+        except (DeliveryFault, ServiceUnreachable):
             assert queue.settled
         else:
             assert queue.holds == []

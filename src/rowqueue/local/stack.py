@@ -32,6 +32,8 @@ REGION = "us-east-1"
 ENVIRONMENT = "dev"
 _READY_WITHIN_S = 60.0
 _STOP_WITHIN_S = 10.0
+_LOCK = "stack.lock"
+_OURS = ("aws", "certificates", "logs", "tmp")
 
 
 class StackError(RowqueueError):
@@ -188,21 +190,26 @@ def _aws(options: Options, snowflake: str) -> list[str]:
 
 @contextlib.contextmanager
 def _alone(state: Path) -> Iterator[None]:
-    """Hold the state folder, emptied of what an earlier run left, processes included."""
+    """Hold the state folder, rid of what an earlier run of ours left, processes included, and of nothing else.
+
+    Raises:
+        StackError: the folder is in use, or holds what is not ours.
+    """
     state.mkdir(parents=True, exist_ok=True)
-    with (state / "lock").open("w") as lock:
+    if not (state / _LOCK).exists() and any(state.iterdir()):
+        raise StackError(f"{state} is not empty, and was not made by a stack: name another folder")
+    with (state / _LOCK).open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
             raise StackError(
                 f"a stack is running already with its state in {state}; stop it, or use another folder"
             ) from None
-        for registry in state.rglob("pids"):
+        for registry in (state / "pids", *(state / "aws").rglob("pids")):
             processes.sweep(registry)
-        for left in state.iterdir():
-            if left.name != "lock":
-                shutil.rmtree(left) if left.is_dir() and not left.is_symlink() else left.unlink()
-        (state / "logs").mkdir()
+        for name in _OURS:
+            shutil.rmtree(state / name, ignore_errors=True)
+            (state / name).mkdir()
         yield
 
 
@@ -219,10 +226,8 @@ def _start(name: str, arguments: Sequence[str], state: Path) -> subprocess.Popen
 
 def _plain_environment(state: Path) -> dict[str, str]:
     """The caller's, without what would lead a service to a real account, and with temporary files below ``state``."""
-    temporary = state / "tmp"
-    temporary.mkdir(exist_ok=True)
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "SNOWFLAKE_"))}
-    return kept | {"TMPDIR": str(temporary), "PYTHONUNBUFFERED": "1"}
+    return kept | {"TMPDIR": str(state / "tmp"), "PYTHONUNBUFFERED": "1"}
 
 
 def _ready(service: subprocess.Popen[bytes], name: str, state: Path) -> str:

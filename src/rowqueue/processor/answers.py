@@ -54,17 +54,20 @@ def meaning_of(status: int, page: str = "") -> Meaning:
     return Meaning.TRANSIENT
 
 
-def verdict_of(status: int, phrase: str, result: str, *, retry_after_s: float | None = None) -> Verdict:
+def verdict_of(
+    status: int, phrase: str, result: str, *, page: str | None = None, retry_after_s: float | None = None
+) -> Verdict:
     """What an answer means for its entry.
 
     Args:
         status: of the answer.
         phrase: its reason phrase, may be empty.
-        result: its body, bounded.
+        result: its body, as much as is kept.
+        page: its body, as much as was read, if that is more.
         retry_after_s: what the service asked us to wait, seconds.
     """
     reason = f"the service answered {status} {phrase}".rstrip()
-    match meaning_of(status, result):
+    match meaning_of(status, result if page is None else page):
         case Meaning.SUCCEEDED:
             return Succeeded(response_status=status, result=result)
         case Meaning.TRANSIENT:

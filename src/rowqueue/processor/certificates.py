@@ -13,7 +13,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from rowqueue import aws
-from rowqueue.errors import CertificateError
+from rowqueue.errors import CertificateError, CertificateUnreadable
 from rowqueue.observability import Event, Metric, embedded, log, log_problem
 
 if TYPE_CHECKING:
@@ -30,7 +30,8 @@ def download(bucket: str, environment: str) -> dict[str, bytes]:
     """The three objects ``<environment>/client.pem``, ``client-key.pem`` and ``ca-cert.pem``, by their file names.
 
     Raises:
-        CertificateError: one can not be read; the message names it.
+        CertificateError: one is not there, not granted or empty; the message names it.
+        CertificateUnreadable: S3 could not be asked.
     """
     client = aws.client("s3")
     objects = {}
@@ -39,7 +40,8 @@ def download(bucket: str, environment: str) -> dict[str, bytes]:
         try:
             objects[name] = client.get_object(Bucket=bucket, Key=f"{environment}/{name}")["Body"].read()
         except aws.ERRORS as error:
-            raise CertificateError(f"{where}: can not be read: {error}") from error
+            kind = CertificateError if aws.has_answered(error) else CertificateUnreadable
+            raise kind(f"{where}: can not be read: {error}") from error
         if not objects[name].strip():
             raise CertificateError(f"{where}: expected a PEM file, got an empty object")
     return objects

@@ -15,7 +15,7 @@ import uuid
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from rowqueue.errors import CredentialsStop, ServiceUnreachable, WarehouseError
+from rowqueue.errors import CredentialsStop, DeliveryFault, ServiceUnreachable, WarehouseError
 from rowqueue.lifecycle import Interrupted, Transient
 from rowqueue.observability import Event, log_fault
 from rowqueue.processor.batch import Finished
@@ -85,6 +85,7 @@ class Processor:
     _doubted: asyncio.Event = field(default_factory=asyncio.Event)
     _stopped_at: float | None = None
     _hurry: bool = False
+    _faults: int = 0
     _gate: Gate = field(init=False)
     _trust: Trust = field(init=False)
     _pace: Pace = field(init=False)
@@ -125,6 +126,7 @@ class Processor:
             WarehouseError: Snowflake could not be used; what is held is taken back when its claim is stale.
             CredentialsStop: the service would not have us, or we it; everything was released, and a hold placed.
             ServiceUnreachable: not one delivery got an answer; each was settled as a retry.
+            DeliveryFault: a delivery met a fault of this program; it was settled as a retry.
         """
         started = self.clock()
         try:
@@ -199,6 +201,7 @@ class Processor:
         try:
             return await self.deliver(entry)
         except Exception as error:  # noqa: BLE001 -- whatever it is
+            self._faults += 1
             await asyncio.to_thread(log_fault, Event.DELIVERY_FAULT, error, entry_id=entry.id)
             return Transient(reason=f"a fault of this program: {type(error).__name__}")
 
@@ -224,6 +227,7 @@ class Processor:
             self._gate.close()
         somebody_left = self._gate.in_flight or not (self._trust.grave or self._nobody_waits())
         if self._trust.certain or not somebody_left:
+            self._gate.close()  # what is claimed from now on clears nobody any more
             self._doubted.set()
 
     def _nobody_waits(self) -> bool:
@@ -268,7 +272,7 @@ class Processor:
     async def _end(self, reason: str, seconds: float) -> None:
         """Say in the tables why this processor has ended, and what that means for the others."""
         ending = Ending(queue=self.queue, thread=self.thread, processor_id=self.processor_id)
-        fault = self._trust.told[0].fault if reason == CREDENTIALS else None
+        fault = self._trust.gravest() if reason == CREDENTIALS else None
         if fault is not None:
             await ending.place_hold(fault, seconds=self.settings.hold_s)
         elif self.settings.probe and self._trust.answered:
@@ -276,6 +280,8 @@ class Processor:
         await ending.record(entries=self._settling.settled.total(), seconds=seconds, reason=reason)
         if fault is not None:
             raise CredentialsStop(fault.reason)
+        if self._faults:
+            raise DeliveryFault(f"{self._faults} deliveries met a fault of this program; see delivery_fault in the log")
         if self._trust.unanswered and not self._trust.answered and not self.stop.is_set():
             raise ServiceUnreachable(f"not one delivery got an answer; the last: {self._trust.unanswered}")
 

@@ -102,6 +102,10 @@ class Limits:
     max_result_characters: int
 
 
+_PAGE_CHARACTERS = 2000
+"""A web server's page about our certificate says so within these."""
+
+
 class Service:
     """The partner's service behind one pooled session.
 
@@ -153,31 +157,31 @@ class Service:
         status = response.status
         try:
             async with asyncio.timeout_at(deadline):
-                result = await self._result(response)
+                page = await self._page(response)
         except (TimeoutError, aiohttp.ClientError, OSError) as error:
             # The status decides; for a 2xx the work is done there, whatever becomes of the body.
-            result = f"[the answer was cut off: {type(error).__name__}]"
+            page = f"[the answer was cut off: {type(error).__name__}]"
+        most = self._limits.max_result_characters
+        result = page if len(page) <= most else page[:most] + "[cut]"
         if meaning_of(status) is Meaning.SUCCEEDED:
             return Succeeded(response_status=status, result=result)
         asked_s = retry_after_s(response.headers.get("Retry-After"), now=self._now())
-        return verdict_of(status, response.reason or "", result, retry_after_s=asked_s)
+        return verdict_of(status, response.reason or "", result, page=page, retry_after_s=asked_s)
 
-    async def _result(self, response: aiohttp.ClientResponse) -> str:
-        """The answer as text, as much of it as is kept, marked when there was more.
+    async def _page(self, response: aiohttp.ClientResponse) -> str:
+        """The answer as text: a little more than is kept, and enough to recognise a web server's page.
 
         It is not decompressed: we ask for none (``Accept-Encoding: identity``), and a small one could be a bomb.
         """
         encoding = response.headers.get("Content-Encoding", "identity")
         if encoding != "identity":
             return f"[not kept: it came {encoding}-encoded though we ask for identity]"
-        kept = b""
-        most = self._limits.max_result_characters * 4  # bytes that many characters can take in UTF-8
-        while len(kept) <= most and (chunk := await response.content.read(most + 1 - len(kept))):
-            kept += chunk
-        answer = kept.decode("utf-8", "replace")
-        if len(answer) <= self._limits.max_result_characters:
-            return answer
-        return answer[: self._limits.max_result_characters] + "[cut]"
+        read = b""
+        # Bytes that so many characters can take in UTF-8, and one more to see that there is more.
+        most = 4 * max(self._limits.max_result_characters + 1, _PAGE_CHARACTERS)
+        while len(read) < most and (chunk := await response.content.read(most - len(read))):
+            read += chunk
+        return read.decode("utf-8", "replace")
 
     def _verdict_of_fault(self, error: BaseException) -> Verdict:
         fault, told = fault_of(error)

@@ -79,6 +79,11 @@ class Trust:
         """Whether there is a fault that no entry can have caused."""
         return any(suspect.fault.certain for suspect in self.suspects)
 
+    def gravest(self) -> CredentialsFault | None:
+        """The fault to tell of those that decided it: a certain one, if there is one."""
+        faults = [suspect.fault for suspect in self.told]
+        return next((fault for fault in faults if fault.certain), faults[0] if faults else None)
+
     def outcome(self, suspect: Suspect) -> Outcome:
         """What becomes of a suspect, by what is known now."""
         return outcome_of(suspect.fault, trusted=self.accepted, probe=self.probe)

@@ -53,7 +53,7 @@ def _play(state: Path, tell: Tell) -> Verdict:
     codes = set()
     with staged(state) as stage:
         stage.insert([{}] * ENTRIES)
-        for case in _cases(state / "unfit"):
+        for case in _cases(state / "tmp" / "unfit"):
             _put(stage, case)
             stage.sql("DELETE FROM PROCESSING_HOLDS")
             run, code = stage.run({})

@@ -139,7 +139,7 @@ def _play(state: Path, tell: Tell) -> Verdict:
     unexpected = []
     with staged(state) as stage:
         for fault in (_REFUSED, *FAULTS):
-            with _url(stage, fault, state / "misbehaving") as url:
+            with _url(stage, fault, state / "tmp" / "misbehaving") as url:
                 seen = _seen(stage, fault, url)
             tell(f"{fault.name}: entry {seen.entry}, neighbours {seen.neighbours}, exit code {seen.code}")
             if seen != fault.expected:

@@ -48,5 +48,6 @@ def serving(app: web.Application, context: ssl.SSLContext | None, *, host: str =
             raise TimeoutError("the server did not start")
         yield told["port"]
     finally:
-        loop.call_soon_threadsafe(stop.set)
+        with contextlib.suppress(RuntimeError):  # it has ended by itself, and says why in its thread
+            loop.call_soon_threadsafe(stop.set)
         thread.join(_STARTS_WITHIN_S)
