@@ -65,11 +65,12 @@ def processor(deployed, tmp_path):
     """Starts container/processor.py as a process of its own, as Fargate would."""
 
     @contextmanager
-    def run(**environ):
+    def run(program=(str(ROOT / "container" / "processor.py"),), **environ):
         log = tmp_path / "processor.log"
         with log.open("wb") as output:
             process = subprocess.Popen(
-                [sys.executable, str(ROOT / "container" / "processor.py")],
+                [sys.executable, *program],
+                cwd=ROOT,
                 env={
                     "PATH": os.environ["PATH"],
                     "TMPDIR": str(tmp_path),

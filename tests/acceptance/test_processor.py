@@ -80,6 +80,27 @@ def test_a_stop_that_comes_while_it_starts_costs_nothing_either(sql, insert, pro
     assert sql("SELECT SUM(retry_count) FROM PROCESSING_QUEUE") == [(0,)]
 
 
+# A processor that hangs to order, with every part of its longest life but the budget taken away.
+HANGING = """
+import asyncio, sys
+from rowqueue import settings
+settings.LOCK_TIMEOUT_S = settings.STATEMENT_TIMEOUT_S = settings.SETTLE_PATIENCE_S = 0
+import processor
+async def hang(self):
+    await asyncio.sleep(3600)
+processor.Processor.run = hang
+sys.exit(processor.main())
+"""
+
+
+def test_the_watchdog_ends_what_hangs_with_1_and_the_stacks_of_all_threads(processor):
+    hanging = {"CONTAINER_TIMEOUT_SECONDS": "1", "SERVICE_TIMEOUT_SECONDS": "0.1"}
+    with processor(["-c", HANGING], PYTHONPATH="container", **hanging) as process:
+        assert process.wait(15) == 1
+        assert "Timeout (0:00:01.1" in process.log()
+        assert "most recent call first" in process.log()
+
+
 def test_what_is_not_done_within_the_grace_is_released_too(sql, insert, processor, held):
     insert(4, delay_ms=20_000)
     with processor(STOP_GRACE_SECONDS="0.3") as process:

@@ -81,16 +81,3 @@ def test_the_pulse_has_neither_a_bind_nor_a_clock_so_that_the_result_cache_can_a
 def test_every_update_is_guarded_by_the_status_it_expects(name):
     where = sqlglot.parse_one(STATEMENTS[name].text, read="snowflake").args["where"].sql().lower()
     assert "status = 'pending'" in where or "status = 'processing'" in where
-
-
-def test_no_statement_uses_what_snowflake_does_not_have():
-    for statement in STATEMENTS.values():
-        upper = statement.text.upper()
-        assert "RETURNING" not in upper
-        assert "FOR UPDATE" not in upper
-        assert "LIMIT ?" not in upper
-        assert "CURRENT_TIMESTAMP" not in upper
-
-
-def test_the_folder_of_the_sql_scripts_holds_no_python():
-    assert not list((ROOT / "snowflake").rglob("*.py")), "it would hide the driver's package of the same name"
