@@ -1,9 +1,10 @@
 """The container's entry point: reads settings, builds the parts, runs until there is a reason to stop.
 
-Exit codes: 0 done, also after SIGTERM · 1 Snowflake can not be used, or a fault of ours · 2 settings or credentials ·
-3 certificates; a hold is placed if they are unfit · 4 the service would not have us, or we it: what was held is
-released, and a hold placed · 5 not one delivery got an answer. With 2 and 3 at its start nothing was claimed. The
-watchdog ends with 1 what should have ended long ago, with the stacks of all threads.
+Exit codes: 0 done, also after SIGTERM · 1 a fault of ours · 2 settings or credentials · 3 certificates; a hold is
+placed if they are unfit · 4 the service would not have us, or we it: what was held is released, and a hold placed ·
+5 not one delivery got an answer · 6 Snowflake can not be used. With 2 and 3 at its start nothing was claimed. The
+watchdog ends with 1 what should have ended long ago, with the stacks of all threads. What dies with 1, or by a signal,
+may have died of what it held: rowqueue.poller.rescue knows these numbers too.
 """
 
 from __future__ import annotations
@@ -52,6 +53,7 @@ _EXIT_CODES: tuple[tuple[type[RowqueueError], int], ...] = (
     (CertificateError, 3),
     (CredentialsStop, 4),
     (ServiceUnreachable, 5),
+    (WarehouseError, 6),
     (RowqueueError, 1),
 )
 

@@ -1,4 +1,4 @@
-"""The Lambda's entry point (``index.handler``): reads settings, builds the parts, runs one tick."""
+"""The Lambda's entry point (``index.handler``): reads settings, builds the parts, does what it was invoked for."""
 
 from __future__ import annotations
 
@@ -7,16 +7,21 @@ import os
 import time
 from contextlib import closing
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rowqueue import credentials, observability
-from rowqueue.errors import EventError, RowqueueError
+from rowqueue.errors import RowqueueError
 from rowqueue.observability import Event, Metric, embedded, log_problem
 from rowqueue.poller import fargate
-from rowqueue.poller.poll import Report, poll
+from rowqueue.poller.fleet import processor_id
+from rowqueue.poller.poll import Poller
+from rowqueue.poller.queue import PolledQueue
+from rowqueue.poller.triggers import Refusal, TaskStopped, Tick, trigger_of
 from rowqueue.settings import TICK_DEADLINE_S, PollerSettings
-from rowqueue.store import QueueStore
 from rowqueue.warehouse import SnowflakeWarehouse
+
+if TYPE_CHECKING:
+    from rowqueue.poller.report import Report
 
 _PATIENCE_S = 10
 """The poller waits for the lock and the network no longer than this: the next tick is the better retry."""
@@ -25,41 +30,38 @@ observability.configure("poller", environment=os.environ.get("ENVIRONMENT", "unk
 
 
 def handler(event: Any, context: object) -> dict[str, Any]:
-    """Run one tick.
+    """Run one tick, or see to a task that has stopped.
 
     Args:
-        event: an empty object: the schedule's or a person's. Anything else is refused, so that a trigger which is
+        event: an empty object (the schedule's or a person's), an SNS notification (a push), a signed ``POST /trigger``
+            to the function's URL, or an "ECS Task State Change". Anything else is refused, so that a trigger which is
             wired wrongly shows.
         context: Lambda's; not needed.
 
     Returns:
         ``{"statusCode": 200, "body": "<JSON>"}``; the body holds ``pendingEntries`` (ready to be claimed),
-        ``staleEntriesReset``, ``containersLaunched`` and ``tasks`` (``taskArn`` and ``processorId`` of each).
+        ``staleEntriesReset``, ``entriesRescued``, ``containersLaunched`` and ``tasks`` (``taskArn`` and
+        ``processorId`` of each). After a stop that left nothing to do it is ``{}``. Another status where a request to
+        the URL is refused.
 
     Raises:
         RowqueueError: the tick could not be completed. Raised, not answered: the alarm looks at Lambda's errors.
     """
     del context
     try:
-        if event not in ({}, None):
-            raise EventError(f"expected an empty event {{}}, got {_described(event)}")
+        trigger = trigger_of(event)
+        if isinstance(trigger, Refusal):
+            return {"statusCode": trigger.status, "body": json.dumps({"message": trigger.message})}
         settings = PollerSettings.from_env(os.environ)
-        report = _tick(settings)
+        report = _run(trigger, settings)
     except RowqueueError as error:
         failed = embedded({Metric.TICKS_FAILED: 1})
         log_problem(Event.TICK_FAILED, error=str(error), kind=type(error).__name__, **failed)
         raise
-    return {"statusCode": 200, "body": json.dumps(_answer(report, settings))}
+    return {"statusCode": 200, "body": json.dumps(_answer(report, settings) if report else {})}
 
 
-def _described(event: Any) -> str:
-    """An event by its outline: its values may be anything, and are not for the log."""
-    if isinstance(event, dict):
-        return f"an object with {', '.join(sorted(map(str, event))[:5])}"
-    return f"a {type(event).__name__}"
-
-
-def _tick(settings: PollerSettings) -> Report:
+def _run(trigger: Tick | TaskStopped, settings: PollerSettings) -> Report | None:
     deadline = time.monotonic() + TICK_DEADLINE_S
     login = credentials.login(settings.snowflake, environment=settings.environment)
     tag = f"{settings.environment}-snowflake-poller"
@@ -67,22 +69,23 @@ def _tick(settings: PollerSettings) -> Report:
         settings.snowflake, login, query_tag=tag, lock_patience_s=_PATIENCE_S, network_patience_s=_PATIENCE_S
     )
     with closing(warehouse):
-        queue = QueueStore(warehouse, queue=settings.snowflake.table, max_retries=settings.max_retries)
-        return poll(
-            queue,
-            fargate.connect(settings),
-            settings,
+        poller = Poller(
+            queue=PolledQueue(warehouse, queue=settings.snowflake.table, max_retries=settings.max_retries),
+            tasks=fargate.connect(settings),
+            settings=settings,
             now=datetime.now(UTC),
             seconds_left=lambda: deadline - time.monotonic(),
         )
+        return poller.tick(by=trigger.by) if isinstance(trigger, Tick) else poller.attend(trigger.task_arn)
 
 
 def _answer(report: Report, settings: PollerSettings) -> dict[str, Any]:
     return {
         "pendingEntries": report.ready,
         "staleEntriesReset": report.stale_reset,
-        "containersLaunched": len(report.launched),
+        "entriesRescued": report.rescue.released,
+        "containersLaunched": len(report.launched.started),
         "tasks": [
-            {"taskArn": arn, "processorId": fargate.processor_id(settings.environment, arn)} for arn in report.launched
+            {"taskArn": arn, "processorId": processor_id(settings.environment, arn)} for arn in report.launched.started
         ],
     }

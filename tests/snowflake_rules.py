@@ -8,6 +8,7 @@ as ``BINARY``).
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -57,8 +58,8 @@ FOREIGN_SYNONYMS = frozenset({"BLOB", "BYTEA"})  # the parser makes BINARY of th
 # What may stand before a parenthesis and is neither function nor type.
 KEYWORDS = _words(
     """
-    ALL AND ANY AS BY CASE CHECK CLUSTER COLUMN DISTINCT ELSE EXCEPT EXISTS FROM GROUP HAVING IDENTITY IN INPUT
-    INSERT INTERSECT INTO JOIN KEY LATERAL MINUS NOT ON OR OVER QUALIFY SELECT SET TABLE THEN UNION UNIQUE USING
+    ALL AND ANY AS BY CASE CHECK CLUSTER COLUMN DISTINCT ELSE EXCEPT EXISTS FROM GROUP HAVING IDENTIFIER IDENTITY IN
+    INPUT INSERT INTERSECT INTO JOIN KEY LATERAL MINUS NOT ON OR OVER QUALIFY SELECT SET TABLE THEN UNION UNIQUE USING
     VALUES VIEW WHEN WHERE WITH
     """
 )
@@ -72,6 +73,34 @@ RESERVED = _words(
 SESSION_CLOCKS = _words(
     "CURRENT_DATE CURRENT_TIME CURRENT_TIMESTAMP GETDATE LOCALTIME LOCALTIMESTAMP NOW SYSTIMESTAMP TODAY"
 )
+# What can be granted on an object, from Snowflake's page "Access control privileges"; of those, what a queue may need.
+PRIVILEGES = {
+    "WAREHOUSE": _words("MODIFY MONITOR OPERATE USAGE"),
+    "DATABASE": _words("MODIFY MONITOR USAGE"),
+    "SCHEMA": _words("MODIFY MONITOR USAGE"),
+    "TABLE": _words("DELETE INSERT REFERENCES SELECT TRUNCATE UPDATE"),
+    "VIEW": _words("REFERENCES SELECT"),
+}
+# What CREATE and ALTER set on an object, from Snowflake's pages of those commands.
+PROPERTIES = {
+    "ROLE": _words("COMMENT"),
+    "USER": _words(
+        """
+        COMMENT DAYS_TO_EXPIRY DEFAULT_NAMESPACE DEFAULT_ROLE DEFAULT_SECONDARY_ROLES DEFAULT_WAREHOUSE DISABLED
+        DISPLAY_NAME EMAIL FIRST_NAME LAST_NAME LOGIN_NAME MIDDLE_NAME MINS_TO_BYPASS_MFA MINS_TO_UNLOCK
+        MUST_CHANGE_PASSWORD NETWORK_POLICY PASSWORD RSA_PUBLIC_KEY RSA_PUBLIC_KEY_2 TYPE WORKLOAD_IDENTITY
+        """
+    ),
+    "WAREHOUSE": _words(
+        """
+        AUTO_RESUME AUTO_SUSPEND COMMENT ENABLE_QUERY_ACCELERATION INITIALLY_SUSPENDED MAX_CLUSTER_COUNT
+        MAX_CONCURRENCY_LEVEL MIN_CLUSTER_COUNT QUERY_ACCELERATION_MAX_SCALE_FACTOR RESOURCE_MONITOR SCALING_POLICY
+        STATEMENT_QUEUED_TIMEOUT_IN_SECONDS STATEMENT_TIMEOUT_IN_SECONDS WAREHOUSE_SIZE WAREHOUSE_TYPE
+        """
+    ),
+}
+# Snowflake, "Types of users": a service has none of these.
+OF_A_PERSON = _words("FIRST_NAME LAST_NAME MIDDLE_NAME MINS_TO_BYPASS_MFA MUST_CHANGE_PASSWORD PASSWORD")
 # Operators of DuckDB and PostgreSQL. Snowflake's path operator is the colon.
 FOREIGN_OPERATORS = frozenset(
     {TokenType.ARROW, TokenType.DARROW, TokenType.HASH_ARROW, TokenType.DHASH_ARROW, TokenType.AT_GT, TokenType.LT_AT}
@@ -340,3 +369,46 @@ def reserved_word(statement: Statement) -> Iterator[str]:
 def clock_of_the_session(statement: Statement) -> Iterator[str]:
     """CURRENT_TIMESTAMP follows the session's time zone, America/Los_Angeles by default; SYSDATE() is UTC."""
     yield from (token.text for token in statement.words() if token.text.upper() in SESSION_CLOCKS)
+
+
+# Who may do what. The parser has no grammar for most of it, so these look at the words.
+
+
+@rule
+def privilege_that_the_object_lacks(statement: Statement) -> Iterator[str]:
+    """Each kind of object has privileges of its own: there is no INSERT on a view, and no USAGE on a table."""
+    text = " ".join(token.text for token in statement.tokens).upper()
+    granted = re.match(r"(?:GRANT|REVOKE) ([\w ,]+) ON (?:FUTURE |ALL )?(\w+)", text)
+    if granted:
+        kind = granted[2] if granted[2] in PRIVILEGES else granted[2].removesuffix("S")
+        privileges = {name.strip() for name in granted[1].split(",")}
+        yield from (f"{name} on {granted[2]}" for name in sorted(privileges - PRIVILEGES.get(kind, frozenset())))
+
+
+@rule
+def property_that_the_object_lacks(statement: Statement) -> Iterator[str]:
+    """A property that is misspelt, or another object's, is an error."""
+    kind, properties = _administered(statement)
+    yield from (f"{name} of a {kind}" for name in properties if name not in PROPERTIES[kind])
+
+
+@rule
+def service_with_what_a_person_has(statement: Statement) -> Iterator[str]:
+    """A user of TYPE = SERVICE has no password: it logs in by key pair, token or workload identity."""
+    _, properties = _administered(statement)
+    if properties.get("TYPE") == "SERVICE":
+        yield from (name for name in properties if name in OF_A_PERSON)
+
+
+def _administered(statement: Statement) -> tuple[str, dict[str, str]]:
+    """The kind of object that the statement creates or alters, and the first word of each property."""
+    words = [token.text.upper() for token in statement.tokens]
+    kind = next((word for word in words[1:4] if word in PROPERTIES), "")
+    if words[0] not in {"CREATE", "ALTER"} or not kind:
+        return "", {}
+    depth, properties = 0, {}
+    for name, equals, value in zip(words, words[1:], words[2:], strict=False):
+        depth += (name == "(") - (name == ")")
+        if equals == "=" and not depth:
+            properties[name] = value
+    return kind, properties

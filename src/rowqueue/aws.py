@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, overload
 
 import boto3
@@ -27,6 +28,24 @@ def has_answered(error: Exception) -> bool:
     if not isinstance(error, ClientError):
         return False
     return error.response.get("ResponseMetadata", {}).get("HTTPStatusCode") in {403, 404}
+
+
+_PASSING_CODES = frozenset(
+    {"ThrottlingException", "Throttling", "TooManyRequestsException", "RequestLimitExceeded", "ServerException"}
+)
+# A throttle of another service that ECS had to ask wears this coat: "InvalidParameterException: Error retrieving
+# security group information ...: Request limit exceeded" (dask-cloudprovider issue 56, dagster issue 33439).
+_THROTTLE = re.compile(r"limit exceeded|rate exceeded|errorcode: throttling", re.IGNORECASE)
+_SERVER_ERROR = 500
+
+
+def is_passing(error: Exception) -> bool:
+    """Whether an error may be gone with the next tick: throttling in any coat, a fault of theirs, no connection."""
+    if not isinstance(error, ClientError):
+        return isinstance(error, BotoCoreError)
+    code, message = (str(error.response.get("Error", {}).get(key, "")) for key in ("Code", "Message"))
+    status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
+    return code in _PASSING_CODES or bool(_THROTTLE.search(message)) or status >= _SERVER_ERROR
 
 
 @overload

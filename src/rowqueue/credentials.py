@@ -1,45 +1,113 @@
-"""Who we are to Snowflake: the credentials secret, from Secrets Manager when the environment does not carry it."""
+"""Who we are to Snowflake: the driver's login arguments, from the environment or from AWS Secrets Manager.
+
+Three ways, by ``SNOWFLAKE_AUTHENTICATION``. With *workload_identity* the driver proves the IAM role of the function or
+the task to Snowflake, and no secret exists. With *key_pair* it signs a token with a private key. *password* is for the
+embedded stack and for accounts that still let a service in by password alone.
+"""
 
 from __future__ import annotations
 
 import json
 from typing import TYPE_CHECKING
 
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, SECP384R1, SECP521R1, EllipticCurvePrivateKey
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
+
 from rowqueue import aws
 from rowqueue.errors import CredentialsError
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from rowqueue.environment import Secret
     from rowqueue.settings import SnowflakeSettings
+
+_SMALLEST_RSA_KEY = 2048  # bits; Snowflake, "Key-pair authentication and key-pair rotation"
+_CURVES = (SECP256R1, SECP384R1, SECP521R1)  # those the driver has an algorithm for (4.8.1, auth/keypair.py)
 
 
 def login(settings: SnowflakeSettings, *, environment: str) -> dict[str, object]:
     """The driver's arguments that say who we are.
 
-    The environment's ``SNOWFLAKE_USER`` and ``SNOWFLAKE_PASSWORD`` (ECS puts the secret there) come first; without them
-    the secret ``<environment>-snowflake-credentials`` is read.
+    What the environment carries (ECS puts the secret there) comes first. Without it the secret
+    ``<environment>-snowflake-credentials`` is read, a JSON object with ``username`` and what the login needs.
 
     Raises:
-        CredentialsError: the secret can not be read, or lacks a key.
+        CredentialsError: the secret can not be read or lacks a key, or the private key is not usable.
     """
+    match settings.authentication:
+        case "workload_identity":
+            # Without a user: Snowflake finds the one whose WORKLOAD_IDENTITY names our role.
+            return {"authenticator": "WORKLOAD_IDENTITY", "workload_identity_provider": "AWS"}
+        case "key_pair":
+            return _key_pair(settings, f"{environment}-snowflake-credentials")
+        case "password":
+            return _password(settings, f"{environment}-snowflake-credentials")
+
+
+def _password(settings: SnowflakeSettings, name: str) -> dict[str, object]:
     if settings.user and settings.password:
         return {"user": settings.user, "password": settings.password.reveal()}
-    name = f"{environment}-snowflake-credentials"
-    secret = _read(name)
-    missing = [key for key in ("username", "password") if not isinstance(secret.get(key), str)]
-    if missing:
-        raise CredentialsError(f"secret {name}: expected a JSON object with username and password, {missing} missing")
+    secret = _read(name, "username", "password")
     return {"user": settings.user or secret["username"], "password": secret["password"]}
 
 
-def _read(name: str) -> dict[str, str]:
+def _key_pair(settings: SnowflakeSettings, name: str) -> dict[str, object]:
+    given = _revealed(settings.private_key_passphrase)
+    if settings.user and settings.private_key:
+        key = _der(settings.private_key.reveal(), given, "SNOWFLAKE_PRIVATE_KEY", "SNOWFLAKE_PRIVATE_KEY_PASSPHRASE")
+        return {"user": settings.user, "authenticator": "SNOWFLAKE_JWT", "private_key": key}
+    secret = _read(name, "username", "private_key")
+    passphrase = secret.get("private_key_passphrase") or given
+    where = f"secret {name}: "
+    key = _der(secret["private_key"], passphrase, f"{where}private_key", f"{where}private_key_passphrase")
+    return {"user": settings.user or secret["username"], "authenticator": "SNOWFLAKE_JWT", "private_key": key}
+
+
+def _revealed(secret: Secret | None) -> str | None:
+    return None if secret is None else secret.reveal()
+
+
+def _der(pem: str, passphrase: str | None, key_name: str, passphrase_name: str) -> bytes:
+    """A PEM key as the driver wants it: DER, without a passphrase.
+
+    No error is chained: what the library says of a text that is no key could repeat some of it.
+    """
+    try:
+        key = serialization.load_pem_private_key(pem.encode(), passphrase.encode() if passphrase else None)
+    except TypeError:  # the library's word for a passphrase that is missing, or given for a key that has none
+        need = "the passphrase of" if passphrase is None else "nothing, for no passphrase protects"
+        raise CredentialsError(f"{passphrase_name}: expected {need} {key_name}") from None
+    except (ValueError, UnsupportedAlgorithm):
+        expected = "a PKCS#8 private key in PEM, from -----BEGIN to the last line" + (
+            f", that {passphrase_name} opens" if passphrase else ""
+        )
+        raise CredentialsError(f"{key_name}: expected {expected}; got something else, which is not shown") from None
+    strong = isinstance(key, RSAPrivateKey) and key.key_size >= _SMALLEST_RSA_KEY
+    if strong or (isinstance(key, EllipticCurvePrivateKey) and isinstance(key.curve, _CURVES)):
+        return key.private_bytes(
+            serialization.Encoding.DER, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+        )
+    raise CredentialsError(
+        f"{key_name}: expected an RSA key of at least {_SMALLEST_RSA_KEY} bits, or one on P-256, P-384 or P-521"
+    )
+
+
+def _read(name: str, *needed: str) -> Mapping[str, str]:
+    """The texts in a secret, of which those that are needed are there."""
     try:
         answer = aws.client("secretsmanager").get_secret_value(SecretId=name)
     except aws.ERRORS as error:
         raise CredentialsError(f"secret {name}: can not be read: {error}") from error
     try:
-        secret = json.loads(answer.get("SecretString", ""))
+        content = json.loads(answer.get("SecretString", ""))
     except ValueError:
-        secret = None
-    if not isinstance(secret, dict):
-        raise CredentialsError(f"secret {name}: expected a JSON object with username and password")
-    return secret
+        content = None
+    if not isinstance(content, dict):
+        raise CredentialsError(f"secret {name}: expected a JSON object with {' and '.join(needed)}")
+    texts = {key: value for key, value in content.items() if isinstance(value, str) and value}
+    if missing := [key for key in needed if key not in texts]:
+        raise CredentialsError(f"secret {name}: expected a JSON object with {' and '.join(needed)}, {missing} missing")
+    return texts

@@ -8,7 +8,7 @@
     ├── CredentialsStop           the service would not have us, or we it; nothing more is claimed until a hold ends
     ├── ServiceUnreachable        not one delivery got an answer
     ├── DeliveryFault             a delivery met a fault of this program
-    ├── EventError                the Lambda got an event that is not a tick
+    ├── EventError                the Lambda got an event that is none of those it knows
     ├── TickOverdue               the tick gave up, for the next one is due
     ├── LaunchError               ECS refused, or could not be asked
     └── WarehouseError            Snowflake, as the driver tells it
@@ -65,7 +65,7 @@ class DeliveryFault(RowqueueError):  # noqa: N818
 
 
 class EventError(RowqueueError):
-    """The Lambda was invoked with something that is not a tick."""
+    """The Lambda was invoked with something that it does not know."""
 
 
 class TickOverdue(RowqueueError):  # noqa: N818 -- reads as what happened

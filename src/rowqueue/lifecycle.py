@@ -45,6 +45,7 @@ class Entry:
         claim_token: the claim that holds it; every write is fenced by it.
         retry_count: attempts counted so far.
         max_retries: this entry's own limit of counted attempts; ``None`` means the setting's.
+        crash_count: times a worker died holding it.
         age_s: seconds since it was inserted, when it was claimed.
     """
 
@@ -54,7 +55,13 @@ class Entry:
     claim_token: str
     retry_count: int = 0
     max_retries: int | None = None
+    crash_count: int = 0
     age_s: float = 0.0
+
+    @property
+    def is_suspect(self) -> bool:
+        """Whether it may have killed a worker: it is claimed alone."""
+        return self.crash_count > 0
 
     @property
     def attempt(self) -> int:

@@ -26,6 +26,9 @@ class Event(StrEnum):
 
     TICK = "tick"
     TICK_FAILED = "tick_failed"
+    TASK_STOPPED = "task_stopped"
+    CLAIMS_RESCUED = "claims_rescued"
+    TASK_NOT_STOPPED = "task_not_stopped"
     PROCESSOR_STARTED = "processor_started"
     PROCESSOR_ENDED = "processor_ended"
     PROCESSOR_FAILED = "processor_failed"
@@ -68,6 +71,12 @@ class Metric(StrEnum):
     TASKS_STARTING = "TasksStarting"
     TASKS_LAUNCHED = "TasksLaunched"
     LAUNCH_FAILURES = "LaunchFailures"
+    BOOT_FAILURES = "BootFailures"
+    TASKS_HUNG = "TasksHung"
+    TASKS_STOPPED = "TasksStopped"
+    TASKS_DIED = "TasksDied"
+    ENTRIES_RESCUED = "EntriesRescued"
+    ENTRIES_POISONED = "EntriesPoisoned"
 
 
 _UNITS = {Metric.DELIVERY_MILLISECONDS: "Milliseconds", Metric.OLDEST_READY_SECONDS: "Seconds"}

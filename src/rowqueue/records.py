@@ -40,6 +40,38 @@ class Pulse:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Holder:
+    """Who holds claims.
+
+    Attributes:
+        processor_id: the worker; ``None`` if somebody set a row to processing by hand.
+        entries: how many it holds.
+        earliest_claimed_at: when it claimed the first of them; UTC, naive, by Snowflake's clock; ``None`` as above.
+    """
+
+    processor_id: str | None
+    entries: int
+    earliest_claimed_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Death:
+    """A worker that is gone while it holds claims.
+
+    Attributes:
+        processor_id: the worker.
+        reason: for people.
+        crashed: whether it died by itself, so that what it held may have been the cause.
+        alone: whether it then held a single entry.
+    """
+
+    processor_id: str
+    reason: str
+    crashed: bool = False
+    alone: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Attempt:
     """One delivery that was started, for the audit trail.
 
@@ -95,6 +127,15 @@ def attempt_row(attempt: Attempt) -> dict[str, object]:
         "finished_ms_ago": attempt.finished_ms_ago,
         "response_status": attempt.response_status,
         "error_message": storable(attempt.error_message),
+    }
+
+
+def death_row(death: Death) -> dict[str, object]:
+    """As the statements about deaths read it."""
+    return {
+        "processor_id": death.processor_id,
+        "reason": storable(death.reason),
+        "crashed": int(death.crashed),
     }
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from rowqueue.environment import (
     FromEnvironment,
@@ -37,6 +37,17 @@ SETTLE_PATIENCE_S = 120
 LARGEST_BLOCK = 10_000
 """The constant LIMIT in the claim statement."""
 
+
+def longest_life_s(*, budget_s: float, service_timeout_s: float) -> float:
+    """Seconds from its first claim within which a processor has ended by itself, whatever happens.
+
+    The last claim may begin just within the budget and wait for the lock; then come its deliveries, and a settle that
+    waits as long as it may.
+    """
+    last_claim_s = LOCK_TIMEOUT_S + STATEMENT_TIMEOUT_S
+    return budget_s + last_claim_s + service_timeout_s + SETTLE_PATIENCE_S + 2 * STATEMENT_TIMEOUT_S
+
+
 # Snowflake, "Identifier requirements": unquoted identifiers. Quoted ones are refused on purpose: they would put case
 # and punctuation into every statement for no gain.
 identifier = matching(
@@ -48,6 +59,8 @@ account_identifier = matching(
     "an account identifier like myorg-myaccount, without https:// and .snowflakecomputing.com",
 )
 
+Authentication = Literal["password", "key_pair", "workload_identity"]
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SnowflakeSettings(FromEnvironment):
@@ -58,11 +71,26 @@ class SnowflakeSettings(FromEnvironment):
     database: str = setting("SNOWFLAKE_DATABASE", identifier, "Database of the queue.")
     schema: str = setting("SNOWFLAKE_SCHEMA", identifier, "Schema of the queue; one queue a schema.")
     table: str = setting("SNOWFLAKE_TABLE", identifier, "The queue table.", default="PROCESSING_QUEUE")
+    authentication: Authentication = setting(
+        "SNOWFLAKE_AUTHENTICATION",
+        matching("password|key_pair|workload_identity", "password, key_pair or workload_identity"),
+        "How we log in.",
+        default="password",
+    )
     user: str | None = setting(
         "SNOWFLAKE_USER", text, "User name; without it, the one in the credentials secret.", required=False
     )
     password: Secret | None = setting(
         "SNOWFLAKE_PASSWORD", secret, "Password; without it, what the credentials secret holds.", required=False
+    )
+    private_key: Secret | None = setting(
+        "SNOWFLAKE_PRIVATE_KEY",
+        secret,
+        "Private key, PEM; without it, what the credentials secret holds.",
+        required=False,
+    )
+    private_key_passphrase: Secret | None = setting(
+        "SNOWFLAKE_PRIVATE_KEY_PASSPHRASE", secret, "Passphrase of that key, if it has one.", required=False
     )
     role: str | None = setting(
         "SNOWFLAKE_ROLE", identifier, "Role; without it, the user's default role.", required=False
@@ -92,6 +120,12 @@ class PollerSettings(FromEnvironment):
         "Ready entries for which one task is started.",
         default=8,
     )
+    adaptive: bool = setting(
+        "ENTRIES_PER_CONTAINER_ADAPTIVE",
+        flag,
+        "Raise that target to what tasks of the last hour took, the median.",
+        default=False,
+    )
     max_containers: int = setting(
         "MAX_CONTAINERS", whole_number(0, 5000), "Most tasks alive at once; 0 pauses.", default=25
     )
@@ -104,8 +138,29 @@ class PollerSettings(FromEnvironment):
     boot_deadline_s: float = setting(
         "BOOT_DEADLINE_SECONDS",
         number(1, 3600),
-        "A task that has not claimed by then no longer counts as starting.",
+        "A task that has not claimed by then hangs, and is stopped.",
         default=180.0,
+    )
+    task_deadline_s: float | None = setting(
+        "TASK_DEADLINE_SECONDS",
+        number(1, 864_000),
+        "A task that is older is stopped; without it, what boot deadline and the processors' own limits add up to.",
+        required=False,
+    )
+    max_crashes: int = setting(
+        "MAX_CRASHES",
+        whole_number(1, 100),
+        "So often a worker may die holding nothing but one entry, before that is failed as poison.",
+        default=2,
+    )
+    spot_percent: int = setting(
+        "SPOT_PERCENT", whole_number(0, 100), "Share of the tasks that run on Fargate Spot, percent.", default=0
+    )
+    budget_s: float = setting(
+        "CONTAINER_TIMEOUT_SECONDS", number(1, 86400), "A task claims no more after this long, seconds.", default=60.0
+    )
+    service_timeout_s: float = setting(
+        "SERVICE_TIMEOUT_SECONDS", number(0.1, 900), "A delivery takes no longer, seconds.", default=30.0
     )
     tick_s: float = setting("TICK_SECONDS", number(0.1, 86400), "The period of the schedule, seconds.", default=60.0)
 
@@ -113,6 +168,14 @@ class PollerSettings(FromEnvironment):
     def stale_threshold_s(self) -> float:
         """The stale threshold in seconds."""
         return self.stale_threshold_minutes * 60
+
+    @property
+    def oldest_task_s(self) -> float:
+        """Seconds from its start within which a task has ended by itself; :func:`longest_life_s` counts from a claim."""
+        if self.task_deadline_s is not None:
+            return self.task_deadline_s
+        life_s = longest_life_s(budget_s=self.budget_s, service_timeout_s=self.service_timeout_s)
+        return self.boot_deadline_s + life_s
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -191,13 +254,8 @@ class ProcessorSettings(FromEnvironment):
 
     @property
     def longest_life_s(self) -> float:
-        """Seconds from its first claim within which a processor has ended by itself, whatever happens.
-
-        The last claim may begin just within the budget and wait for the lock; then come its deliveries, and a settle
-        that waits as long as it may.
-        """
-        last_claim_s = LOCK_TIMEOUT_S + STATEMENT_TIMEOUT_S
-        return self.budget_s + last_claim_s + self.service_timeout_s + SETTLE_PATIENCE_S + 2 * STATEMENT_TIMEOUT_S
+        """See :func:`longest_life_s`."""
+        return longest_life_s(budget_s=self.budget_s, service_timeout_s=self.service_timeout_s)
 
     def contradictions(self) -> Iterator[str]:
         """Time limits that do not add up."""

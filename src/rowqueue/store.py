@@ -1,4 +1,4 @@
-"""The queue as the poller and the processors see it: one method per duty.
+"""The queue as the processors see it: one method per duty. The poller's own duties are in :mod:`rowqueue.poller.queue`.
 
 Knows which statement does what and what its rows mean; knows neither the driver nor the network's moods beyond the one
 question they raise here: after a broken connection, did the statement run?
@@ -16,11 +16,11 @@ from rowqueue import sql
 from rowqueue.errors import LockContention, ValueRefused, WarehouseUnavailable
 from rowqueue.lifecycle import MAX_ERROR_MESSAGE_CHARACTERS, Entry
 from rowqueue.observability import Event, log_problem
-from rowqueue.records import Pulse, as_json, attempt_row, settlement_row, storable
+from rowqueue.records import as_json, attempt_row, settlement_row, storable
 from rowqueue.settings import SETTLE_PATIENCE_S
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from rowqueue.lifecycle import Settlement
     from rowqueue.records import Attempt
@@ -78,28 +78,19 @@ class QueueStore:
         self._statements = sql.statements(queue=queue, max_retries=max_retries)
         self._max_retries = max_retries
 
-    def pulse(self) -> Pulse:
-        """Look at the queue with the one statement that an idle tick sends."""
-        (row,) = self._rows("pulse")
-        pending, exhausted, available_at, processing, claimed_at, unknown, holds, held_until, reason = row
-        return Pulse(
-            pending=pending,
-            exhausted=exhausted,
-            earliest_available_at=available_at,
-            processing=processing,
-            earliest_claimed_at=claimed_at,
-            unknown=unknown,
-            holds=holds,
-            held_until=held_until,
-            hold_reason=reason,
-        )
-
     def count_ready(self, *, probe: bool = False) -> int:
         """How many entries a claim would take now; none while there is a hold, but for a probe after its end."""
         return int(self._rows("count_ready", max_retries=self._max_retries, probe=int(probe))[0][0])
 
     def claim(
-        self, *, processor_id: str, claim_token: str, entries: int, characters: int, probe: bool = False
+        self,
+        *,
+        processor_id: str,
+        claim_token: str,
+        entries: int,
+        characters: int,
+        holds_nothing: bool = True,
+        probe: bool = False,
     ) -> list[Entry]:
         """Take a batch; an empty list does not mean that nothing is ready, for another worker may have been quicker.
 
@@ -108,6 +99,7 @@ class QueueStore:
             claim_token: never used before.
             entries: at most so many.
             characters: at most so much data, but always one entry.
+            holds_nothing: whether the worker holds no other entry, and may get one that a worker has died on, alone.
             probe: whether to claim in spite of a hold that has ended.
 
         Raises:
@@ -121,6 +113,7 @@ class QueueStore:
                 max_retries=self._max_retries,
                 entries=entries,
                 characters=characters,
+                holds_nothing=int(holds_nothing),
                 probe=int(probe),
             )
         except WarehouseUnavailable:
@@ -136,9 +129,10 @@ class QueueStore:
                 claim_token=claim_token,
                 retry_count=retry_count,
                 max_retries=max_retries,
+                crash_count=crash_count,
                 age_s=age_s,
             )
-            for entry_id, data, idempotency_key, retry_count, max_retries, age_s in self._rows(
+            for entry_id, data, idempotency_key, retry_count, max_retries, crash_count, age_s in self._rows(
                 "claimed", claim_token=claim_token
             )
         ]
@@ -192,14 +186,6 @@ class QueueStore:
         standing = {(entry_id, status) for entry_id, status in self._rows("settled", settlements=sent)}
         return frozenset(s.entry_id for s in settlements if (s.entry_id, s.status.value) not in standing)
 
-    def reset_stale(self, *, stale_threshold_s: float) -> int:
-        """Take stale claims away, by Snowflake's clock; returns how many."""
-        return self._change("reset_stale", max_retries=self._max_retries, stale_threshold_s=stale_threshold_s)
-
-    def fail_exhausted(self) -> int:
-        """Fail pending entries that have no attempts left: no claim would ever take them; returns how many."""
-        return self._change("fail_exhausted", max_retries=self._max_retries)
-
     def place_hold(self, *, reason: str, seconds: float, created_by: str) -> None:
         """Keep everything from being claimed for so many seconds, unless a hold stands already."""
         self._repeating(
@@ -214,13 +200,6 @@ class QueueStore:
     def lift_ended_holds(self) -> None:
         """Let claiming go on, for a probe was answered."""
         self._repeating(lambda: self._change("lift_ended_holds"))
-
-    def processors_seen(self, processor_ids: Collection[str]) -> frozenset[str]:
-        """Those of ``processor_ids`` that have made their first claim."""
-        if not processor_ids:
-            return frozenset()
-        rows = self._rows("processors_seen", processor_ids=as_json(sorted(processor_ids)))
-        return frozenset(processor_id for (processor_id,) in rows)
 
     def record_first_claim(self, *, processor_id: str, entries: int) -> None:
         """Say that this processor has claimed for the first time, so that it no longer counts as starting."""

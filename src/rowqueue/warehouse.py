@@ -40,6 +40,9 @@ NETWORK_TIMEOUT_S = STATEMENT_TIMEOUT_S + 5
 _LOCK_CONTENTION = frozenset({625})  # also the table's lock not free in time
 _CANCELLED = frozenset({604, 630})  # by somebody, or by STATEMENT_TIMEOUT_IN_SECONDS
 _LOGIN_REFUSED = frozenset({*range(390100, 390104), 390144, *range(390186, 390202), *range(394300, 394307)})
+# The driver's own, before it asks anybody: an unfit private key, no AWS region or credentials, a host that is not
+# Snowflake's and is therefore not shown who we are (4.8.1, errorcode.py).
+_LOGIN_IMPOSSIBLE = frozenset({251008, 251017, 251018, 251021})
 _SESSION_GONE = frozenset({390111, 390112, 390114, 390115})
 _UNAVAILABLE = frozenset({250001, 250003, 250006, 251005, 290503, 580503})
 _INTERNAL = frozenset({603})
@@ -185,7 +188,7 @@ def _translated(error: driver.Error) -> WarehouseError:
     kind: type[WarehouseError]
     if errno in _LOCK_CONTENTION:
         kind = LockContention
-    elif errno in _LOGIN_REFUSED:
+    elif errno in _LOGIN_REFUSED | _LOGIN_IMPOSSIBLE:
         kind = LoginRefused
     elif errno in _SESSION_GONE | _UNAVAILABLE | _CANCELLED | _INTERNAL:
         kind = WarehouseUnavailable

@@ -13,14 +13,14 @@ WORKERS = 25
 WORKER = """
 import json, os, random, sys, time
 from rowqueue.lifecycle import Settlement, Status
+from rowqueue.poller.queue import PolledQueue
 from rowqueue.settings import SnowflakeSettings
-from rowqueue.store import QueueStore
 from rowqueue.warehouse import SnowflakeWarehouse
 
 settings = SnowflakeSettings.from_env(os.environ)
 login = {"user": "worker", "password": "worker"}
 name = sys.argv[1]
-store = QueueStore(SnowflakeWarehouse(settings, login, query_tag="race"), queue=settings.table, max_retries=3)
+store = PolledQueue(SnowflakeWarehouse(settings, login, query_tag="race"), queue=settings.table, max_retries=3)
 store.pulse()
 print("ready", flush=True)
 sys.stdin.readline()

@@ -207,9 +207,9 @@ def test_an_expired_certificate_ends_it_with_3_before_anything_is_claimed(
     assert counts(sql) == {"pending": 3}
 
 
-def test_snowflake_out_of_reach_ends_it_with_1_and_one_clear_line(processor, unused_tcp_port):
+def test_snowflake_out_of_reach_ends_it_with_6_and_one_clear_line(processor, unused_tcp_port):
     with processor(SNOWFLAKE_PORT=str(unused_tcp_port)) as process:
-        assert process.wait(40) == 1
+        assert process.wait(40) == 6
         told = process.log()
     assert "Traceback" not in told
     assert json.loads(told.splitlines()[-1])["error"].startswith("Snowflake: ")

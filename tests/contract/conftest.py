@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 import snowflake.connector
 
+from rowqueue.poller.queue import PolledQueue
 from rowqueue.settings import SnowflakeSettings
-from rowqueue.store import QueueStore
 from rowqueue.warehouse import SnowflakeWarehouse
 
 ROOT = Path(__file__).parents[2]
@@ -123,7 +123,7 @@ def stores(environ):
     def make(*, max_retries=3):
         warehouse = SnowflakeWarehouse(settings, login, query_tag="contract")
         opened.append(warehouse)
-        return QueueStore(warehouse, queue=settings.table, max_retries=max_retries)
+        return PolledQueue(warehouse, queue=settings.table, max_retries=max_retries)
 
     yield make
     for warehouse in opened:

@@ -10,7 +10,7 @@ import pytest
 
 from rowqueue.errors import StatementRefused
 from rowqueue.lifecycle import Settlement, Status
-from rowqueue.records import Attempt
+from rowqueue.records import Attempt, Death
 
 BIG = 10**9
 
@@ -323,3 +323,100 @@ def test_an_entry_tells_its_age_when_it_is_claimed(sql, store):
     sql("UPDATE PROCESSING_QUEUE SET created_at = DATEADD('minute', -5, SYSDATE())")
     (entry,) = claim(store)
     assert 299 <= entry.age_s <= 310
+
+
+def death(processor="dev-1", **changes):
+    return Death(processor_id=processor, reason="the task has stopped: exit code 137", **changes)
+
+
+def test_the_holders_are_told_with_what_they_hold_and_since_when(sql, store):
+    insert(sql, "1", "2", "3")
+    claim(store, 2, token="a", processor="dev-1")
+    claim(store, 1, token="b", processor="dev-2")
+    holders = {holder.processor_id: holder for holder in store.holders()}
+    assert {name: holder.entries for name, holder in holders.items()} == {"dev-1": 2, "dev-2": 1}
+    assert holders["dev-1"].earliest_claimed_at <= holders["dev-2"].earliest_claimed_at
+    store.release_dead([death("dev-1"), death("dev-2")])
+    assert store.holders() == []
+
+
+def test_what_a_dead_worker_held_is_given_back_without_a_retry_and_nobody_elses(sql, store):
+    insert(sql, "1", "2", "3")
+    held = claim(store, 2, token="a", processor="dev-1")
+    (other,) = claim(store, 1, token="b", processor="dev-2")
+    store.record_deaths([death()])
+    assert store.release_dead([death()]) == 2
+    assert state(sql, "status", "retry_count", "crash_count") == [
+        ("pending", 0, 0),
+        ("pending", 0, 0),
+        ("processing", 0, 0),
+    ]
+    assert store.release_dead([death()]) == 0, "again changes nothing"
+    assert store.settle([completed(entry) for entry in held], [], processor_id="dev-1") == {e.id for e in held}
+    assert store.settle([completed(other)], [], processor_id="dev-2") == frozenset()
+
+
+def test_the_audit_trail_says_how_a_worker_died_once_and_not_over_what_it_has_recorded_itself(sql, store):
+    insert(sql, "1", "2")
+    first, _second = claim(store, 2)
+    store.settle([], [attempt(first)], processor_id="dev-1")  # it had recorded the attempt, and not settled it
+    for _ in range(2):
+        store.record_deaths([death(crashed=True)])
+    rows = sql("SELECT outcome, attempt, processor_id, error_message FROM PROCESSING_ATTEMPTS ORDER BY entry_id")
+    assert [tuple(row) for row in rows] == [
+        ("succeeded", 1, "dev-1", None),
+        ("crashed", 1, "dev-1", "the task has stopped: exit code 137"),
+    ]
+
+
+def test_what_may_have_killed_a_worker_is_claimed_alone_by_one_that_holds_nothing(sql, store):
+    insert(sql, "1", "2", "3", "4")
+    claim(store, 2)
+    store.release_dead([death(crashed=True)])
+    assert state(sql, "crash_count") == [1, 1, 0, 0]
+    busy = store.claim(processor_id="dev-2", claim_token="a", entries=9, characters=BIG, holds_nothing=False)
+    assert [entry.data for entry in busy] == ["3", "4"], "a worker that holds something gets none of them"
+    (suspect,) = claim(store, 9, token="b")
+    assert (suspect.data, suspect.is_suspect) == ("1", True)
+    insert(sql, "urgent", priority=9)
+    assert [entry.data for entry in claim(store, 9, token="c")] == ["urgent"], "a block ends before the next of them"
+
+
+def test_an_entry_that_workers_keep_dying_on_alone_is_failed_as_poison(sql, store):
+    insert(sql, "poison")
+    for crashes in (1, 2):
+        claim(store, token=f"t{crashes}")
+        assert store.fail_poison([death(crashed=True, alone=True)], max_crashes=2) == 0
+        assert store.release_dead([death(crashed=True, alone=True)]) == 1
+        assert state(sql, "status", "crash_count") == [("pending", crashes)]
+    claim(store, token="t3")
+    assert store.fail_poison([death(crashed=True, alone=True)], max_crashes=2) == 1
+    assert store.release_dead([death(crashed=True, alone=True)]) == 0
+    ((status, crashes, told, failed_at),) = state(sql, "status", "crash_count", "error_message", "failed_at")
+    assert (status, crashes) == ("failed", 3)
+    assert told.startswith("poison: 3 workers have died holding it; the last: the task has stopped")
+    assert failed_at is not None
+
+
+def test_without_a_death_alone_nothing_is_asked_of_snowflake(store):
+    assert store.fail_poison([], max_crashes=2) == 0
+
+
+def test_a_reset_leaves_a_line_in_the_audit_trail_also_for_a_row_that_nobody_claimed(sql, store):
+    insert(sql, "1", "2")
+    claim(store, 1)
+    sql("UPDATE PROCESSING_QUEUE SET status = 'processing' WHERE data = '2'")  # by hand
+    sql("UPDATE PROCESSING_QUEUE SET claimed_at = DATEADD('minute', -31, SYSDATE())")
+    assert store.reset_stale(stale_threshold_s=1800) == 2
+    rows = sql("SELECT outcome, processor_id, claim_token FROM PROCESSING_ATTEMPTS ORDER BY entry_id")
+    assert [tuple(row) for row in rows] == [("reset", "dev-1", "token"), ("reset", "unknown", "none")]
+
+
+def test_what_tasks_took_of_late_is_the_median_of_those_that_ended_within_the_hour(sql, store):
+    assert store.recent_take() is None
+    for number, taken in enumerate((0, 10, 30, 500)):
+        store.record_end(processor_id=f"dev-{number}", entries=taken, seconds=1.0, reason="x")
+    store.record_first_claim(processor_id="dev-9", entries=8)
+    assert store.recent_take() == 30
+    sql("UPDATE PROCESSORS SET recorded_at = DATEADD('minute', -61, SYSDATE()) WHERE entries = 500")
+    assert store.recent_take() == 20

@@ -15,6 +15,7 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from http.client import HTTPConnection
 from typing import TYPE_CHECKING
+from urllib.error import HTTPError
 from urllib.parse import urlsplit
 
 import pytest
@@ -624,3 +625,68 @@ def test_25_processes_claim_every_row_once_although_some_are_refused(stand_in, s
     claimed = [number for _, *ids in lines for number in ids]
     assert sorted(claimed) == list(range(1, ROWS + 1))
     assert sum(count for count, *_ in lines) == stand_in.stats("refused_625") - refusals > 0
+
+
+def test_the_weather_slows_each_kind_of_statement_by_what_it_says(tmp_path):
+    with running(tmp_path, "--dml-ms", "600", "--select-ms", "250") as stand_in:
+        assert stand_in.get("/_local/weather") == {"dml_ms": 600, "select_ms": 250, "login_ms": 0}
+        with contextlib.closing(stand_in.connect()) as connection:
+            run(connection, CREATE_QUEUE)
+            assert seconds_of(connection, "INSERT INTO queue (data) VALUES ('a')") >= 0.6
+            assert seconds_of(connection, "UPDATE queue SET data = 'b'") >= 0.6
+            assert 0.25 <= seconds_of(connection, "SELECT COUNT(*) FROM queue") < 0.6
+            stand_in.post("/_local/weather", {"login_ms": 500})
+            assert seconds_of(connection, "SELECT COUNT(*) FROM queue") < 0.25
+        began = time.monotonic()
+        with contextlib.closing(stand_in.connect()):
+            assert time.monotonic() - began >= 0.5
+
+
+def test_slow_updates_of_one_table_add_up_and_slow_inserts_do_not(stand_in, connect):
+    sessions = [connect() for _ in range(3)]
+    run(sessions[0], CREATE_QUEUE)
+    stand_in.post("/_local/weather", {"dml_ms": 300})
+    try:
+        with ThreadPoolExecutor(3) as threads:
+
+            def together(text):
+                began = time.monotonic()
+                list(threads.map(lambda session: run(session, text), sessions))
+                return time.monotonic() - began
+
+            inserts = together("INSERT INTO queue (data) VALUES ('a')")
+            updates = together("UPDATE queue SET worker = 'w'")
+    finally:
+        stand_in.post("/_local/weather")
+    assert updates >= 0.9
+    assert 0.3 <= inserts < 0.9
+
+
+def test_a_statement_in_the_weather_can_be_cancelled_and_changes_nothing(stand_in, connect):
+    connection = connect()
+    run(connection, CREATE_QUEUE)
+    stand_in.post("/_local/weather", {"dml_ms": 5_000})
+    try:
+        began = time.monotonic()
+        error = refused(connection, "INSERT INTO queue (data) VALUES ('a')", timeout=1)
+        assert error.errno == 604
+        assert time.monotonic() - began < 4
+    finally:
+        stand_in.post("/_local/weather")
+    assert run(connection, "SELECT COUNT(*) FROM queue") == [(0,)]
+
+
+@pytest.mark.parametrize("wishes", [{"dml": 1}, {"dml_ms": -1}, {"dml_ms": "400"}, {"select_ms": True}])
+def test_a_weather_that_is_none_is_refused_with_what_was_expected(stand_in, wishes):
+    with pytest.raises(HTTPError) as caught:
+        stand_in.post("/_local/weather", wishes)
+    assert caught.value.code == 400
+    with caught.value as answer:
+        assert "expected some of dml_ms, login_ms, select_ms" in json.load(answer)["error"]
+    assert stand_in.get("/_local/weather") == {"dml_ms": 0, "select_ms": 0, "login_ms": 0}
+
+
+def seconds_of(connection, text):
+    began = time.monotonic()
+    run(connection, text)
+    return time.monotonic() - began

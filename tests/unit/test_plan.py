@@ -6,11 +6,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rowqueue.poller.plan import Demand, groups, plan
+from rowqueue.poller.plan import Demand, Holding, plan
 
 
-def launched(ready, live, starting, *, per=8, cap=25):
-    return plan(Demand(ready=ready, live=live, starting=starting), entries_per_container=per, max_containers=cap).launch
+def demand(ready, live, starting, *, per=8, cap=25, holding=Holding.NONE):
+    return Demand(
+        ready=ready, live=live, starting=starting, entries_per_container=per, max_containers=cap, holding=holding
+    )
+
+
+def launched(*counts, **limits):
+    return plan(demand(*counts, **limits)).launch
 
 
 @pytest.mark.parametrize(
@@ -55,20 +61,20 @@ def test_a_second_tick_that_sees_the_first_ones_tasks_starts_none(ready):
     assert launched(ready, first, first) == 0
 
 
-@given(launch=st.integers(0, 200))
-def test_the_groups_are_at_most_ten_and_add_up(launch):
-    parts = groups(launch)
-    assert sum(count for _, count in parts) == launch
-    assert all(1 <= count <= 10 for _, count in parts)
-    assert [first for first, _ in parts] == [sum(count for _, count in parts[:n]) for n in range(len(parts))]
-
-
 def test_the_reason_tells_why_nothing_was_launched():
-    def reason(ready, live, starting):
-        return plan(
-            Demand(ready=ready, live=live, starting=starting), entries_per_container=8, max_containers=25
-        ).reason
+    def reason(*counts, **limits):
+        return plan(demand(*counts, **limits)).reason
 
     assert reason(0, 0, 0) == "nothing is ready"
     assert reason(8, 1, 1) == "the tasks that are starting are enough"
     assert reason(1000, 25, 0) == "bounded by MAX_CONTAINERS"
+    assert reason(8, 0, 0, holding=Holding.STANDING) == "a hold stands"
+
+
+@pytest.mark.parametrize(
+    ("ready", "live", "cap", "expected"), [(500, 0, 25, 1), (1, 0, 25, 1), (0, 0, 25, 0), (500, 1, 25, 0), (5, 0, 0, 0)]
+)
+def test_after_a_hold_one_task_probes_once_all_others_are_gone(ready, live, cap, expected):
+    decided = plan(demand(ready, live, 0, cap=cap, holding=Holding.ENDED))
+    assert decided.launch == expected
+    assert decided.probe or not decided.launch

@@ -48,7 +48,7 @@ class QueueInMemory:
     ended: dict | None = None
     holds: list[str] = field(default_factory=list)
 
-    def claim(self, *, processor_id, claim_token, entries, characters, probe=False):
+    def claim(self, *, processor_id, claim_token, entries, characters, holds_nothing=True, probe=False):
         self.calls.append("claim")
         if self.fail_on_claim and self.calls.count("claim") > 1:
             raise self.fail_on_claim
@@ -498,3 +498,41 @@ async def test_a_stop_while_the_gate_is_shut_releases_what_waits_at_it():
         report = await processor(queue, deliver, stop=stop, MAX_ENTRIES="20", MAX_CONCURRENT_DELIVERIES="4").run()
     assert report.settled["released"] == 16
     assert len(queue.attempts) == 4
+
+
+async def test_a_worker_that_holds_entries_asks_for_none_that_may_kill_it():
+    queue = QueueInMemory(entries(40))
+    asked = []
+    claim = queue.claim
+
+    def claiming(*, holds_nothing, **rest):
+        asked.append(holds_nothing)
+        return claim(**rest)
+
+    queue.claim = claiming
+
+    async def slow(entry):
+        await asyncio.sleep(0.01)
+        return Succeeded(response_status=200)
+
+    await processor(queue, slow, MAX_ENTRIES="8", MAX_CONCURRENT_DELIVERIES="4", FLUSH_SECONDS="0.05").run()
+    assert asked[0] is True
+    assert False in asked, "the next block is claimed before the one before is settled"
+
+
+async def test_an_entry_that_a_worker_has_died_on_is_delivered_alone_and_settled_before_anything_else_is_claimed():
+    suspect = Entry(id=100, data="{}", idempotency_key="k", claim_token="token", crash_count=1)
+    queue = QueueInMemory([])
+    blocks = [[suspect], entries(8)]
+    settled_at_claim = []
+
+    def claim(**_):
+        queue.calls.append("claim")
+        settled_at_claim.append([s.entry_id for s in queue.settlements])
+        queue.waiting = [entry for block in blocks[1:] for entry in block]
+        return blocks.pop(0) if blocks else []
+
+    queue.claim = claim
+    report = await processor(queue, succeed, FLUSH_SECONDS="0.05").run()
+    assert report.settled == {"completed": 9}
+    assert settled_at_claim[:2] == [[], [100]]

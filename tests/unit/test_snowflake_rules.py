@@ -18,6 +18,7 @@ from sqlglot.optimizer.qualify import qualify
 
 from rowqueue import records, sql, store
 from rowqueue.lifecycle import MAX_ERROR_MESSAGE_CHARACTERS, Settlement, Status
+from rowqueue.poller import queue as poller_queue
 
 ROOT = Path(__file__).parents[2]
 STATEMENTS = sql.statements(queue="PROCESSING_QUEUE")
@@ -80,6 +81,14 @@ FAULTS = [
     ("clock_of_the_session", "CREATE TABLE t (a TIMESTAMP_NTZ DEFAULT CURRENT_TIMESTAMP())"),
     ("clock_of_the_session", "SELECT a FROM q WHERE a < CURRENT_DATE"),
     ("clock_of_the_session", "SELECT now()"),
+    ("privilege_that_the_object_lacks", "GRANT USAGE ON TABLE q TO ROLE r"),
+    ("privilege_that_the_object_lacks", "GRANT SELECT, INSERT ON VIEW v TO ROLE r"),
+    ("privilege_that_the_object_lacks", "GRANT SELECT, UPSERT ON FUTURE TABLES IN SCHEMA s TO ROLE r"),
+    ("privilege_that_the_object_lacks", "GRANT USAGE ON QUEUE q TO ROLE IDENTIFIER($r)"),
+    ("property_that_the_object_lacks", "CREATE WAREHOUSE IF NOT EXISTS w AUTO_STOP = 60"),
+    ("property_that_the_object_lacks", "CREATE OR REPLACE ROLE r DEFAULT_ROLE = s"),
+    ("property_that_the_object_lacks", "ALTER USER u SET RSA_PUBLICKEY = 'MIIB'"),
+    ("service_with_what_a_person_has", "CREATE USER u TYPE = SERVICE PASSWORD = 'x'"),
     ("not_one_statement", "SELECT 1; SELECT 2"),
     ("does_not_parse", "SELECT 1 FROM WHERE"),
 ]
@@ -112,6 +121,11 @@ SOUND = [
     "SELECT 'RETURNING, FOR UPDATE, CURRENT_TIMESTAMP, now()' AS words -- LIMIT ?",
     "ALTER SESSION SET TIMEZONE = 'UTC'",
     "GRANT SELECT ON TABLE q TO ROLE r",
+    "GRANT USAGE ON SCHEMA IDENTIFIER($s) TO ROLE IDENTIFIER($r)",
+    "GRANT ROLE IDENTIFIER($r) TO USER IDENTIFIER($u)",
+    "CREATE USER IF NOT EXISTS u TYPE = SERVICE WORKLOAD_IDENTITY = (TYPE = AWS ARN = 'arn:aws:iam::1:role/r')",
+    "ALTER USER u SET RSA_PUBLIC_KEY = 'MIIB' COMMENT = 'PASSWORD = x'",
+    "CREATE WAREHOUSE IF NOT EXISTS IDENTIFIER($w) WAREHOUSE_SIZE = XSMALL AUTO_SUSPEND = 60",
     "CREATE SCHEMA IF NOT EXISTS s",
     "DROP SCHEMA s CASCADE",
 ]
@@ -246,7 +260,8 @@ class Call:
 
 CALLS = [
     Call(call.args[0].value, call.func.attr, frozenset(keyword.arg for keyword in call.keywords))
-    for call in ast.walk(ast.parse(Path(store.__file__).read_text()))
+    for module in (store, poller_queue)
+    for call in ast.walk(ast.parse(Path(module.__file__).read_text()))
     if isinstance(call, ast.Call)
     and isinstance(call.func, ast.Attribute)
     and call.func.attr in {"_rows", "_change"}
@@ -277,6 +292,20 @@ def test_a_settle_reads_what_the_store_writes():
     settlement = Settlement(entry_id=1, claim_token="t", status=Status.COMPLETED)
     assert keys_of("settle") == set(records.settlement_row(settlement))
     assert keys_of("settled") <= keys_of("settle")
+
+
+@pytest.mark.parametrize("name", ["record_deaths", "fail_poison", "release_dead"])
+def test_what_is_said_of_dead_workers_reads_what_the_store_writes(name):
+    assert keys_of(name) <= set(records.death_row(records.Death(processor_id="dev-1", reason="x")))
+
+
+def test_the_body_of_the_push_task_holds_nothing_that_snowflake_would_refuse():
+    (body,) = re.findall(
+        r"\$\$\s*BEGIN(.*)END;\s*\$\$", (ROOT / "snowflake" / "optional_push.sql").read_text(), re.DOTALL
+    )
+    insert, call = split(body)
+    assert findings(insert) == []
+    assert call.startswith("CALL SYSTEM$SEND_SNOWFLAKE_NOTIFICATION(")
 
 
 def test_the_audit_trail_reads_what_the_store_writes():

@@ -31,8 +31,19 @@ class Certificates:
     server: Path
 
 
+def located(folder: Path) -> Certificates:
+    """Where the files of a folder stand; the names are those that the certificate bucket expects."""
+    return Certificates(
+        ca=folder / "ca-cert.pem",
+        ca_key=folder / "ca-key.pem",
+        client=folder / "client.pem",
+        client_key=folder / "client-key.pem",
+        server=folder / "server.pem",
+    )
+
+
 def issue(folder: Path, *, host: str = "127.0.0.1", client_expires: datetime | None = None) -> Certificates:
-    """Make a CA and what it issues; the file names are those that the certificate bucket expects.
+    """Make a CA and what it issues.
 
     Args:
         folder: where the files go; made if it is not there.
@@ -43,13 +54,7 @@ def issue(folder: Path, *, host: str = "127.0.0.1", client_expires: datetime | N
     authority = trustme.CA(organization_name="embedded stack")
     client = authority.issue_cert("dev-processor@example.com", common_name="dev-processor", not_after=client_expires)
     server = authority.issue_cert(host, "localhost", common_name="partner")
-    files = Certificates(
-        ca=folder / "ca-cert.pem",
-        ca_key=folder / "ca-key.pem",
-        client=folder / "client.pem",
-        client_key=folder / "client-key.pem",
-        server=folder / "server.pem",
-    )
+    files = located(folder)
     authority.cert_pem.write_to_path(str(files.ca))
     client.cert_chain_pems[0].write_to_path(str(files.client))
     for key in (files.ca_key, files.client_key, files.server):

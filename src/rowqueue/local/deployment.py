@@ -21,6 +21,7 @@ PROCESSOR = f"{ENVIRONMENT}-snowflake-processor"
 POLLER = f"{ENVIRONMENT}-snowflake-poller"
 BUCKET = f"{PROCESSOR}-certs"
 SECRET = f"{ENVIRONMENT}-snowflake-credentials"
+PUSH = f"{ENVIRONMENT}-snowflake-push"
 _SCRIPTS = ("01_create_table.sql", "03_monitoring_views.sql")
 
 
@@ -56,12 +57,15 @@ def session(stack: Stack) -> snowflake.connector.SnowflakeConnection:
 
 
 def deploy(stack: Stack) -> None:
-    """Tables and views, certificates, secret, cluster, task definition, function and schedule."""
+    """Tables and views, certificates, secret, cluster, task definition, function, and all that invokes it."""
     create_tables(stack)
     _upload_certificates(stack)
     secret_arn = _store_secret(stack)
     task_definition = _register_task(stack, secret_arn)
-    _schedule(stack, _create_function(stack, task_definition))
+    function = _create_function(stack, task_definition)
+    _schedule(stack, function)
+    _watch_tasks(stack, function)
+    _open_push(stack, function)
 
 
 def create_tables(stack: Stack) -> None:
@@ -106,7 +110,7 @@ def _register_task(stack: Stack, secret_arn: str) -> str:
         "name": "processor",
         "image": f"123456789012.dkr.ecr.{REGION}.amazonaws.com/{PROCESSOR}:local",
         "essential": True,
-        "stopTimeout": 120,
+        "stopTimeout": stack.options.stop_timeout_s,
         "environment": _pairs(environment),
         "secrets": [
             {"name": "SNOWFLAKE_USER", "valueFrom": f"{secret_arn}:username::"},
@@ -142,7 +146,8 @@ def _create_function(stack: Stack, task_definition: str) -> str:
         **_snowflake_variables(stack),
         **stack.options.poller,
     }
-    answer = client(stack, "lambda").create_function(
+    functions = client(stack, "lambda")
+    answer = functions.create_function(
         FunctionName=POLLER,
         Runtime="python3.13",
         Role=_role(stack, POLLER, "lambda.amazonaws.com"),
@@ -152,7 +157,56 @@ def _create_function(stack: Stack, task_definition: str) -> str:
         MemorySize=512,
         Environment={"Variables": environment},
     )
+    # A stop event that fails is worth another try; one older than five minutes is not, since the ticks have seen to it.
+    # Ticks that fail are tried again by the same configuration, which does no harm: a tick looks before it acts.
+    limits = {"MaximumRetryAttempts": 2, "MaximumEventAgeInSeconds": 300}
+    functions.put_function_event_invoke_config(FunctionName=POLLER, **limits)
     return str(answer["FunctionArn"])
+
+
+def stop_pattern(cluster_arn: str) -> dict[str, Any]:
+    """The events of processors that may have left claims behind, or work to others.
+
+    One that ended with 0 has released all that it held, and must not wake the warehouse, unless Spot took it: then the
+    rest is for another. One that was told to stop and had to be killed is known by its exit code, 137.
+    """
+    codes = ["TaskFailedToStart", "SpotInterruption", "TerminationNotice", "InfrastructureHealth"]  # of TaskStopCode
+    return {
+        "source": ["aws.ecs"],
+        "detail-type": ["ECS Task State Change"],
+        "detail": {
+            "clusterArn": [cluster_arn],
+            "group": [f"family:{PROCESSOR}"],
+            "lastStatus": ["STOPPED"],
+            "$or": [{"stopCode": codes}, {"containers": {"exitCode": [{"anything-but": 0}]}}],
+        },
+    }
+
+
+def _watch_tasks(stack: Stack, function_arn: str) -> None:
+    name = f"{ENVIRONMENT}-snowflake-task-stopped"
+    events = client(stack, "events")
+    (cluster,) = client(stack, "ecs").describe_clusters(clusters=[PROCESSOR])["clusters"]
+    rule = events.put_rule(Name=name, EventPattern=json.dumps(stop_pattern(cluster["clusterArn"])))
+    _permit(stack, "events.amazonaws.com", rule["RuleArn"])
+    events.put_targets(Rule=name, Targets=[{"Id": "poller", "Arn": function_arn}])
+
+
+def _open_push(stack: Stack, function_arn: str) -> None:
+    sns = client(stack, "sns")
+    topic = sns.create_topic(Name=PUSH)["TopicArn"]
+    _permit(stack, "sns.amazonaws.com", topic)
+    sns.subscribe(TopicArn=topic, Protocol="lambda", Endpoint=function_arn)
+
+
+def _permit(stack: Stack, service: str, source_arn: str) -> None:
+    client(stack, "lambda").add_permission(
+        FunctionName=POLLER,
+        StatementId=service.partition(".")[0],
+        Action="lambda:InvokeFunction",
+        Principal=service,
+        SourceArn=source_arn,
+    )
 
 
 def _schedule(stack: Stack, function_arn: str) -> None:

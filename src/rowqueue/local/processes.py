@@ -71,6 +71,13 @@ def spawn(
     return child
 
 
+def is_launching(child: subprocess.Popen[bytes]) -> bool:
+    """Whether a child of ``spawn`` has yet to become the program that it was started for."""
+    with contextlib.suppress(psutil.Error):  # it has ended
+        return _LAUNCHER in psutil.Process(child.pid).cmdline()
+    return False
+
+
 def register(registry: Path, pid: int) -> None:
     """Note ``pid`` in the registry together with its start time, so that a recycled pid is never taken for ours."""
     with contextlib.suppress(psutil.NoSuchProcess), registry.open("a") as lines:

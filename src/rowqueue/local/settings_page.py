@@ -26,8 +26,11 @@ once, a line each, as `NAME: expected ..., got ...`, before anything connects. A
 set. Settings that are fine alone and contradict each other, as a stale threshold shorter than a task's life, are
 problems too.
 
-Without `SNOWFLAKE_USER` and `SNOWFLAKE_PASSWORD` the secret `<environment>-snowflake-credentials` is read from AWS
-Secrets Manager: a JSON object with `username` and `password`.
+`SNOWFLAKE_AUTHENTICATION` says how we log in. With `workload_identity` there is no secret: the driver proves the IAM
+role of the function or the task. With `key_pair` it takes `SNOWFLAKE_USER` and `SNOWFLAKE_PRIVATE_KEY`, with `password`
+`SNOWFLAKE_USER` and `SNOWFLAKE_PASSWORD`. Where these are not set, the secret `<environment>-snowflake-credentials` is
+read from AWS Secrets Manager: a JSON object with `username` and `private_key` (and `private_key_passphrase`, if it has
+one), or with `username` and `password`.
 """
 
 

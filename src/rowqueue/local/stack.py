@@ -5,39 +5,31 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import json
-import os
 import secrets
-import selectors
 import shutil
 import ssl
-import subprocess
 import sys
-import time
-import urllib.request
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from rowqueue.errors import RowqueueError
 from rowqueue.local import authority, processes
+from rowqueue.local.services import StackError, ask, log_tail, ready, start, stop_all
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    import subprocess
+    from collections.abc import Iterator, Mapping
 
     from rowqueue.local.authority import Certificates
+
+__all__ = ["ENVIRONMENT", "REGION", "REPOSITORY", "Options", "Stack", "StackError", "running"]
 
 REPOSITORY = Path(__file__).resolve().parents[3]
 REGION = "us-east-1"
 ENVIRONMENT = "dev"
-_READY_WITHIN_S = 60.0
-_STOP_WITHIN_S = 10.0
 _LOCK = "stack.lock"
 _OURS = ("aws", "certificates", "logs", "tmp")
-
-
-class StackError(RowqueueError):
-    """The embedded stack can not be started, or a part of it ended by itself."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,6 +40,7 @@ class Options:
         state: everything it writes is below this folder.
         tick_s: overrides the schedule's rate, seconds.
         task_start_s: how long a task takes from its request to its start, seconds (30 to 60 on real Fargate).
+        stop_timeout_s: what a task gets between SIGTERM and SIGKILL, seconds.
         poller: environment of the function, over the defaults.
         processor: environment of the task, over the defaults.
     """
@@ -55,6 +48,7 @@ class Options:
     state: Path
     tick_s: float | None = None
     task_start_s: float = 0.3
+    stop_timeout_s: int = 120
     poller: Mapping[str, str] = field(default_factory=dict)
     processor: Mapping[str, str] = field(default_factory=dict)
 
@@ -112,11 +106,46 @@ class Stack:
         """What the partner saw: see :class:`rowqueue.local.partner.Ledger`."""
         context = ssl.create_default_context(cafile=self.certificates.ca)
         context.load_cert_chain(self.certificates.client, self.certificates.client_key)
-        return _told(self.partner.replace("/process", "/_local/stats"), context)
+        return ask(self.partner.replace("/process", "/_local/stats"), context=context)
 
     def snowflake_stats(self) -> dict[str, Any]:
         """What the Snowflake stand-in was sent."""
-        return _told(f"{self.snowflake}/_local/stats")
+        return ask(f"{self.snowflake}/_local/stats")
+
+    def inject(self, **faults: Any) -> dict[str, Any]:
+        """Let the AWS stand-in go wrong; answers all faults that stand then.
+
+        Args:
+            faults: the attributes of :class:`rowqueue.local.aws.faults.Faults`; None takes one back.
+
+        Raises:
+            StackError: naming the one that is not understood.
+        """
+        return ask(f"{self.aws}/_local/faults", faults)
+
+    def signal(self, task: str, name: str) -> None:
+        """Send the program of a task a signal, behind the back of ECS.
+
+        Args:
+            task: its id or its ARN.
+            name: SIGKILL, SIGSTOP, SIGCONT or SIGTERM.
+
+        Raises:
+            StackError: there is no such task, or it does not run.
+        """
+        ask(f"{self.aws}/_local/tasks/{task.rpartition('/')[2]}/signal", {"signal": name})
+
+    def interrupt(self, task: str) -> None:
+        """Stop a task, given its id or its ARN, as a Spot interruption does.
+
+        Raises:
+            StackError: there is no such task, or it has been told to stop before.
+        """
+        ask(f"{self.aws}/_local/tasks/{task.rpartition('/')[2]}/interrupt", {})
+
+    def launches(self) -> dict[str, Any]:
+        """Each RunTask and what became of each task: see :mod:`rowqueue.local.aws.timeline`."""
+        return ask(f"{self.aws}/_local/launches")
 
     def check(self) -> None:
         """Make sure that every service still runs.
@@ -126,14 +155,8 @@ class Stack:
         """
         for name, service in self.services.items():
             if service.poll() is not None:
-                raise StackError(
-                    f"{name} ended by itself ({service.returncode}):\n{_tail(_log(self.options.state, name))}"
-                )
-
-
-def _told(url: str, context: ssl.SSLContext | None = None) -> dict[str, Any]:
-    with urllib.request.urlopen(url, context=context, timeout=10) as answer:  # noqa: S310 -- ours
-        return dict(json.load(answer))
+                tail = log_tail(self.options.state, name)
+                raise StackError(f"{name} ended by itself ({service.returncode}):\n{tail}")
 
 
 @contextlib.contextmanager
@@ -147,16 +170,16 @@ def running(options: Options) -> Iterator[Stack]:
         raise StackError("the embedded stack runs container/processor.py, so it needs a checkout of the repository")
     with _alone(options.state), contextlib.ExitStack() as cleanup:
         services: dict[str, subprocess.Popen[bytes]] = {}
-        cleanup.callback(_stop_all, services)
+        cleanup.callback(stop_all, services)
         certificates = authority.issue(options.state / "certificates")
         password = secrets.token_urlsafe(12)
         for name, arguments in _independent(certificates).items():
-            services[name] = _start(name, arguments, options.state)
-        snowflake, partner = (_ready(services[name], name, options.state) for name in ("snowflake", "partner"))
-        services["aws"] = _start("aws", _aws(options, snowflake), options.state)
+            services[name] = start(name, arguments, options.state)
+        snowflake, partner = (ready(services[name], name, options.state) for name in ("snowflake", "partner"))
+        services["aws"] = start("aws", _aws(options, snowflake), options.state)
         yield Stack(
             options=options,
-            aws=_ready(services["aws"], "aws", options.state),
+            aws=ready(services["aws"], "aws", options.state),
             snowflake=snowflake,
             partner=f"{partner}/process",
             certificates=certificates,
@@ -211,50 +234,3 @@ def _alone(state: Path) -> Iterator[None]:
             shutil.rmtree(state / name, ignore_errors=True)
             (state / name).mkdir()
         yield
-
-
-def _start(name: str, arguments: Sequence[str], state: Path) -> subprocess.Popen[bytes]:
-    with _log(state, name).open("wb") as log:
-        return processes.spawn(
-            [sys.executable, "-m", f"rowqueue.local.{name}", "--port", "0", *arguments],
-            registry=state / "pids",
-            env=_plain_environment(state),
-            stdout=subprocess.PIPE,
-            stderr=log,
-        )
-
-
-def _plain_environment(state: Path) -> dict[str, str]:
-    """The caller's, without what would lead a service to a real account, and with temporary files below ``state``."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "SNOWFLAKE_"))}
-    return kept | {"TMPDIR": str(state / "tmp"), "PYTHONUNBUFFERED": "1"}
-
-
-def _ready(service: subprocess.Popen[bytes], name: str, state: Path) -> str:
-    """The address that a service tells once it listens."""
-    assert service.stdout is not None
-    deadline = time.monotonic() + _READY_WITHIN_S
-    with selectors.DefaultSelector() as selector:
-        selector.register(service.stdout, selectors.EVENT_READ)
-        while time.monotonic() < deadline and service.poll() is None:
-            if selector.select(timeout=0.2):
-                if line := service.stdout.readline():
-                    return str(json.loads(line)["ready"])
-                break
-    raise StackError(f"{name} did not start:\n{_tail(_log(state, name))}")
-
-
-def _stop_all(services: Mapping[str, subprocess.Popen[bytes]]) -> None:
-    """The last started first: its tasks still reach the others while they drain."""
-    for service in reversed(list(services.values())):
-        processes.stop(service, grace_seconds=_STOP_WITHIN_S)
-        if service.stdout is not None:
-            service.stdout.close()
-
-
-def _log(state: Path, name: str) -> Path:
-    return state / "logs" / f"{name}.log"
-
-
-def _tail(log: Path, lines: int = 15) -> str:
-    return "\n".join(log.read_text(errors="replace").splitlines()[-lines:])

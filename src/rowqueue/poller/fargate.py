@@ -1,71 +1,52 @@
-"""ECS as the poller needs it: which tasks are alive, and start some."""
+"""ECS as the poller needs it: which tasks are there, start some, stop one."""
 
 from __future__ import annotations
 
-import hashlib
-from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from rowqueue import aws
 from rowqueue.errors import LaunchError
+from rowqueue.poller.fleet import Task
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-    from datetime import datetime
+    from collections.abc import Iterable, Mapping, Sequence
 
     from mypy_boto3_ecs import ECSClient
-    from mypy_boto3_ecs.type_defs import RunTaskResponseTypeDef, TaskTypeDef
+    from mypy_boto3_ecs.literals import DesiredStatusType
+    from mypy_boto3_ecs.type_defs import (
+        CapacityProviderStrategyItemTypeDef,
+        RunTaskRequestTypeDef,
+        TaskOverrideTypeDef,
+        TaskTypeDef,
+    )
 
     from rowqueue.settings import PollerSettings
 
 CONTAINER = "processor"
 """The container's name in the task definition, which overrides refer to."""
 _DESCRIBED_AT_ONCE = 100  # AWS, DescribeTasks.tasks
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Task:
-    """A task that ECS wants running.
-
-    Attributes:
-        arn: its ARN.
-        begun_at: when it was started, or requested while it has not been; UTC, aware; ``None`` if ECS says neither.
-    """
-
-    arn: str
-    begun_at: datetime | None
+_MOST_STOPPED = 1000
+"""Stopped tasks that are looked at. ECS keeps them for an hour or more, and a large fleet leaves thousands."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Launch:
-    """What RunTask answered.
+    """What one RunTask answered.
 
     Attributes:
-        task_arns: tasks that were started.
-        failures: reasons why others were not, with how often.
+        started: ARNs of the tasks that run or will.
+        bound: tasks that the token stands for, those included that have stopped since.
+        conflict: whether the token was used before, with another number of tasks; then nothing was started.
+        failures: reasons why tasks were not started, one for each.
+        passing: whether the request was refused as a whole, for a reason that will pass.
     """
 
-    task_arns: tuple[str, ...] = ()
-    failures: Mapping[str, int] = field(default_factory=dict)
-
-
-def processor_id(environment: str, task_arn: str) -> str:
-    """The name under which the task with this ARN claims, which leads from a row to a log and back."""
-    return f"{environment}-{task_arn.rsplit('/', 1)[-1]}"
-
-
-def client_token(*, period: int, task_definition: str, first_slot: int, count: int, probe: bool = False) -> str:
-    """The idempotency token of a launch: two ticks that see the same numbers in the same period launch once.
-
-    Args:
-        period: the number of the schedule's period that now falls into.
-        task_definition: what is started.
-        first_slot: tasks alive or requested before this launch.
-        count: tasks in this launch. It belongs into the token, since a token with other parameters is a conflict.
-        probe: whether the launch is a probe; for the same reason.
-    """
-    return hashlib.sha256(f"{period}|{task_definition}|{first_slot}|{count}|{int(probe)}".encode()).hexdigest()
+    started: tuple[str, ...] = ()
+    bound: int = 0
+    conflict: bool = False
+    failures: tuple[str, ...] = ()
+    passing: bool = False
 
 
 class Fargate:
@@ -84,81 +65,142 @@ class Fargate:
     def live_tasks(self) -> list[Task]:
         """All tasks of the family that ECS wants running, those that are still being provisioned included.
 
+        A task that was listed and can not be described yet (ECS is eventually consistent) counts: better one too few.
+
         Raises:
             LaunchError: ECS can not be asked.
         """
         try:
-            pages = self._client.get_paginator("list_tasks").paginate(
-                cluster=self._settings.cluster, family=self._family, desiredStatus="RUNNING"
-            )
-            arns = [arn for page in pages for arn in page["taskArns"]]
-            return [
-                task
-                for first in range(0, len(arns), _DESCRIBED_AT_ONCE)
-                for task in self._described(arns[first:][:_DESCRIBED_AT_ONCE])
-            ]
+            arns = self._listed("RUNNING")
+            described = self._described(arns)
         except aws.ERRORS as error:
             raise LaunchError(f"the live tasks can not be counted: {error}") from error
+        tasks = [described.get(arn, Task(arn=arn)) for arn in arns]
+        return [task for task in tasks if task.desired_status == "RUNNING"]
 
-    def _described(self, arns: list[str]) -> list[Task]:
-        answer = self._client.describe_tasks(cluster=self._settings.cluster, tasks=arns)
-        described = {task["taskArn"]: task for task in answer["tasks"]}
-        # A task that was listed and can not be described yet (ECS is eventually consistent) counts: better one too few.
-        return [
-            _task(arn, described.get(arn))
-            for arn in arns
-            if arn not in described or described[arn]["desiredStatus"] == "RUNNING"
-        ]
+    def stopped_tasks(self) -> list[Task]:
+        """The tasks of the family that have stopped or are stopping, as far as ECS still knows them; up to 1000.
+
+        Raises:
+            LaunchError: ECS can not be asked.
+        """
+        try:
+            return list(self._described(self._listed("STOPPED", most=_MOST_STOPPED)).values())
+        except aws.ERRORS as error:
+            raise LaunchError(f"the stopped tasks can not be listed: {error}") from error
+
+    def find(self, names: Sequence[str]) -> dict[str, Task]:
+        """Those of these tasks, by id or ARN, that ECS knows and that are of the family, by their ids.
+
+        Raises:
+            LaunchError: ECS can not be asked.
+        """
+        try:
+            found = self._described(names).values()
+        except aws.ERRORS as error:
+            raise LaunchError(f"tasks can not be described: {error}") from error
+        family = f"/{self._family}:"
+        return {task.id: task for task in found if task.definition is not None and family in task.definition}
+
+    def stop(self, task: Task, *, reason: str) -> str | None:
+        """Ask a task to end: SIGTERM now, SIGKILL after its ``stopTimeout``.
+
+        Returns:
+            Why it could not be asked, if that will pass; ``None`` when it was.
+
+        Raises:
+            LaunchError: the request was refused for good.
+        """
+        try:
+            self._client.stop_task(cluster=self._settings.cluster, task=task.arn, reason=reason)
+        except aws.ERRORS as error:
+            if aws.is_passing(error):
+                return f"{task.id} can not be stopped: {error}"
+            raise LaunchError(f"{task.id} can not be stopped: {error}") from error
+        return None
 
     def launch(self, *, count: int, token: str, probe: bool = False) -> Launch:
         """Start up to ten tasks. A partial success is a success: what failed is told, not raised.
 
         Args:
             count: how many.
-            token: see :func:`client_token`.
+            token: the same token never starts anything twice.
             probe: whether the task is to try a single entry after a hold.
 
         Raises:
-            LaunchError: the request was refused as a whole.
+            LaunchError: the request was refused as a whole, for a reason that will not pass by itself.
         """
         try:
-            answer = self._run_task(count=count, token=token, environment=self._environment(probe=probe))
-        except self._client.exceptions.ConflictException:
-            return Launch(failures={"another tick has launched these already": count})
+            answer = self._client.run_task(**self._request(count=count, token=token, probe=probe))
+        except self._client.exceptions.ConflictException as conflict:
+            return Launch(conflict=True, bound=len(conflict.response.get("resourceIds") or ()))  # type: ignore[arg-type]
         except aws.ERRORS as error:
+            if aws.is_passing(error):
+                return Launch(failures=(str(error),) * count, passing=True)
             raise LaunchError(f"tasks can not be started: {error}") from error
-        # A token used before in this period gives its tasks again, also those that ended since: they are no launch.
-        started = tuple(task["taskArn"] for task in answer["tasks"] if task["desiredStatus"] == "RUNNING")
-        return Launch(task_arns=started, failures=Counter(failure["reason"] for failure in answer["failures"]))
+        tasks = answer["tasks"]
+        return Launch(
+            started=tuple(task["taskArn"] for task in tasks if task["desiredStatus"] == "RUNNING"),
+            bound=len(tasks),
+            failures=tuple(failure["reason"] for failure in answer["failures"]),
+        )
 
-    def _environment(self, *, probe: bool) -> dict[str, str]:
-        return {"MAX_ENTRIES": str(self._settings.entries_per_container)} | ({"PROBE": "1"} if probe else {})
+    def _listed(self, desired: DesiredStatusType, *, most: int | None = None) -> list[str]:
+        pages = self._client.get_paginator("list_tasks").paginate(
+            cluster=self._settings.cluster, family=self._family, desiredStatus=desired
+        )
+        arns: list[str] = []
+        for page in pages:
+            arns += page["taskArns"]
+            if most is not None and len(arns) >= most:
+                return arns[:most]
+        return arns
 
-    def _run_task(self, *, count: int, token: str, environment: Mapping[str, str]) -> RunTaskResponseTypeDef:
-        return self._client.run_task(
-            cluster=self._settings.cluster,
-            taskDefinition=self._settings.task_definition,
-            count=count,
-            clientToken=token,
-            launchType="FARGATE",
-            startedBy=f"{self._settings.environment}-snowflake-poller",
-            propagateTags="TASK_DEFINITION",
-            networkConfiguration={
+    def _described(self, names: Sequence[str]) -> dict[str, Task]:
+        """By ARN."""
+        return {
+            described["taskArn"]: _task(described)
+            for first in range(0, len(names), _DESCRIBED_AT_ONCE)
+            for described in self._client.describe_tasks(
+                cluster=self._settings.cluster, tasks=list(names[first:][:_DESCRIBED_AT_ONCE])
+            )["tasks"]
+        }
+
+    def _request(self, *, count: int, token: str, probe: bool) -> RunTaskRequestTypeDef:
+        """The same parameters for the same count and kind: another parameter under one token is a conflict."""
+        environment = {"MAX_ENTRIES": str(self._settings.entries_per_container)} | ({"PROBE": "1"} if probe else {})
+        overrides: TaskOverrideTypeDef = {
+            "containerOverrides": [
+                {"name": CONTAINER, "environment": [{"name": n, "value": v} for n, v in environment.items()]}
+            ]
+        }
+        request: RunTaskRequestTypeDef = {
+            "cluster": self._settings.cluster,
+            "taskDefinition": self._settings.task_definition,
+            "count": count,
+            "clientToken": token,
+            "startedBy": f"{self._settings.environment}-snowflake-poller",
+            "propagateTags": "TASK_DEFINITION",
+            "networkConfiguration": {
                 "awsvpcConfiguration": {
                     "subnets": list(self._settings.subnets),
                     "securityGroups": [self._settings.security_group],
                     "assignPublicIp": "DISABLED",
                 }
             },
-            overrides={
-                "containerOverrides": [
-                    {
-                        "name": CONTAINER,
-                        "environment": [{"name": name, "value": value} for name, value in environment.items()],
-                    }
-                ]
-            },
-        )
+            "overrides": overrides,
+        }
+        if self._settings.spot_percent:
+            request["capacityProviderStrategy"] = spot_strategy(self._settings.spot_percent)
+        else:
+            request["launchType"] = "FARGATE"
+        return request
+
+
+def spot_strategy(percent: int) -> list[CapacityProviderStrategyItemTypeDef]:
+    """The share of Spot tasks as a capacity provider strategy, which excludes a launch type (AWS, RunTask)."""
+    shares = {"FARGATE_SPOT": percent, "FARGATE": 100 - percent}
+    return [{"capacityProvider": name, "weight": weight} for name, weight in shares.items() if weight]
 
 
 def connect(settings: PollerSettings) -> Fargate:
@@ -166,7 +208,26 @@ def connect(settings: PollerSettings) -> Fargate:
     return Fargate(aws.client("ecs"), settings)
 
 
-def _task(arn: str, described: TaskTypeDef | None) -> Task:
-    if described is None:
-        return Task(arn=arn, begun_at=None)
-    return Task(arn=arn, begun_at=described.get("startedAt") or described.get("createdAt"))
+def _task(described: TaskTypeDef) -> Task:
+    return Task(
+        arn=described["taskArn"],
+        definition=described.get("taskDefinitionArn"),
+        last_status=described.get("lastStatus", "PROVISIONING"),
+        desired_status=described.get("desiredStatus", "RUNNING"),
+        created_at=described.get("createdAt"),
+        started_at=described.get("startedAt"),
+        stop_code=described.get("stopCode"),
+        stopped_reason=_reason(described),
+        exit_code=_exit_code(described.get("containers", ())),
+    )
+
+
+def _reason(described: TaskTypeDef) -> str | None:
+    """The task's reason, and the container's, which is the one that knows of memory used up."""
+    reasons = [described.get("stoppedReason"), *(c.get("reason") for c in described.get("containers", ()))]
+    return "; ".join(reason for reason in reasons if reason) or None
+
+
+def _exit_code(containers: Iterable[Mapping[str, object]]) -> int | None:
+    codes = [container.get("exitCode") for container in containers if container.get("name", CONTAINER) == CONTAINER]
+    return next((code for code in codes if isinstance(code, int)), None)

@@ -5,9 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
-LARGEST_LAUNCH = 10
-"""Tasks in one RunTask request (AWS, RunTask.count)."""
-
 
 class Holding(StrEnum):
     """Whether there is a reason not to claim."""
@@ -27,12 +24,16 @@ class Demand:
         ready: entries that a claim would take now.
         live: tasks that ECS wants running, from the moment they are requested.
         starting: those of them that have not made a claim and are young enough to be on their way.
+        entries_per_container: ready entries for which one task is started.
+        max_containers: most tasks alive at once.
         holding: whether there is a reason not to claim.
     """
 
     ready: int
     live: int
     starting: int
+    entries_per_container: int
+    max_containers: int
     holding: Holding = Holding.NONE
 
 
@@ -53,7 +54,7 @@ class Plan:
     probe: bool = False
 
 
-def plan(demand: Demand, *, entries_per_container: int, max_containers: int) -> Plan:
+def plan(demand: Demand) -> Plan:
     """Start what the ready entries need, minus what is on its way, within the cap.
 
     Tasks that have claimed are not subtracted: the entries they took are no longer ready. Tasks that are starting are,
@@ -62,20 +63,20 @@ def plan(demand: Demand, *, entries_per_container: int, max_containers: int) -> 
     if demand.holding is Holding.STANDING:
         return Plan(launch=0, need=0, reason="a hold stands")
     if demand.holding is Holding.ENDED:
-        return _probe(demand, max_containers=max_containers)
-    wanted = -(-demand.ready // entries_per_container)
+        return _probe(demand)
+    wanted = -(-demand.ready // demand.entries_per_container)
     need = wanted - demand.starting
-    room = max(0, max_containers - demand.live)
+    room = max(0, demand.max_containers - demand.live)
     launch = max(0, min(need, room))
     return Plan(launch=launch, need=need, reason=_reason(demand, need=need, room=room))
 
 
-def _probe(demand: Demand, *, max_containers: int) -> Plan:
+def _probe(demand: Demand) -> Plan:
     if demand.ready == 0:
         return Plan(launch=0, need=0, reason="a hold has ended, nothing is ready to probe with")
     if demand.live > 0:
         return Plan(launch=0, need=1, reason="a hold has ended, its probe waits until no task is left")
-    return Plan(launch=min(1, max_containers), need=1, reason="a hold has ended, one task probes", probe=True)
+    return Plan(launch=min(1, demand.max_containers), need=1, reason="a hold has ended, one task probes", probe=True)
 
 
 def _reason(demand: Demand, *, need: int, room: int) -> str:
@@ -86,8 +87,3 @@ def _reason(demand: Demand, *, need: int, room: int) -> str:
     if need > room:
         return "bounded by MAX_CONTAINERS"
     return "one task for each ENTRIES_PER_CONTAINER ready entries, less those starting"
-
-
-def groups(launch: int) -> list[tuple[int, int]]:
-    """The launch as RunTask requests: (tasks requested before, tasks in this one)."""
-    return [(first, min(LARGEST_LAUNCH, launch - first)) for first in range(0, launch, LARGEST_LAUNCH)]

@@ -1,200 +1,264 @@
-"""One tick, in order: live tasks, pulse, reset, count, plan, launch, and one log line that explains it."""
+"""One tick, in order: live tasks, pulse, rescue, hung tasks, count, plan, launch, and one log line that explains it."""
 
 from __future__ import annotations
 
-from collections import Counter
-from dataclasses import dataclass, field
+import math
+import time
+from dataclasses import dataclass, replace
 from datetime import UTC, timedelta
 from typing import TYPE_CHECKING
 
-from rowqueue.errors import TickOverdue
-from rowqueue.observability import Event, Metric, embedded, log
-from rowqueue.poller.fargate import Launch, client_token, processor_id
-from rowqueue.poller.plan import Demand, Holding, Plan, groups, plan
-from rowqueue.settings import TICK_DEADLINE_S
+from rowqueue.errors import LaunchError, TickOverdue
+from rowqueue.observability import Event, Metric, embedded, log, log_problem
+from rowqueue.poller.backoff import Backoff, backoff, ending, may_have_died_at_boot, restrained
+from rowqueue.poller.fleet import HUNG, OVERDUE, Fleet, processor_id, survey
+from rowqueue.poller.launching import Launched, launch
+from rowqueue.poller.plan import Demand, Holding, Plan, plan
+from rowqueue.poller.report import Report, publish
+from rowqueue.poller.rescue import Rescue, rescue
+from rowqueue.settings import LARGEST_BLOCK, TICK_DEADLINE_S
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable
     from datetime import datetime
 
-    from rowqueue.poller.fargate import Fargate, Task
-    from rowqueue.records import Pulse
+    from rowqueue.poller.fargate import Fargate
+    from rowqueue.poller.fleet import Task
+    from rowqueue.poller.queue import PolledQueue
+    from rowqueue.records import Holder, Pulse
     from rowqueue.settings import PollerSettings
-    from rowqueue.store import QueueStore
 
 CLOCK_SKEW = timedelta(seconds=5)
 """How far the poller's clock may be off Snowflake's. It only decides whether to look closer, never what to write."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Report:
-    """What one tick saw and did.
+class Poller:
+    """A tick's tools. Ticks may overlap: the launch tokens and the guarded statements make that harmless.
 
     Attributes:
-        ready: entries that a claim would take, or 0 if the pulse ruled that out.
-        stale_reset: claims taken away.
-        live: tasks alive before the launch.
-        starting: those of them that have not claimed yet.
-        plan: what was decided, and why.
-        launched: ARNs of the tasks started.
-        failures: why others were not, with how often.
-    """
-
-    ready: int
-    stale_reset: int
-    live: int
-    starting: int
-    plan: Plan
-    launched: tuple[str, ...] = ()
-    failures: Mapping[str, int] = field(default_factory=dict)
-
-
-def poll(
-    queue: QueueStore,
-    tasks: Fargate,
-    settings: PollerSettings,
-    *,
-    now: datetime,
-    seconds_left: Callable[[], float],
-) -> Report:
-    """Run one tick. It is safe to run twice at once: the launch token and the guarded statements see to it.
-
-    Args:
         queue: the store.
         tasks: ECS.
         settings: the poller's.
         now: UTC, aware.
         seconds_left: until the tick has to give up; asked before each step.
-
-    Raises:
-        RowqueueError: a number could not be read or a launch was refused; nothing is launched on a guess.
-        TickOverdue: the time is used up; the next tick does the rest.
+        sleep: waits so many seconds.
     """
-    live = tasks.live_tasks()
-    _check(seconds_left, "the pulse")
-    pulse = queue.pulse()
-    _check(seconds_left, "the reset")
-    stale_reset = _reset(queue, pulse, settings, now)
-    _check(seconds_left, "the count")
-    holding = _holding(pulse, now)
-    look = holding is not Holding.STANDING and (stale_reset or _something_may_be_ready(pulse, now))
-    ready = queue.count_ready(probe=holding is Holding.ENDED) if look else 0
-    starting = _starting(queue, live, settings, now) if ready else 0
-    decided = plan(
-        Demand(ready=ready, live=len(live), starting=starting, holding=holding),
-        entries_per_container=settings.entries_per_container,
-        max_containers=settings.max_containers,
-    )
-    launch = _launch(tasks, decided, settings, live=len(live), now=now, seconds_left=seconds_left)
-    report = Report(
-        ready=ready,
-        stale_reset=stale_reset,
-        live=len(live),
-        starting=starting,
-        plan=decided,
-        launched=launch.task_arns,
-        failures=launch.failures,
-    )
-    _log(report, pulse, oldest_ready_s=_oldest_ready_s(pulse, now))
-    return report
 
+    queue: PolledQueue
+    tasks: Fargate
+    settings: PollerSettings
+    now: datetime
+    seconds_left: Callable[[], float]
+    sleep: Callable[[float], None] = time.sleep
 
-def _utc(now: datetime) -> datetime:
-    """As Snowflake tells time: UTC without a zone."""
-    return now.astimezone(UTC).replace(tzinfo=None)
+    def tick(self, *, by: str = "schedule") -> Report:
+        """Run one tick.
 
+        Args:
+            by: what has triggered it, for the log line.
 
-def _reset(queue: QueueStore, pulse: Pulse, settings: PollerSettings, now: datetime) -> int:
-    """Only when there is something: an UPDATE needs a warehouse and the table's lock even when it finds nothing."""
-    if pulse.exhausted:
-        queue.fail_exhausted()
-    threshold = timedelta(seconds=settings.stale_threshold_s)
-    if pulse.earliest_claimed_at is None or pulse.earliest_claimed_at > _utc(now) - threshold + CLOCK_SKEW:
-        return 0
-    return queue.reset_stale(stale_threshold_s=settings.stale_threshold_s)
-
-
-def _something_may_be_ready(pulse: Pulse, now: datetime) -> bool:
-    return pulse.earliest_available_at is not None and pulse.earliest_available_at <= _utc(now) + CLOCK_SKEW
-
-
-def _holding(pulse: Pulse, now: datetime) -> Holding:
-    """By the poller's clock; the claim itself looks again, by Snowflake's."""
-    if not pulse.holds:
-        return Holding.NONE
-    assert pulse.held_until is not None
-    return Holding.STANDING if pulse.held_until > _utc(now) else Holding.ENDED
-
-
-def _starting(queue: QueueStore, live: list[Task], settings: PollerSettings, now: datetime) -> int:
-    """Live tasks that are young enough to be on their way to their first claim."""
-    deadline = timedelta(seconds=settings.boot_deadline_s)
-    young = [task for task in live if task.begun_at is None or now - task.begun_at < deadline]
-    names = [processor_id(settings.environment, task.arn) for task in young]
-    return len(names) - len(queue.processors_seen(names))
-
-
-def _check(seconds_left: Callable[[], float], step: str) -> None:
-    if seconds_left() <= 0:
-        raise TickOverdue(f"the tick gave up before {step}: {TICK_DEADLINE_S} s are over, and the next one is due")
-
-
-def _launch(
-    tasks: Fargate,
-    decided: Plan,
-    settings: PollerSettings,
-    *,
-    live: int,
-    now: datetime,
-    seconds_left: Callable[[], float],
-) -> Launch:
-    started: list[str] = []
-    failures: Counter[str] = Counter()
-    for before, count in groups(decided.launch):
-        _check(seconds_left, f"launching {decided.launch - before} of {decided.launch} tasks")
-        token = client_token(
-            period=int(now.timestamp() // settings.tick_s),
-            task_definition=settings.task_definition,
-            first_slot=live + before,
-            count=count,
-            probe=decided.probe,
+        Raises:
+            RowqueueError: a number could not be read or something was refused for good; nothing is launched on a guess.
+            TickOverdue: the time is used up; the next tick does the rest.
+        """
+        began = self.seconds_left()
+        live = self.tasks.live_tasks()
+        self._check("the pulse")
+        pulse = self.queue.pulse()
+        self._check("the rescue")
+        exhausted = self.queue.fail_exhausted() if pulse.exhausted else 0
+        holders = self.queue.holders() if pulse.processing else []
+        rescued = self._rescue(holders, live)
+        stale_reset = self._reset_stale(pulse)
+        self._check("the survey")
+        fleet, claimed = self._survey(live, holders)
+        stopped, not_stopped = self._stop_hung(fleet)
+        self._check("the count")
+        freed = bool(stale_reset or rescued.released)
+        holding = self._holding(pulse)
+        ready = self._ready(pulse, holding, freed=freed)
+        per_container = self._per_container(ready)
+        demand = Demand(
+            ready=ready,
+            live=fleet.live,
+            starting=fleet.starting,
+            entries_per_container=per_container,
+            max_containers=self.settings.max_containers,
+            holding=holding,
         )
-        launch = tasks.launch(count=count, token=token, probe=decided.probe)
-        started += launch.task_arns
-        failures.update(launch.failures)
-    return Launch(task_arns=tuple(started), failures=failures)
+        decided, recent, launched = self._launch(demand, live, claimed)
+        report = Report(
+            by=by,
+            pulse=pulse,
+            plan=decided,
+            ready=ready,
+            per_container=per_container,
+            oldest_ready_s=self._oldest_ready_s(pulse),
+            stale_reset=stale_reset,
+            exhausted=exhausted,
+            rescue=rescued,
+            fleet=fleet,
+            stopped=stopped,
+            launched=launched,
+            recent=recent,
+            seconds=began - self.seconds_left(),
+        )
+        publish(report)
+        if problem := launched.fatal or not_stopped:
+            raise LaunchError(problem)
+        return report
 
+    def attend(self, task_arn: str) -> Report | None:
+        """ECS has said that a task stopped: free what it holds, and see what that calls for.
 
-def _oldest_ready_s(pulse: Pulse, now: datetime) -> float:
-    """How long the entry that has been ready for longest has waited, seconds; 0 if none is ready."""
-    if pulse.earliest_available_at is None:
-        return 0.0
-    return max(0.0, (_utc(now) - pulse.earliest_available_at).total_seconds())
+        An event may be late, doubled or forged, so ECS is asked; what it does not confirm changes nothing.
 
+        Returns:
+            The report of the tick that followed; ``None`` where nothing was freed, for then there is nothing to do.
 
-def _log(report: Report, pulse: Pulse, *, oldest_ready_s: float) -> None:
-    """The one line that explains the tick, with every number in it; the metrics are the same numbers."""
-    metrics: dict[Metric, float | list[float]] = {
-        Metric.TICKS_COMPLETED: 1,
-        Metric.ENTRIES_PENDING: pulse.pending,
-        Metric.ENTRIES_PROCESSING: pulse.processing,
-        Metric.ENTRIES_READY: report.ready,
-        Metric.ENTRIES_UNKNOWN_STATUS: pulse.unknown,
-        Metric.ENTRIES_EXHAUSTED: pulse.exhausted,
-        Metric.OLDEST_READY_SECONDS: round(oldest_ready_s, 1),
-        Metric.STALE_ENTRIES_RESET: report.stale_reset,
-        Metric.HOLDS: pulse.holds,
-        Metric.TASKS_LIVE: report.live,
-        Metric.TASKS_STARTING: report.starting,
-        Metric.TASKS_LAUNCHED: len(report.launched),
-        Metric.LAUNCH_FAILURES: sum(report.failures.values()),
-    }
-    log(
-        Event.TICK,
-        need=report.plan.need,
-        planned=report.plan.launch,
-        launch_failures=dict(report.failures),
-        hold=pulse.hold_reason,
-        reason=report.plan.reason,
-        **embedded(metrics),
-    )
+        Raises:
+            RowqueueError: as :meth:`tick`.
+        """
+        task = self.tasks.find([task_arn]).get(task_arn.rsplit("/", 1)[-1])
+        if task is None or task.last_status != "STOPPED":
+            log(Event.TASK_STOPPED, task=task_arn, confirmed=False)
+            return None
+        name = processor_id(self.settings.environment, task.arn)
+        held = [holder for holder in self.queue.holders() if holder.processor_id == name]
+        log_problem(
+            Event.TASK_STOPPED,
+            task=task_arn,
+            confirmed=True,
+            processor_id=name,
+            stop_code=task.stop_code,
+            exit_code=task.exit_code,
+            reason=ending(task),
+            ran=task.started_at is not None,
+            entries_held=sum(holder.entries for holder in held),
+            **embedded({Metric.TASKS_DIED: 1}),
+        )
+        return self.tick(by="task_stopped") if held else None
+
+    def _rescue(self, holders: list[Holder], live: list[Task]) -> Rescue:
+        rescued = rescue(
+            self.queue,
+            self.tasks,
+            holders,
+            live,
+            environment=self.settings.environment,
+            max_crashes=self.settings.max_crashes,
+            now=self._utc(),
+        )
+        for death in rescued.deaths:
+            log_problem(Event.CLAIMS_RESCUED, processor_id=death.processor_id, reason=death.reason)
+        return rescued
+
+    def _reset_stale(self, pulse: Pulse) -> int:
+        """Only when there is something: an UPDATE needs a warehouse and the lock even when it finds nothing."""
+        threshold = timedelta(seconds=self.settings.stale_threshold_s)
+        if pulse.earliest_claimed_at is None or pulse.earliest_claimed_at > self._utc() - threshold + CLOCK_SKEW:
+            return 0
+        return self.queue.reset_stale(stale_threshold_s=self.settings.stale_threshold_s)
+
+    def _survey(self, live: list[Task], holders: list[Holder]) -> tuple[Fleet, set[str]]:
+        """The live tasks by what they are up to, and those that have claimed."""
+        claimed = self._claimed(live) if live else set()
+        holding = {holder.processor_id for holder in holders}
+        claimed |= {task.arn for task in live if processor_id(self.settings.environment, task.arn) in holding}
+        fleet = survey(
+            live,
+            claimed=claimed,
+            now=self.now,
+            boot_deadline_s=self.settings.boot_deadline_s,
+            oldest_task_s=self.settings.oldest_task_s,
+        )
+        return fleet, claimed
+
+    def _claimed(self, tasks: Iterable[Task]) -> set[str]:
+        """ARNs of those that have made their first claim."""
+        names = {processor_id(self.settings.environment, task.arn): task.arn for task in tasks}
+        return {names[name] for name in self.queue.processors_seen(names)}
+
+    def _stop_hung(self, fleet: Fleet) -> tuple[int, str | None]:
+        """Stop what hangs or is overdue, whatever the queue says; returns how many, and what was refused for good."""
+        stopped = 0
+        for task, reason in [*((task, HUNG) for task in fleet.hung), *((task, OVERDUE) for task in fleet.overdue)]:
+            try:
+                problem = self.tasks.stop(task, reason=reason)
+            except LaunchError as error:
+                return stopped, str(error)
+            if problem is None:
+                stopped += 1
+            else:
+                log_problem(Event.TASK_NOT_STOPPED, task=task.arn, error=problem)
+        return stopped, None
+
+    def _ready(self, pulse: Pulse, holding: Holding, *, freed: bool) -> int:
+        """Entries that a claim would take; not counted where the pulse says that there can be none."""
+        at = pulse.earliest_available_at
+        maybe = freed or (at is not None and at <= self._utc() + CLOCK_SKEW)
+        if holding is Holding.STANDING or not maybe:
+            return 0
+        return self.queue.count_ready(probe=holding is Holding.ENDED)
+
+    def _holding(self, pulse: Pulse) -> Holding:
+        """By the poller's clock; the claim itself looks again, by Snowflake's."""
+        if not pulse.holds:
+            return Holding.NONE
+        assert pulse.held_until is not None
+        return Holding.STANDING if pulse.held_until > self._utc() else Holding.ENDED
+
+    def _per_container(self, ready: int) -> int:
+        """A target for each task, not its capacity; by a setting it follows what tasks took of late."""
+        target = self.settings.entries_per_container
+        if not self.settings.adaptive or ready <= target:
+            return target
+        return min(LARGEST_BLOCK, max(target, math.floor(self.queue.recent_take() or 0)))
+
+    def _launch(self, demand: Demand, live: list[Task], claimed: set[str]) -> tuple[Plan, Backoff, Launched]:
+        """Plan, and carry it out unless launches of late say better not."""
+        decided = plan(demand)
+        if not decided.launch:
+            return decided, Backoff(), Launched()
+        self._check(f"launching {decided.launch} tasks")
+        # Another tick may have launched since this one listed the tasks, also in a period that has ended since.
+        listed = {task.arn for task in live}
+        late = [task for task in self.tasks.live_tasks() if task.arn not in listed]
+        decided = plan(replace(demand, live=demand.live + len(late), starting=demand.starting + len(late)))
+        known = [*live, *late, *self.tasks.stopped_tasks()]
+        doubtful = [task for task in known if may_have_died_at_boot(task)]
+        recent = backoff(
+            known,
+            claimed=claimed | (self._claimed(doubtful) if doubtful else set()),
+            definition=self.settings.task_definition,
+            tick_s=self.settings.tick_s,
+        )
+        decided = restrained(decided, recent, now=self.now)
+        period = self._period(self.now)
+        launched = launch(
+            self.tasks,
+            decided,
+            period=period,
+            task_definition=self.settings.task_definition,
+            first_slot=sum(task.created_at is None or self._period(task.created_at) == period for task in known),
+            seconds_left=self.seconds_left,
+            sleep=self.sleep,
+        )
+        return decided, recent, launched
+
+    def _period(self, at: datetime) -> int:
+        return int(at.timestamp() // self.settings.tick_s)
+
+    def _oldest_ready_s(self, pulse: Pulse) -> float:
+        if pulse.earliest_available_at is None:
+            return 0.0
+        return max(0.0, (self._utc() - pulse.earliest_available_at).total_seconds())
+
+    def _utc(self) -> datetime:
+        """As Snowflake tells time: UTC without a zone."""
+        return self.now.astimezone(UTC).replace(tzinfo=None)
+
+    def _check(self, step: str) -> None:
+        if self.seconds_left() <= 0:
+            raise TickOverdue(f"the tick gave up before {step}: {TICK_DEADLINE_S} s are over, and the next one is due")

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from concurrent.futures import Executor
 
     from rowqueue.lifecycle import Entry
+    from rowqueue.processor.holding import Held
     from rowqueue.processor.pace import Pace
     from rowqueue.settings import ProcessorSettings
     from rowqueue.store import QueueStore
@@ -39,6 +40,7 @@ class Claiming:
         settings: block size, budget.
         processor_id: under which entries are claimed.
         waiting: where claimed entries go.
+        held: what is held; it grows with each claim.
         pace: how early the next block is claimed.
         stop: set when a stop is asked for.
         doubted: set when the service seems to refuse us.
@@ -52,6 +54,7 @@ class Claiming:
     settings: ProcessorSettings
     processor_id: str
     waiting: asyncio.Queue[Entry]
+    held: Held
     pace: Pace
     stop: asyncio.Event
     doubted: asyncio.Event
@@ -80,13 +83,18 @@ class Claiming:
                 await self._record_first_claim(len(entries))
             if self.settings.probe:
                 return PROBED
-            if entries:
+            if any(entry.is_suspect for entry in entries):
+                # A worker has died on it. If this one does too, there shall be no doubt over what.
+                await self._wait_until_nothing_is_held(deadline - self.clock())
+            elif entries:
                 await self._wait_for_room(deadline)
                 if self._is_short(entries):
                     # The queue is nearly empty: a claim for each entry that trickles in would cost two statements each.
                     await self._pause(self.settings.flush_s)
             elif not await in_thread(self.thread, self.queue.count_ready):
                 return NOTHING_READY
+            elif self.held.entries:  # what is ready may be for a worker that holds nothing
+                await self._wait_until_nothing_is_held(self.settings.flush_s)
             else:  # another worker was quicker, or waits for the same lock
                 await self._pause(2 * _PAUSE_S * self.rng())
         return STOP_REQUESTED if self.stop.is_set() else CREDENTIALS
@@ -111,6 +119,7 @@ class Claiming:
                 claim_token=token,
                 entries=1 if self.settings.probe else self.settings.max_entries,
                 characters=self.settings.max_block_characters,
+                holds_nothing=not self.held.entries,
                 probe=self.settings.probe,
             ),
         )
@@ -118,6 +127,7 @@ class Claiming:
         self.pace.claimed(seconds)
         if entries:
             log(Event.BLOCK_CLAIMED, claim_token=token, entries=len(entries), seconds=round(seconds, 3))
+        self.held.take(len(entries))
         for entry in entries:
             self.waiting.put_nowait(entry)
         return entries
@@ -130,6 +140,9 @@ class Claiming:
         while self.waiting.qsize() > self.pace.ahead() and not self._hurried() and self.clock() < deadline:
             self._taken.clear()
             await first_of(self._taken.wait(), self.stop.wait(), self.doubted.wait(), within_s=deadline - self.clock())
+
+    async def _wait_until_nothing_is_held(self, within_s: float) -> None:
+        await first_of(self.held.nothing.wait(), self.stop.wait(), self.doubted.wait(), within_s=within_s)
 
     def _hurried(self) -> bool:
         return self.stop.is_set() or self.doubted.is_set()

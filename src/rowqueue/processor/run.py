@@ -22,6 +22,7 @@ from rowqueue.processor.batch import Finished
 from rowqueue.processor.claiming import CREDENTIALS, NOTHING_READY, PROBED, STOP_REQUESTED, Claiming
 from rowqueue.processor.ending import Ending
 from rowqueue.processor.gate import Gate
+from rowqueue.processor.holding import Held
 from rowqueue.processor.pace import Pace
 from rowqueue.processor.settling import Settling
 from rowqueue.processor.trust import Trust
@@ -86,6 +87,7 @@ class Processor:
     _stopped_at: float | None = None
     _hurry: bool = False
     _faults: int = 0
+    _held: Held = field(default_factory=Held)
     _gate: Gate = field(init=False)
     _trust: Trust = field(init=False)
     _pace: Pace = field(init=False)
@@ -102,6 +104,7 @@ class Processor:
             settings=self.settings,
             processor_id=self.processor_id,
             waiting=self._waiting,
+            held=self._held,
             pace=self._pace,
             stop=self.stop,
             doubted=self._doubted,
@@ -115,6 +118,7 @@ class Processor:
             policy=self.policy,
             settings=self.settings,
             processor_id=self.processor_id,
+            held=self._held,
             clock=self.clock,
             rng=self.rng,
         )

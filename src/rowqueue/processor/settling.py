@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from concurrent.futures import Executor
 
     from rowqueue.lifecycle import RetryPolicy, Settlement
+    from rowqueue.processor.holding import Held
     from rowqueue.settings import ProcessorSettings
     from rowqueue.store import QueueStore
 
@@ -32,6 +33,7 @@ class Settling:
         policy: how often and how soon to retry.
         settings: how long and how many to gather.
         processor_id: in the audit trail.
+        held: what is held; it shrinks with each batch that is settled.
         clock: seconds, monotonic.
         rng: for jitter.
         settled: how many entries went where.
@@ -42,6 +44,7 @@ class Settling:
     policy: RetryPolicy
     settings: ProcessorSettings
     processor_id: str
+    held: Held
     clock: Callable[[], float]
     rng: Callable[[], float]
     settled: Counter[str] = field(default_factory=Counter)
@@ -94,6 +97,7 @@ class Settling:
             log_problem(Event.CLAIM_LOST, entries=sorted(lost)[:20], count=len(lost))
         counts = Counter(_where(s) for s in settlements if s.entry_id not in lost)
         self.settled.update(counts)
+        self.held.drop(len(flush))
         self._tell(flush, counts, lost=len(lost), seconds=self.clock() - began)
 
     def _tell(self, flush: Sequence[Finished], counts: Counter[str], *, lost: int, seconds: float) -> None:

@@ -40,6 +40,7 @@ SELECT COUNT(*) AS ready
 -- name: claim
 -- One worker takes a batch: the best ready entries, bounded by number and by characters (the first is always taken).
 -- A hold keeps all but a probe from claiming; a hold that stands keeps the probe too.
+-- An entry that a worker has died on is claimed alone, and only by a worker that holds nothing: if it kills again, it is known.
 -- The outer status guard keeps a statement that waited for the lock from taking what another took meanwhile.
 -- The batch is cut by QUALIFY, for Snowflake does not reliably accept a bind in LIMIT ("Invalid row count '?' in limit
 -- clause"); the constant LIMIT below it only bounds the sort.
@@ -49,11 +50,12 @@ UPDATE {queue}
        processor_id = %(processor_id)s,
        claimed_at = SYSDATE()
   FROM (SELECT id AS ready_id
-          FROM (SELECT id, priority, available_at, LENGTH(data) AS characters
+          FROM (SELECT id, priority, available_at, LENGTH(data) AS characters, IFF(crash_count > 0, 1, 0) AS suspect
                   FROM {queue}
                  WHERE status = 'pending'
                    AND available_at <= SYSDATE()
                    AND retry_count < COALESCE(max_retries, %(max_retries)s)
+                   AND (crash_count = 0 OR %(holds_nothing)s = 1)
                    AND NOT EXISTS (SELECT 1
                                      FROM PROCESSING_HOLDS
                                     WHERE scope = '*'
@@ -62,13 +64,16 @@ UPDATE {queue}
                  LIMIT 10000) AS candidates
        QUALIFY ROW_NUMBER() OVER (ORDER BY priority DESC, available_at, id) <= %(entries)s
            AND SUM(characters) OVER (ORDER BY priority DESC, available_at, id
-                                     ROWS BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW) - characters < %(characters)s) AS ready
+                                     ROWS BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW) - characters < %(characters)s
+           AND (SUM(suspect) OVER (ORDER BY priority DESC, available_at, id
+                                   ROWS BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW) = 0
+                OR ROW_NUMBER() OVER (ORDER BY priority DESC, available_at, id) = 1)) AS ready
  WHERE id = ready.ready_id
    AND status = 'pending'
 
 -- name: claimed
 -- The entries of one claim, by its token: what the claim took, or what it had taken when the connection broke.
-SELECT id, data, idempotency_key, retry_count, max_retries, DATEDIFF('second', created_at, SYSDATE()) AS age_s
+SELECT id, data, idempotency_key, retry_count, max_retries, crash_count, DATEDIFF('second', created_at, SYSDATE()) AS age_s
   FROM {queue}
  WHERE claim_token = %(claim_token)s
    AND status = 'processing'
@@ -143,6 +148,86 @@ SELECT q.id, q.status
    AND q.claim_token = sent.token
  WHERE q.status <> 'processing'
 
+-- name: holders
+-- Who holds claims: compared with what ECS says of them.
+SELECT processor_id, COUNT(*) AS entries, MIN(claimed_at) AS earliest_claimed_at
+  FROM {queue}
+ WHERE status = 'processing'
+ GROUP BY processor_id
+
+-- name: record_deaths
+-- What dead workers held goes into the audit trail before it is freed: from the claim to now, for nobody knows whether it was
+-- delivered. Not what the worker has recorded itself.
+INSERT INTO PROCESSING_ATTEMPTS (entry_id, claim_token, attempt, processor_id, started_at, finished_at, outcome, error_message)
+SELECT held.id,
+       COALESCE(held.claim_token, 'none'),
+       held.retry_count + 1,
+       held.processor_id,
+       COALESCE(held.claimed_at, SYSDATE()),
+       SYSDATE(),
+       dead.outcome,
+       dead.reason
+  FROM {queue} AS held
+  JOIN (SELECT d.value:processor_id::VARCHAR AS dead_id,
+               IFF(d.value:crashed::NUMBER(38, 0) = 1, 'crashed', 'interrupted') AS outcome,
+               d.value:reason::VARCHAR AS reason
+          FROM TABLE(FLATTEN(INPUT => PARSE_JSON(%(deaths)s))) AS d) AS dead
+    ON dead.dead_id = held.processor_id
+  LEFT JOIN PROCESSING_ATTEMPTS AS recorded
+    ON recorded.entry_id = held.id
+   AND recorded.claim_token = held.claim_token
+ WHERE held.status = 'processing'
+   AND recorded.entry_id IS NULL
+
+-- name: fail_poison
+-- An entry that workers keep dying on, each holding nothing else. Its first death may have been in company, and does not count.
+UPDATE {queue}
+   SET status = 'failed',
+       failed_at = SYSDATE(),
+       error_message = LEFT('poison: ' || (crash_count + 1) || ' workers have died holding it; the last: ' || dead.reason, 1000),
+       crash_count = crash_count + 1
+  FROM (SELECT d.value:processor_id::VARCHAR AS dead_id,
+               d.value:reason::VARCHAR AS reason
+          FROM TABLE(FLATTEN(INPUT => PARSE_JSON(%(deaths)s))) AS d) AS dead
+ WHERE processor_id = dead.dead_id
+   AND status = 'processing'
+   AND crash_count >= %(max_crashes)s
+
+-- name: release_dead
+-- Give back what dead workers held, no retry counted. The token goes too: a last write of theirs may still wait for the lock.
+UPDATE {queue}
+   SET status = 'pending',
+       crash_count = crash_count + dead.crashed,
+       error_message = IFF(dead.crashed = 1, dead.reason, error_message),
+       claim_token = NULL,
+       processor_id = NULL,
+       claimed_at = NULL
+  FROM (SELECT d.value:processor_id::VARCHAR AS dead_id,
+               d.value:crashed::NUMBER(38, 0) AS crashed,
+               d.value:reason::VARCHAR AS reason
+          FROM TABLE(FLATTEN(INPUT => PARSE_JSON(%(deaths)s))) AS d) AS dead
+ WHERE processor_id = dead.dead_id
+   AND status = 'processing'
+
+-- name: record_resets
+-- Stale claims go into the audit trail before they are reset.
+INSERT INTO PROCESSING_ATTEMPTS (entry_id, claim_token, attempt, processor_id, started_at, finished_at, outcome, error_message)
+SELECT held.id,
+       COALESCE(held.claim_token, 'none'),
+       held.retry_count + 1,
+       COALESCE(held.processor_id, 'unknown'),
+       held.claimed_at,
+       SYSDATE(),
+       'reset',
+       'no answer within the stale threshold'
+  FROM {queue} AS held
+  LEFT JOIN PROCESSING_ATTEMPTS AS recorded
+    ON recorded.entry_id = held.id
+   AND recorded.claim_token = held.claim_token
+ WHERE held.status = 'processing'
+   AND held.claimed_at < DATEADD('second', -%(stale_threshold_s)s, SYSDATE())
+   AND recorded.entry_id IS NULL
+
 -- name: reset_stale
 -- Take claims away from workers that are gone. It counts as a retry, since nobody knows what happened; an entry out of
 -- attempts goes to failed, with the reason. Only claims that are stale now, by Snowflake's clock.
@@ -172,6 +257,14 @@ UPDATE {queue}
 SELECT DISTINCT processor_id
   FROM PROCESSORS
  WHERE processor_id IN (SELECT p.value::VARCHAR FROM TABLE(FLATTEN(INPUT => PARSE_JSON(%(processor_ids)s))) AS p)
+
+-- name: recent_take
+-- What a task took of late, the median: for how many entries one more is worth starting.
+SELECT MEDIAN(entries) AS entries
+  FROM PROCESSORS
+ WHERE event = 'ended'
+   AND entries > 0
+   AND recorded_at > DATEADD('hour', -1, SYSDATE())
 
 -- name: record_processor
 -- One row at a processor's first claim (also an empty one), one at its end.

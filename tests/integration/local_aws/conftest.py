@@ -10,6 +10,8 @@ import os
 import subprocess
 import sys
 import time
+import urllib.error
+import urllib.request
 import zipfile
 from pathlib import Path
 
@@ -51,6 +53,14 @@ match sys.argv[1:]:
         open("at-work", "w").close()
         while True:
             signal.pause()
+"""
+
+# Appends each event to the file that its environment names.
+RECORDING = """
+import json, os
+def handler(event, context):
+    with open(os.environ["FILE"], "a") as file:
+        print(json.dumps(event), file=file)
 """
 
 
@@ -213,6 +223,11 @@ class StandIn:
         )
         return name
 
+    def create_recorder(self, file):
+        """Create a function that writes each event to the file, a line each; answers its ARN."""
+        name = self.create_function(RECORDING, Environment={"Variables": {"FILE": str(file)}})
+        return self.client("lambda").get_function(FunctionName=name)["Configuration"]["FunctionArn"]
+
     def role(self):
         """The ARN of some role."""
         trust = {
@@ -229,6 +244,16 @@ class StandIn:
         reply = self.client("lambda").invoke(FunctionName=name, Payload=json.dumps(event or {}), **request)
         text = reply["Payload"].read()
         return reply | {"Payload": json.loads(text) if text else None}
+
+    def local(self, path, body=None):
+        """Ask what is below ``/_local/``; answers the status and what it says."""
+        data = None if body is None else json.dumps(body).encode()
+        try:
+            with urllib.request.urlopen(f"{self.url}/_local/{path}", data=data, timeout=10) as answer:
+                return answer.status, json.load(answer)
+        except urllib.error.HTTPError as error:
+            with error:
+                return error.code, json.load(error)
 
     def end(self):
         """SIGTERM; answers the exit code and the seconds that it took."""

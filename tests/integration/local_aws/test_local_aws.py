@@ -16,15 +16,6 @@ def lines_of(file):
     return file.read_text().splitlines() if file.exists() else []
 
 
-# Appends each event to the file that its environment names.
-RECORDING = """
-import json, os
-def handler(event, context):
-    with open(os.environ["FILE"], "a") as file:
-        print(json.dumps(event), file=file)
-"""
-
-
 @pytest.fixture(scope="module")
 def stand_in(tmp_path_factory, started):
     """One whose schedules are all due every 0.3 seconds, started by somebody with AWS settings of his own."""
@@ -37,8 +28,7 @@ def stand_in(tmp_path_factory, started):
 def recording(stand_in, tmp_path):
     """The ARN of a function that writes events to a file, and the file."""
     file = tmp_path / "events"
-    name = stand_in.create_function(RECORDING, Environment={"Variables": {"FILE": str(file)}})
-    return stand_in.client("lambda").get_function(FunctionName=name)["Configuration"]["FunctionArn"], file
+    return stand_in.create_recorder(file), file
 
 
 def schedule(stand_in, target, *, expression="rate(1 minute)", name=None, **more):

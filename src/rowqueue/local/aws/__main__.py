@@ -2,9 +2,12 @@
 
 ``python -m rowqueue.local.aws --port 0 --state-dir DIR`` prints one line of JSON, ``{"ready": URL}``, once it listens.
 boto3, the AWS CLI and Terraform talk to it when ``AWS_ENDPOINT_URL`` is that URL. It keeps its state in memory.
+``controls`` has what drills can ask of it besides: faults, signals to tasks, a timeline.
 
-What it does not show: permissions (every call is allowed), networks, capacity and quotas, the pull of an image, events
-and alarms, dead-letter queues and destinations.
+What it does not show: permissions (every call is allowed: a rule, a topic or a schedule invokes a function without
+asking for its resource policy), networks, capacity and quotas, the pull of an image, alarms, dead-letter queues and
+destinations, function URLs, events of other services than ECS. A rule invokes functions only, with the whole event or a
+constant Input; other targets and rules with a schedule are not run. Nothing that SNS sends is signed.
 """
 
 from __future__ import annotations
@@ -13,103 +16,40 @@ import argparse
 import json
 import logging
 import os
+import random
 import shutil
 import signal
 import sys
 import threading
+import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from moto.awslambda.exceptions import UnknownFunctionException
-from moto.awslambda_simple.models import lambda_simple_backends
-from moto.core.config import default_user_config
-from moto.iam.access_control import IAMPolicyStatement, PermissionResult
-from moto.moto_server.werkzeug_app import DomainDispatcherApplication, MotoRequestHandler, create_backend_app
-from moto.scheduler.models import scheduler_backends
-from werkzeug.serving import make_server
-
+from rowqueue.local.aws import inside_moto
+from rowqueue.local.aws.controls import Controls
 from rowqueue.local.aws.errors import ApiError
+from rowqueue.local.aws.event_bus import EventBus
 from rowqueue.local.aws.fargate import Fargate
 from rowqueue.local.aws.fargate_processes import Platform
-from rowqueue.local.aws.fargate_tasks import ACCOUNT
+from rowqueue.local.aws.faults import Faults
 from rowqueue.local.aws.gateway import Gateway
 from rowqueue.local.aws.host import Host
+from rowqueue.local.aws.injected import Injected
 from rowqueue.local.aws.lambda_functions import Functions
-from rowqueue.local.aws.lambda_model import Call, Function
+from rowqueue.local.aws.lambda_model import Call
 from rowqueue.local.aws.lambda_pool import EnvironmentPool
 from rowqueue.local.aws.logs import LogShipper
-from rowqueue.local.aws.scheduler import Schedule, Scheduler
+from rowqueue.local.aws.notifications import sns_event
+from rowqueue.local.aws.scheduler import Scheduler
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from rowqueue.local.aws.notifications import Notification
+
+_log = logging.getLogger(__name__)
+
 _GRACE_SECONDS = 2.0  # what tasks get between SIGTERM and SIGKILL when the stand-in itself is told to end
-
-
-def configure_moto() -> None:
-    """Set what moto leaves open, and repair the one fault of it that would hide the product behind a 403."""
-    default_user_config["lambda"] = {"use_docker": False}  # else creating a function looks for a Docker daemon
-    default_user_config["iam"] = {"load_aws_managed_policies": True}
-    is_action_permitted = IAMPolicyStatement.is_action_permitted
-
-    def judged_by_condition(statement: Any, *args: Any, **kwargs: Any) -> Any:
-        # moto 5.2.5 denies when the Condition of a Deny does *not* hold, so the usual TLS-only bucket policy locks
-        # everybody out. All traffic counts as TLS here, as it is on AWS: such a Deny never applies.
-        if _denies_plain_http(statement._statement):  # noqa: SLF001
-            return PermissionResult.NEUTRAL
-        return is_action_permitted(statement, *args, **kwargs)
-
-    IAMPolicyStatement.is_action_permitted = judged_by_condition
-
-
-def _denies_plain_http(statement: dict[str, Any]) -> bool:
-    conditions = statement.get("Condition", {})
-    return statement["Effect"] == "Deny" and any("aws:SecureTransport" in tested for tested in conditions.values())
-
-
-def find_function(region: str, name: str, qualifier: str | None) -> Function | None:
-    """Read a function from moto's own memory: no API answers the bytes of its code."""
-    try:
-        found = lambda_simple_backends[ACCOUNT][region].get_function(name, qualifier)
-    except UnknownFunctionException:
-        return None
-    if found.package_type != "Zip":
-        raise ApiError("InvalidRuntimeException", "the stand-in runs functions of zip files only", status=502)
-    event_config = found.event_invoke_config[-1].config if found.event_invoke_config else {}
-    return Function(
-        arn=f"arn:aws:lambda:{region}:{ACCOUNT}:function:{found.function_name}",
-        name=found.function_name,
-        version=str(found.version),
-        region=region,
-        handler=found.handler,
-        runtime=found.run_time,
-        memory_mb=int(found.memory_size),
-        timeout_seconds=int(found.timeout),
-        variables=tuple(sorted(found.environment_vars.items())),
-        code_sha256=found.code_sha_256,
-        code=found.code_bytes,
-        reserved_concurrency=None if found.reserved_concurrency is None else int(found.reserved_concurrency),
-        maximum_retry_attempts=event_config.get("MaximumRetryAttempts", 2),
-        maximum_event_age_seconds=event_config.get("MaximumEventAgeInSeconds", 21_600),
-    )
-
-
-def enabled_schedules() -> list[Schedule]:
-    """Read the schedules of all regions from moto's own memory: asking by API, twice a second, would cost too much."""
-    return [
-        Schedule(
-            arn=schedule.arn,
-            region=region,
-            expression=schedule.schedule_expression,
-            target=schedule.target["Arn"],
-            input=schedule.target.get("Input") or "{}",
-            bounded=bool(schedule.start_date or schedule.end_date),
-        )
-        for region, backend in list(scheduler_backends[ACCOUNT].items())
-        for group in list(backend.schedule_groups.values())
-        for schedule in list(group.schedules.values())
-        if schedule.state == "ENABLED"
-    ]
 
 
 class StandIn:
@@ -120,35 +60,37 @@ class StandIn:
     """
 
     def __init__(self, options: argparse.Namespace) -> None:
-        moto = DomainDispatcherApplication(create_backend_app)
-        self._server = make_server(options.host, options.port, moto, threaded=True, request_handler=MotoRequestHandler)
+        self._server = inside_moto.new_server(options.host, options.port)
         self.url = f"http://{options.host}:{self._server.port}"
         # The children are on this machine, and 0.0.0.0 is no address to connect to.
         own_url = self.url.replace("//0.0.0.0:", "//127.0.0.1:")
         self._host = Host(endpoint_url=own_url, state_dir=options.state_dir, injected=dict(options.inject))
         self._logs = LogShipper(self._host.client)
-        self._fargate = Fargate(
-            Platform(
-                host=self._host,
-                logs=self._logs,
-                images=dict(options.image),
-                start_seconds=options.task_start_seconds,
-            )
+        start = (options.task_start_seconds, options.task_start_seconds)
+        injected = Injected(Faults(task_start_seconds=start), random.uniform)
+        self._functions = Functions(inside_moto.find_function, EnvironmentPool(self._host, self._logs))
+        self._bus = EventBus(rules=inside_moto.rules_of, invoke=self._invoke_for, waits=injected.event_waits)
+        platform = Platform(host=self._host, logs=self._logs, images=dict(options.image), injected=injected)
+        self._fargate = Fargate(platform, self._bus.put)
+        self._scheduler = Scheduler(inside_moto.enabled_schedules, self._invoke_later, options.tick)
+        inside_moto.hand_over(put=self._bus.put, notify=self._notify)
+        controls = Controls(injected, self._fargate)
+        self._server.app = Gateway(
+            self._server.app, fargate=self._fargate, functions=self._functions, controls=controls
         )
-        self._functions = Functions(find_function, EnvironmentPool(self._host, self._logs))
-        self._scheduler = Scheduler(enabled_schedules, self._invoke_later, options.tick)
-        self._server.app = Gateway(moto, fargate=self._fargate, functions=self._functions)
         # The poll interval only bounds how long the end takes; requests do not wait for it.
         self._serving = threading.Thread(target=self._server.serve_forever, args=(0.1,), name="server", daemon=True)
 
     def start(self) -> None:
         """Begin to answer; connections have been accepted since the server was made."""
         self._serving.start()
+        self._bus.start()
         self._scheduler.start()
 
     def close(self) -> None:
         """End everything that runs; tasks may still call the stand-in until they have ended."""
         self._scheduler.close()
+        self._bus.close()
         self._functions.close()
         self._fargate.close(_GRACE_SECONDS)
         self._logs.close()
@@ -158,6 +100,16 @@ class StandIn:
 
     def _invoke_later(self, region: str, function: str, event: str) -> None:
         self._functions.invoke_later(Call(region=region, function=function, payload=event.encode()))
+
+    def _invoke_for(self, sender: str, function: str, event: str) -> None:
+        """Invoke a function by its ARN for a rule or a topic, which can do nothing about it when that is refused."""
+        try:
+            self._invoke_later(function.split(":")[3], function, event)
+        except ApiError as error:
+            _log.warning("%s: %s: %s", sender, error.code, error)
+
+    def _notify(self, function: str, notification: Notification) -> None:
+        self._invoke_for(notification.topic_arn, function, json.dumps(sns_event(notification, time.time())))
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -170,7 +122,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     logging.basicConfig(format="%(name)s: %(message)s")
     logging.getLogger("werkzeug").setLevel(logging.ERROR)
     _forget_own_aws_settings()
-    configure_moto()
+    inside_moto.configure()
     stand_in = StandIn(options)
     stand_in.start()
     ready_line.write(json.dumps({"ready": stand_in.url}) + "\n")

@@ -6,16 +6,22 @@ import json
 import threading
 import time
 import uuid
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from rowqueue.local.aws.errors import ApiError, invalid_parameter
-from rowqueue.local.aws.fargate_book import PAGE, TaskBook
+from rowqueue.local.aws.events import task_event
+from rowqueue.local.aws.fargate_book import PAGE, TaskBook, is_listed
 from rowqueue.local.aws.fargate_launch import count_of, launch_of, providers_of
-from rowqueue.local.aws.fargate_processes import Platform, TaskProcess
+from rowqueue.local.aws.fargate_processes import TaskProcess
 from rowqueue.local.aws.fargate_tasks import Task, arn, describe, metadata
+from rowqueue.local.aws.timeline import RunTaskCall, Timeline
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Mapping
+
+    from rowqueue.local.aws.events import Event
+    from rowqueue.local.aws.fargate_processes import Platform
 
 
 class Fargate:
@@ -23,27 +29,59 @@ class Fargate:
 
     Args:
         platform: what tasks run on.
+        emit: takes the event of each change of a task's state, and returns at once.
 
     Attributes:
         operations: the names of the operations of ECS that are answered here -> (region, request) -> answer.
-        on_stopped: called with each task that has stopped, as DescribeTasks shows it.
-        refuse: called before a launch with its number of tasks; answers an item of ``failures[]`` for each task that
-            finds no room, or raises an ApiError such as ThrottlingException. Finds room for all unless replaced.
     """
 
-    def __init__(self, platform: Platform) -> None:
+    def __init__(self, platform: Platform, emit: Callable[[Event], None]) -> None:
         self.operations: Mapping[str, Callable[[str, Mapping[str, Any]], dict[str, Any]]] = {
             "RunTask": self._run_task,
             "StopTask": self._stop_task,
             "ListTasks": self._list_tasks,
             "DescribeTasks": self._describe_tasks,
         }
-        self.on_stopped: list[Callable[[dict[str, Any]], None]] = []
-        self.refuse: Callable[[int], Sequence[Mapping[str, str]]] = lambda _count: ()
         self._platform = platform
+        self._emit = emit
         self._book = TaskBook()
+        self._timeline = Timeline()
         self._processes: dict[str, TaskProcess] = {}  # those of tasks that are not STOPPED
         self._launching = threading.Lock()  # of two requests with one clientToken, the second waits for the first
+
+    def launches(self) -> dict[str, Any]:
+        """Every RunTask since the start, and what became of each task."""
+        return self._timeline.told(self._book.all())
+
+    def signal(self, task_id: str, number: int) -> None:
+        """Send the program of a task a signal, behind the back of ECS.
+
+        Raises:
+            ApiError: there is no such task, or no program of it runs.
+        """
+        self._task(task_id)
+        process = self._processes.get(task_id)
+        if process is None or not process.signal(number):
+            raise ApiError("TaskNotRunning", f"no program of task {task_id} runs now", status=409)
+
+    def interrupt(self, task_id: str) -> None:
+        """Stop a task as a Spot interruption does: SIGTERM, and SIGKILL after its ``stopTimeout``.
+
+        Raises:
+            ApiError: there is no such task, or it has been told to stop before.
+        """
+        task = self._task(task_id)
+        if task.desired_status == "STOPPED":
+            raise ApiError("TaskNotRunning", f"task {task_id} has been told to stop before", status=409)
+        # The reason is that of ECS's developer guide (fargate-capacity-providers), the code that of its TaskStopCode;
+        # older pages have TerminationNotice. Not verified: which of the two is sent. A real interruption settles it.
+        self._stop(task, code="SpotInterruption", reason="Your Spot Task was interrupted.")
+
+    def _task(self, task_id: str) -> Task:
+        task = self._book.get(task_id)
+        if task is None:
+            raise ApiError("TaskNotFound", f"no task {task_id} is known here", status=404)
+        return task
 
     def metadata(self, task_id: str) -> dict[str, Any] | None:
         """What a task may ask about itself; None for an unknown one."""
@@ -60,6 +98,19 @@ class Fargate:
             process.join(max(0.0, deadline - time.monotonic()))
 
     def _run_task(self, region: str, request: Mapping[str, Any]) -> dict[str, Any]:
+        """RunTask, and a line of it in the timeline."""
+        call = RunTaskCall(at=time.time(), count=request.get("count", 1), client_token=request.get("clientToken"))
+        try:
+            tasks, failures = self._launch_once(region, request)
+        except ApiError as error:
+            self._timeline.add(replace(call, error=error.code))
+            raise
+        self._timeline.add(replace(call, tasks=[task.task_id for task in tasks], failures=failures))
+        return {"tasks": [describe(task, with_tags=True) for task in tasks], "failures": failures}
+
+    def _launch_once(self, region: str, request: Mapping[str, Any]) -> tuple[list[Task], list[dict[str, str]]]:
+        """Launch tasks, or find those that the request's clientToken has launched before."""
+        self._refuse("RunTask")
         cluster = self._cluster(region, request)
         token = (cluster["clusterArn"], request.get("clientToken") or str(uuid.uuid4()))
         parameters = json.dumps({**request, "clientToken": None}, sort_keys=True)
@@ -67,8 +118,9 @@ class Fargate:
             launched = self._book.launched_with(token)
             if launched is None:
                 tasks, failures = self._launch(region, cluster, request)
-                self._book.remember(token, parameters, tasks)
-                return {"tasks": [describe(task, with_tags=True) for task in tasks], "failures": failures}
+                if tasks:  # whether ECS remembers a token that placed nothing is not documented; here it does not
+                    self._book.remember(token, parameters, tasks)
+                return tasks, failures
         tasks = self._book.get_all(launched.task_ids)
         if launched.parameters != parameters:
             raise ApiError(
@@ -76,11 +128,11 @@ class Fargate:
                 "The clientToken was used before, with other parameters.",
                 resourceIds=[task.arn for task in tasks],
             )
-        return {"tasks": [describe(task, with_tags=True) for task in tasks], "failures": []}
+        return tasks, []
 
     def _launch(
         self, region: str, cluster: Mapping[str, Any], request: Mapping[str, Any]
-    ) -> tuple[list[Task], list[Mapping[str, str]]]:
+    ) -> tuple[list[Task], list[dict[str, str]]]:
         count = count_of(request)
         launch = launch_of(
             request,
@@ -89,52 +141,67 @@ class Fargate:
             described=self._described_definition(region, request["taskDefinition"]),
         )
         providers = providers_of(request, cluster, count)
-        failures = list(self.refuse(count))
+        unplaced = self._platform.injected.unplaced()
+        failures = unplaced.failures(count) if unplaced else []
         tasks = [
             Task(task_id=uuid.uuid4().hex, launch=launch, created_at=time.time(), capacity_provider=provider)
             for provider in providers[: count - len(failures)]
         ]
         for task in tasks:
-            self._book.add(task)
             self._start(task)
         return tasks, failures
 
     def _start(self, task: Task) -> None:
         def change(transition: Callable[[Task], Task]) -> None:
-            before, after = self._book.change(task.task_id, transition)
-            if after.is_stopped and not before.is_stopped:
-                del self._processes[task.task_id]
-                for hook in self.on_stopped:
-                    hook(describe(after, with_tags=False))
+            self._change(task, transition)
 
+        self._book.add(task)
+        self._tell(task)
         self._processes[task.task_id] = process = TaskProcess(task, self._platform, change)
         process.start()
 
+    def _change(self, task: Task, transition: Callable[[Task], Task]) -> tuple[Task, Task]:
+        """Move a task on, and tell it; answers what it was and what it is now."""
+        before, after = self._book.change(task.task_id, transition)
+        if after is not before:
+            self._tell(after)
+        if after.is_stopped and not before.is_stopped:
+            del self._processes[task.task_id]
+        return before, after
+
+    def _tell(self, task: Task) -> None:
+        described = describe(task, with_tags=False)
+        self._emit(task_event(described, region=task.launch.region, now=time.time(), event_id=str(uuid.uuid4())))
+
     def _stop_task(self, region: str, request: Mapping[str, Any]) -> dict[str, Any]:
+        self._refuse("StopTask")
         cluster = self._cluster(region, request)
         task = self._book.find(cluster["clusterArn"], request["task"])
         if task is None:
             raise invalid_parameter("The referenced task was not found.")
         reason = request.get("reason") or "Task stopped by user"
-        before, after = self._book.change(
-            task.task_id, lambda known: known.told_to_stop(time.time(), code="UserInitiated", reason=reason)
-        )
+        return {"task": describe(self._stop(task, code="UserInitiated", reason=reason), with_tags=True)}
+
+    def _stop(self, task: Task, *, code: str, reason: str) -> Task:
+        before, after = self._change(task, lambda known: known.told_to_stop(time.time(), code=code, reason=reason))
         if after is not before and (process := self._processes.get(task.task_id)):
             process.stop(kill_after=task.launch.stop_timeout)
-        return {"task": describe(after, with_tags=True)}
+        return after
 
     def _list_tasks(self, region: str, request: Mapping[str, Any]) -> dict[str, Any]:
+        self._refuse("ListTasks")
         cluster = self._cluster(region, request)
         if request.get("startedBy") and any(request.get(name) for name in ("family", "launchType", "serviceName")):
             raise invalid_parameter("cannot specify startedBy with other arguments")
         return self._book.page(
             cluster["clusterArn"],
-            wanted=lambda task: _matches(task, request),
+            wanted=lambda task: is_listed(task, request),
             size=int(request.get("maxResults", PAGE)),
             after=request.get("nextToken"),
         )
 
     def _describe_tasks(self, region: str, request: Mapping[str, Any]) -> dict[str, Any]:
+        self._refuse("DescribeTasks")
         cluster = self._cluster(region, request)
         wanted = request.get("tasks", [])
         if not wanted:
@@ -151,6 +218,11 @@ class Fargate:
                 if task is None
             ],
         }
+
+    def _refuse(self, operation: str) -> None:
+        """Raise what the operation shall answer instead, if anything."""
+        if refusal := self._platform.injected.refusal(operation):
+            raise ApiError(refusal.code, refusal.message, status=refusal.status)
 
     def _cluster(self, region: str, request: Mapping[str, Any]) -> dict[str, Any]:
         name = request.get("cluster") or "default"
@@ -171,14 +243,3 @@ class Fargate:
         except ecs.exceptions.ClientException:
             raise ApiError("ClientException", "TaskDefinition not found.") from None
         return described
-
-
-def _matches(task: Task, request: Mapping[str, Any]) -> bool:
-    return (
-        task.desired_status == request.get("desiredStatus", "RUNNING")  # nothing is ever desired to be PENDING
-        and request.get("family") in {None, task.launch.definition["family"]}
-        and request.get("startedBy") in {None, task.launch.started_by}
-        and request.get("launchType") in {None, task.launch.launch_type}
-        and not request.get("serviceName")  # a task of RunTask belongs to no service and to no instance
-        and not request.get("containerInstance")
-    )

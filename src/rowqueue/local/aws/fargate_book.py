@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from rowqueue.local.aws.errors import invalid_parameter
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from rowqueue.local.aws.fargate_tasks import Task
 
@@ -52,6 +52,11 @@ class TaskBook:
     def get(self, task_id: str) -> Task | None:
         """The task of that id."""
         return self._tasks.get(task_id)
+
+    def all(self) -> list[Task]:
+        """All tasks that are not forgotten, oldest first."""
+        with self._lock:
+            return list(self._tasks.values())
 
     def get_all(self, task_ids: Iterable[str]) -> list[Task]:
         """The tasks of those ids that are not forgotten."""
@@ -102,3 +107,15 @@ class TaskBook:
             for token, launched in self._launched.items()
             if any(task_id in self._tasks for task_id in launched.task_ids)
         }
+
+
+def is_listed(task: Task, request: Mapping[str, Any]) -> bool:
+    """Whether ListTasks answers a task of the right cluster."""
+    return (
+        task.desired_status == request.get("desiredStatus", "RUNNING")  # nothing is ever desired to be PENDING
+        and request.get("family") in {None, task.launch.definition["family"]}
+        and request.get("startedBy") in {None, task.launch.started_by}
+        and request.get("launchType") in {None, task.launch.launch_type}
+        and not request.get("serviceName")  # a task of RunTask belongs to no service and to no instance
+        and not request.get("containerInstance")
+    )

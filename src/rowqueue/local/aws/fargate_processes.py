@@ -13,6 +13,7 @@ from typing import IO, TYPE_CHECKING
 
 from botocore.exceptions import BotoCoreError, ClientError
 
+from rowqueue.local import processes
 from rowqueue.local.aws.fargate_environment import StartError, deployed_environment, in_words
 
 if TYPE_CHECKING:
@@ -21,8 +22,10 @@ if TYPE_CHECKING:
 
     from rowqueue.local.aws.fargate_tasks import Task
     from rowqueue.local.aws.host import Host
+    from rowqueue.local.aws.injected import Injected
     from rowqueue.local.aws.logs import LogShipper, LogStream
 
+_EXEC_SECONDS = 2.0  # more than a child ever takes to become its program
 _LONGEST_LINE = 256 * 1024  # bytes: the size of one event in CloudWatch Logs; longer lines are cut into several
 
 
@@ -34,13 +37,13 @@ class Platform:
         host: starts processes.
         logs: takes their output.
         images: the repository of an image -> the argv that stands for its entry point.
-        start_seconds: how long a task takes from RunTask to RUNNING.
+        injected: how long a task takes from RunTask to RUNNING, and what goes wrong on purpose.
     """
 
     host: Host
     logs: LogShipper
     images: Mapping[str, Sequence[str]]
-    start_seconds: float
+    injected: Injected
 
 
 class TaskProcess:
@@ -81,6 +84,14 @@ class TaskProcess:
             self._kill_timer.daemon = True
             self._kill_timer.start()
 
+    def signal(self, number: int) -> bool:
+        """Send the program a signal; answers whether there is one that runs."""
+        with self._lock:
+            if self._process is None or self._process.poll() is not None:
+                return False
+            self._process.send_signal(number)
+            return True
+
     def join(self, timeout: float) -> None:
         """Wait until it is STOPPED."""
         self._thread.join(timeout)
@@ -100,7 +111,7 @@ class TaskProcess:
         self._change(lambda task: task.told_to_stop(time.time(), code="TaskFailedToStart", reason=reason))
 
     def _run(self, scratch: Path) -> None:
-        half = self._platform.start_seconds / 2
+        half = self._platform.injected.start_seconds() / 2
         if self._stopping.wait(half):
             return
         self._change(lambda task: task.pulling(time.time()))
@@ -160,7 +171,8 @@ class TaskProcess:
                 return
             output = subprocess.PIPE if log else subprocess.DEVNULL
             process = self._process = self._platform.host.spawn(argv, env=env, cwd=scratch, output=output)
-            self._change(lambda task: task.running(time.time()))
+            frozen = self._platform.injected.hangs() and _freeze(process)
+            self._change(lambda task: task.running(time.time(), frozen=frozen))
         reader = threading.Thread(target=_copy_lines, args=(process.stdout, log), daemon=True)
         reader.start()
         status = process.wait()
@@ -191,6 +203,18 @@ def _copy_lines(output: IO[bytes] | None, log: LogStream | None) -> None:
     with output:
         while line := output.readline(_LONGEST_LINE):
             log.write(line.decode(errors="replace").rstrip("\r\n"))
+
+
+def _freeze(process: subprocess.Popen[bytes]) -> bool:
+    """SIGSTOP for a child that has just become its program; answers whether it still ran by then.
+
+    Not before: until then it has not asked to end with the stand-in, and a frozen child never would.
+    """
+    deadline = time.monotonic() + _EXEC_SECONDS
+    while processes.is_launching(process) and time.monotonic() < deadline:
+        time.sleep(0.002)
+    process.send_signal(signal.SIGSTOP)
+    return process.poll() is None
 
 
 def _kill_group(process: subprocess.Popen[bytes]) -> None:

@@ -89,6 +89,7 @@ class Task:
     stop_code: str | None = None
     stopped_reason: str | None = None
     exit_code: int | None = None
+    frozen: bool = False  # on purpose; not among what ECS shows
 
     @property
     def arn(self) -> str:
@@ -112,9 +113,9 @@ class Task:
         """Its network is there; the image is being pulled."""
         return self._changed(last_status="PENDING", pull_started_at=now)
 
-    def running(self, now: float) -> Task:
-        """Its process has started."""
-        return self._changed(last_status="RUNNING", started_at=now)
+    def running(self, now: float, *, frozen: bool = False) -> Task:
+        """Its process has started; a frozen one does nothing more."""
+        return self._changed(last_status="RUNNING", started_at=now, frozen=frozen)
 
     def told_to_stop(self, now: float, *, code: str, reason: str) -> Task:
         """It shall not run on. Who says so first gives the reason."""

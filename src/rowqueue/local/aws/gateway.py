@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from werkzeug.wrappers import Request, Response
 
+from rowqueue.local.aws.controls import PREFIX
 from rowqueue.local.aws.errors import ApiError
 from rowqueue.local.aws.lambda_model import Call
 
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
+    from rowqueue.local.aws.controls import Controls
     from rowqueue.local.aws.fargate import Fargate
     from rowqueue.local.aws.lambda_functions import Functions
     from rowqueue.local.aws.lambda_model import Outcome
@@ -34,12 +36,14 @@ class Gateway:
         moto: answers whatever is not ours.
         fargate: answers the task operations of ECS, and the tasks' metadata.
         functions: answers Lambda's Invoke.
+        controls: answers what is not AWS at all.
     """
 
-    def __init__(self, moto: WSGIApplication, *, fargate: Fargate, functions: Functions) -> None:
+    def __init__(self, moto: WSGIApplication, *, fargate: Fargate, functions: Functions, controls: Controls) -> None:
         self._moto = moto
         self._fargate = fargate
         self._functions = functions
+        self._controls = controls
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         """Answer one request."""
@@ -48,6 +52,8 @@ class Gateway:
 
     def _answer(self, request: Request) -> Response | None:
         """The answer where the request is ours; otherwise None, and its body is left unread for moto."""
+        if request.path.startswith(PREFIX):
+            return self._controls.answer(request)
         operation = request.headers.get("X-Amz-Target", "").removeprefix(_ECS)
         if operation in self._fargate.operations:
             return self._ecs(operation, request)

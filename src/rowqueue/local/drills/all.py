@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
-from rowqueue.local.drills import Drill, certificate, partner, sigterm
+from rowqueue.local.drills import Drill, burst, certificate, hung, idle, kill, partner, sigterm
 
-ALL: dict[str, Drill] = {drill.name: drill for drill in (partner.DRILL, sigterm.DRILL, certificate.DRILL)}
+_DRILLS = (partner, sigterm, certificate, burst, kill, hung, idle)
+ALL: dict[str, Drill] = {module.DRILL.name: module.DRILL for module in _DRILLS}

@@ -1,4 +1,4 @@
-"""What the drills share: a stack whose schedule never fires, one processor at a time, and a look at the tables."""
+"""What the drills share: a deployed stack, ways to act on it, and a look at the tables, the tasks and the ticks."""
 
 from __future__ import annotations
 
@@ -105,11 +105,70 @@ class Stage:
         with self.processor(environ) as run:
             return run, run.process.wait(seconds)
 
+    def invoke(self, event: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        """Invoke the poller and wait for it; returns the body of its answer.
+
+        Raises:
+            StackError: it raised.
+        """
+        answer = deployment.client(self.stack, "lambda").invoke(
+            FunctionName=deployment.POLLER, Payload=json.dumps(event or {}).encode()
+        )
+        told = json.loads(answer["Payload"].read())
+        if "FunctionError" in answer:
+            raise stack.StackError(f"the poller raised {told.get('errorType')}: {told.get('errorMessage')}")
+        return dict(json.loads(told["body"]))
+
+    def ticks(self) -> list[dict[str, Any]]:
+        """The lines in which the poller has explained its ticks, oldest first."""
+        pages = (
+            deployment.client(self.stack, "logs")
+            .get_paginator("filter_log_events")
+            .paginate(logGroupName=f"/aws/lambda/{deployment.POLLER}")
+        )
+        lines = (event["message"] for page in pages for event in page["events"])
+        logged = [json.loads(line) for line in lines if line.startswith("{")]
+        return sorted((line for line in logged if line.get("event") == "tick"), key=lambda line: line["timestamp"])
+
+    def live(self) -> list[str]:
+        """ARNs of the tasks that ECS wants running."""
+        pages = (
+            deployment.client(self.stack, "ecs")
+            .get_paginator("list_tasks")
+            .paginate(cluster=deployment.PROCESSOR, family=deployment.PROCESSOR)
+        )
+        return [arn for page in pages for arn in page["taskArns"]]
+
 
 @contextlib.contextmanager
-def staged(state: Path) -> Iterator[Stage]:
-    """A fresh stack, deployed, in which nothing runs by itself."""
-    with stack.running(stack.Options(state=state, tick_s=86_400)) as running:
+def staged(
+    state: Path,
+    *,
+    tick_s: float = 86_400,
+    task_start_s: float = 0.3,
+    stop_timeout_s: int = 120,
+    poller: Mapping[str, str] | None = None,
+    processor: Mapping[str, str] | None = None,
+) -> Iterator[Stage]:
+    """A fresh stack, deployed; unless told otherwise nothing in it runs by itself.
+
+    Args:
+        state: everything is written below it.
+        tick_s: the schedule's period, seconds.
+        task_start_s: from RunTask to the start of the process, seconds.
+        stop_timeout_s: from SIGTERM to SIGKILL, seconds.
+        poller: environment of the function, over the deployment's.
+        processor: environment of the tasks, over the deployment's.
+    """
+    options = stack.Options(
+        state=state,
+        tick_s=tick_s,
+        task_start_s=task_start_s,
+        stop_timeout_s=stop_timeout_s,
+        poller={"TICK_SECONDS": str(tick_s), **(poller or {})},
+        processor=processor or {},
+    )
+    with stack.running(options) as running:
         deployment.deploy(running)
         with deployment.session(running) as session:
             yield Stage(stack=running, session=session)

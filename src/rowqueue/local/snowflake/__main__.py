@@ -2,8 +2,8 @@
 
 ``python -m rowqueue.local.snowflake --port 0`` prints ``{"ready": "http://127.0.0.1:…"}`` once it listens, and ends on
 SIGTERM. The SQL is fakesnow's; this adds what a queue with many workers meets on Snowflake: one UPDATE, DELETE or MERGE
-at a time for each table, errno 625 when too many wait, honest errors, repeated requests that run once. It is more
-permissive than Snowflake, and no benchmark.
+at a time for each table, errno 625 when too many wait, honest errors, repeated requests that run once, and a latency if
+one is asked for. It is more permissive than Snowflake; how fast it is says nothing of how fast Snowflake is.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ import uvicorn
 from rowqueue.local.snowflake.account import Limits
 from rowqueue.local.snowflake.engine import Engine
 from rowqueue.local.snowflake.http import StandIn
+from rowqueue.local.snowflake.weather import LONGEST_MS, Weather
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -70,7 +71,8 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
         lock_timeout_seconds=options.lock_timeout,
         orphan_seconds=options.orphan_seconds,
     )
-    stand_in = StandIn(engine, limits, keep_answers=options.keep_results)
+    weather = Weather(dml_ms=options.dml_ms, select_ms=options.select_ms, login_ms=options.login_ms)
+    stand_in = StandIn(engine, limits, keep_answers=options.keep_results, weather=weather)
     server = _Server(stand_in, listener)
     for number in (signal.SIGINT, signal.SIGTERM):
         # Uvicorn puts back the handlers it found and then raises the signal again; the default one would kill us here.
@@ -101,7 +103,20 @@ def _options(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--lock-timeout", type=float, default=60, help="seconds")
     parser.add_argument("--orphan-seconds", type=float, default=300, help="idle time of a transaction that blocks")
     parser.add_argument("--keep-results", type=int, default=200, help="results and answers that are kept")
+    for name in ("dml", "select", "login"):
+        added = f"milliseconds added to each {name}; POST /_local/weather changes it later"
+        parser.add_argument(f"--{name}-ms", type=_milliseconds, default=0.0, help=added)
     return parser.parse_args(argv)
+
+
+def _milliseconds(text: str) -> float:
+    try:
+        given = float(text)
+    except ValueError:
+        given = -1
+    if not 0 <= given <= LONGEST_MS:
+        raise argparse.ArgumentTypeError(f"expected a number from 0 to {LONGEST_MS}, got {text!r}")
+    return given
 
 
 def _directory(path: str) -> Path:

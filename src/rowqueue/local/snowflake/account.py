@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 from rowqueue.local.snowflake.engine import UNSUPPORTED, Conflict, Engine, Failure
 from rowqueue.local.snowflake.session import Session
 from rowqueue.local.snowflake.table_locks import LockTimedOut, Table, TableLocks, TooManyWaiters
+from rowqueue.local.snowflake.weather import Weather, pass_by
 
 if TYPE_CHECKING:
     from starlette.requests import Request
@@ -46,7 +47,7 @@ class Call:
         statement: what it is.
         request: it, as the engine takes it.
         describe_only: the client wants to know its columns, and nothing is to happen.
-        is_waiting: for its turn or for a lock. Only then can it be cancelled.
+        is_waiting: for its turn, for a lock or in the weather. Only then can it be cancelled; what runs is interrupted.
     """
 
     session: Session
@@ -63,11 +64,13 @@ class Account:
     Attributes:
         locks: who holds which table.
         counters: ``refused_625``, ``conflict_retries`` and ``orphans`` so far.
+        weather: how slow statements are; it may change at any time.
     """
 
-    def __init__(self, engine: Engine, limits: Limits) -> None:
+    def __init__(self, engine: Engine, limits: Limits, *, weather: Weather) -> None:
         self.locks: TableLocks[Session] = TableLocks(max_waiters=limits.lock_waiters)
         self.counters: Counter[str] = Counter()
+        self.weather = weather
         self._engine = engine
         self._limits = limits
         self._sessions: dict[str, Session] = {}
@@ -177,10 +180,10 @@ class Account:
         )
 
     async def _execute(self, call: Call) -> bytes:
-        """Run what has got all its locks.
-
-        A simulated latency belongs at the top of this method: it would pass while the table is locked.
-        """
+        """Run what has got all its locks: the weather passes while the table is locked."""
+        call.is_waiting = True
+        await pass_by(self.weather.milliseconds(call.statement, describe_only=call.describe_only))
+        call.is_waiting = False
         session = call.session
         if session.transaction is None:
             return await self._execute_alone(call)

@@ -18,6 +18,7 @@ from rowqueue.local.snowflake import statements
 from rowqueue.local.snowflake.account import Account, Call
 from rowqueue.local.snowflake.engine import UNSUPPORTED, Engine, Failure
 from rowqueue.local.snowflake.requests import Requests, StatementLog, rendered
+from rowqueue.local.snowflake.weather import UnknownWeather, Weather, pass_by
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -38,11 +39,12 @@ class StandIn:
         engine: runs the SQL.
         limits: what bounds waiting.
         keep_answers: how many answers to keep, in case a request is repeated.
+        weather: how slow it is at first.
     """
 
-    def __init__(self, engine: Engine, limits: Limits, *, keep_answers: int) -> None:
+    def __init__(self, engine: Engine, limits: Limits, *, keep_answers: int, weather: Weather) -> None:
         self._engine = engine
-        self._account = Account(engine, limits)
+        self._account = Account(engine, limits, weather=weather)
         self._requests = Requests(self._account, engine, keep=keep_answers)
         self._log = StatementLog()
 
@@ -56,6 +58,7 @@ class StandIn:
             Route("/_local/stats", self._stats),
             Route("/_local/statements", self._statements),
             Route("/_local/reset-stats", self._reset_stats, methods=["POST"]),
+            Route("/_local/weather", self._weather, methods=["GET", "POST"]),
         ]
         routes = [*ours, *self._engine.routes]
         return Starlette(routes=routes, lifespan=self._lifespan, exception_handlers={Exception: _unexpected})
@@ -72,6 +75,7 @@ class StandIn:
 
     async def _login(self, request: Request) -> Response:
         body = await _body(request)
+        await pass_by(self._account.weather.login_ms)
         # Not for the engine: some of its own would change it (FAKESNOW_DB_PATH, nop_regexes).
         parameters = body["data"].pop("SESSION_PARAMETERS", None) or {}
         try:
@@ -148,6 +152,15 @@ class StandIn:
         self._account.counters.clear()
         self._account.locks.waits = 0
         return JSONResponse(_SUCCESS)
+
+    async def _weather(self, request: Request) -> Response:
+        """Tell the weather; with POST, change it first, for every statement that starts from now on."""
+        if request.method == "POST":
+            try:
+                self._account.weather = Weather.told(await _body(request))
+            except UnknownWeather as error:
+                return JSONResponse({"error": str(error)}, status_code=400)
+        return JSONResponse(self._account.weather.as_json())
 
 
 def _token(request: Request) -> str:

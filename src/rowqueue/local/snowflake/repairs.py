@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING, Any
 import fakesnow.arrow
 import fakesnow.info_schema
 import fakesnow.server
+import fakesnow.transforms
 import pyarrow as pa
 import pyarrow.compute as pc
 from fakesnow.converter import from_binding
+from sqlglot import exp
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -23,6 +25,7 @@ def apply() -> None:
     fakesnow.server.from_binding = _bound_value
     for name in ("insert_table_comment_sql", "insert_text_lengths_sql"):
         setattr(fakesnow.info_schema, name, _but_not_for_merge(getattr(fakesnow.info_schema, name)))
+    fakesnow.transforms.identifier = _naming_schemas_too(fakesnow.transforms.identifier)
 
 
 def _timestamps(column: pa.ChunkedArray) -> pa.StructArray:
@@ -64,6 +67,18 @@ def _but_not_for_merge(write_about_table: Callable[..., str]) -> Callable[..., s
         return "SELECT NULL" if table == "MERGE_CANDIDATES" else write_about_table(catalog, schema, table, *details)
 
     return sql
+
+
+def _naming_schemas_too(named: Callable[..., exp.Expr]) -> Callable[..., exp.Expr]:
+    """Resolve CREATE SCHEMA IDENTIFIER(...), which fakesnow runs and then answers with an error."""
+
+    def identifier(expression: exp.Expr, *rest: Any) -> exp.Expr:
+        schema = expression.args.get("db") if isinstance(expression, exp.Table) else None
+        if isinstance(schema, exp.DynamicIdentifier):
+            expression.set("db", exp.to_identifier(schema.this.name.upper()))
+        return named(expression, *rest)
+
+    return identifier
 
 
 class RecentResults(dict[str, Any]):

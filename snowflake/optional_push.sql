@@ -1,0 +1,53 @@
+-- Optional: tell the poller that rows were inserted, instead of letting it look once a minute.
+--
+--   INSERT -> stream (appends only) -> task (runs only when there are any) -> SNS topic -> the poller
+--
+-- A notification is best effort, so the schedule stays, and a push that is lost costs a minute. The workers' UPDATEs do not
+-- fire it, for the stream sees appends only. A triggered task runs at most every 30 seconds; 10 is the least that can be set.
+-- The account has to be hosted on AWS. Statically checked here, never run on a real account; what would settle it:
+--   SELECT * FROM TABLE(INFORMATION_SCHEMA.TASK_HISTORY(TASK_NAME => 'PROCESSING_PUSH'));
+--
+-- Once, as ACCOUNTADMIN, with the values of `terraform output` (push_topic_arn, push_role_arn) in place of the ARNs:
+
+CREATE NOTIFICATION INTEGRATION IF NOT EXISTS PROCESSING_PUSH
+    TYPE = QUEUE
+    DIRECTION = OUTBOUND
+    NOTIFICATION_PROVIDER = AWS_SNS
+    AWS_SNS_TOPIC_ARN = 'arn:aws:sns:us-east-1:123456789012:dev-snowflake-push'
+    AWS_SNS_ROLE_ARN = 'arn:aws:iam::123456789012:role/dev-snowflake-push'
+    ENABLED = TRUE
+    COMMENT = 'Tells the poller of the queue that rows were inserted';
+
+-- SF_AWS_IAM_USER_ARN and SF_AWS_EXTERNAL_ID of the answer go into terraform.tfvars, for the role's trust policy.
+DESCRIBE INTEGRATION PROCESSING_PUSH;
+
+-- Then, as the owner of the schema, who needs EXECUTE TASK, EXECUTE MANAGED TASK and USAGE on the integration:
+
+CREATE TRANSIENT TABLE IF NOT EXISTS PROCESSING_PUSHES (
+    entries   NUMBER(38, 0) NOT NULL COMMENT 'Rows inserted since the push before',
+    pushed_at TIMESTAMP_NTZ NOT NULL DEFAULT SYSDATE() COMMENT 'UTC'
+)
+DATA_RETENTION_TIME_IN_DAYS = 1
+COMMENT = 'One row for each push; reading the stream into it is what empties the stream';
+
+CREATE STREAM IF NOT EXISTS PROCESSING_QUEUE_INSERTS
+    ON TABLE PROCESSING_QUEUE
+    APPEND_ONLY = TRUE
+    COMMENT = 'Rows inserted since the last push';
+
+CREATE TASK IF NOT EXISTS PROCESSING_PUSH
+    TARGET_COMPLETION_INTERVAL = '1 MINUTE'
+    USER_TASK_MANAGED_INITIAL_WAREHOUSE_SIZE = 'XSMALL'
+    COMMENT = 'Serverless; runs only when the stream has rows'
+    WHEN SYSTEM$STREAM_HAS_DATA('PROCESSING_QUEUE_INSERTS')
+    AS EXECUTE IMMEDIATE $$
+BEGIN
+    INSERT INTO PROCESSING_PUSHES (entries) SELECT COUNT(*) FROM PROCESSING_QUEUE_INSERTS;
+    CALL SYSTEM$SEND_SNOWFLAKE_NOTIFICATION(
+        SNOWFLAKE.NOTIFICATION.APPLICATION_JSON('{"reason": "rows inserted"}'),
+        SNOWFLAKE.NOTIFICATION.INTEGRATION('PROCESSING_PUSH')
+    );
+END;
+$$;
+
+ALTER TASK PROCESSING_PUSH RESUME;

@@ -1,0 +1,98 @@
+"""What one tick saw, did and why: one log line, whose numbers are the metrics too."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from rowqueue.observability import Event, Metric, embedded, log
+from rowqueue.poller.backoff import Backoff
+from rowqueue.poller.fleet import Fleet
+from rowqueue.poller.launching import Launched
+from rowqueue.poller.rescue import Rescue, by_processor
+
+if TYPE_CHECKING:
+    from rowqueue.poller.plan import Plan
+    from rowqueue.records import Pulse
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Report:
+    """What one tick saw and did.
+
+    Attributes:
+        by: what has triggered the tick.
+        pulse: the glance at the queue.
+        plan: what was decided, and why.
+        ready: entries that a claim would take, or 0 if the pulse ruled that out.
+        per_container: ready entries for which one task is started.
+        oldest_ready_s: how long the entry that has been ready for longest has waited, seconds.
+        stale_reset: stale claims taken away.
+        exhausted: entries failed because they had no attempts left.
+        rescue: what dead tasks held, and is free again.
+        fleet: the live tasks, before the launch.
+        stopped: tasks that were told to end, for they hung or were overdue.
+        launched: what became of the launch.
+        recent: how launches have gone of late, if there was one to decide.
+        seconds: how long the tick took.
+    """
+
+    by: str
+    pulse: Pulse
+    plan: Plan
+    ready: int
+    per_container: int
+    oldest_ready_s: float
+    stale_reset: int = 0
+    exhausted: int = 0
+    rescue: Rescue = field(default_factory=Rescue)
+    fleet: Fleet = field(default_factory=Fleet)
+    stopped: int = 0
+    launched: Launched = field(default_factory=Launched)
+    recent: Backoff = field(default_factory=Backoff)
+    seconds: float = 0.0
+
+
+def publish(report: Report) -> None:
+    """Write the line. Its metrics are the heartbeat too: without them for some minutes, an alarm goes off."""
+    log(
+        Event.TICK,
+        by=report.by,
+        need=report.plan.need,
+        planned=report.plan.launch,
+        reason=report.plan.reason,
+        probe=report.plan.probe,
+        entries_per_container=report.per_container,
+        overdue=len(report.fleet.overdue),
+        exhausted_failed=report.exhausted,
+        launch_failures=dict(report.launched.failures),
+        boot_failure=report.recent.reason,
+        deaths=by_processor(report.rescue.deaths),
+        hold=report.pulse.hold_reason,
+        seconds=round(report.seconds, 3),
+        **embedded(_metrics(report)),
+    )
+
+
+def _metrics(report: Report) -> dict[Metric, float | list[float]]:
+    pulse, fleet, rescue, launched = report.pulse, report.fleet, report.rescue, report.launched
+    return {
+        Metric.TICKS_COMPLETED: 1,
+        Metric.ENTRIES_PENDING: pulse.pending,
+        Metric.ENTRIES_PROCESSING: pulse.processing,
+        Metric.ENTRIES_READY: report.ready,
+        Metric.ENTRIES_UNKNOWN_STATUS: pulse.unknown,
+        Metric.ENTRIES_EXHAUSTED: pulse.exhausted,
+        Metric.OLDEST_READY_SECONDS: round(report.oldest_ready_s, 1),
+        Metric.STALE_ENTRIES_RESET: report.stale_reset,
+        Metric.ENTRIES_RESCUED: rescue.released,
+        Metric.ENTRIES_POISONED: rescue.poisoned,
+        Metric.HOLDS: pulse.holds,
+        Metric.TASKS_LIVE: fleet.live,
+        Metric.TASKS_STARTING: fleet.starting,
+        Metric.TASKS_HUNG: len(fleet.hung),
+        Metric.TASKS_STOPPED: report.stopped,
+        Metric.TASKS_LAUNCHED: len(launched.started),
+        Metric.LAUNCH_FAILURES: sum(launched.failures.values()),
+        Metric.BOOT_FAILURES: report.recent.failures,
+    }

@@ -1,0 +1,135 @@
+"""Freeing what dead tasks hold: who holds claims is compared with what ECS says of them.
+
+Level-triggered: each tick that sees something processing looks again, so that a stop event only makes it faster, and
+one that is lost, late, doubled or forged changes nothing. ECS alone says who is dead.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+from rowqueue.lifecycle import MAX_ERROR_MESSAGE_CHARACTERS
+from rowqueue.poller.backoff import ending
+from rowqueue.poller.fleet import HUNG, OVERDUE
+from rowqueue.records import Death
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from datetime import datetime
+
+    from rowqueue.poller.fargate import Fargate
+    from rowqueue.poller.fleet import Task
+    from rowqueue.poller.queue import PolledQueue
+    from rowqueue.records import Holder
+
+_TASK_ID = re.compile(r"[0-9a-f]{32}")  # AWS, the long format of ECS's ARNs
+_CERTAINLY_LISTED = timedelta(minutes=2)
+"""ECS is eventually consistent; a task whose claim is older than this is known to it if it ever was."""
+_BY_ITSELF = "EssentialContainerExited"
+_ORDERLY = frozenset({0, 2, 3, 4, 5, 6})
+"""What container/processor.py ends with when it knows why; anything else was not its own decision."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rescue:
+    """What was freed.
+
+    Attributes:
+        deaths: whose claims they were.
+        released: entries given back, no retry counted.
+        poisoned: entries failed, for they have killed too many workers.
+    """
+
+    deaths: tuple[Death, ...] = ()
+    released: int = 0
+    poisoned: int = 0
+
+
+def rescue(
+    queue: PolledQueue,
+    tasks: Fargate,
+    holders: Sequence[Holder],
+    live: Sequence[Task],
+    *,
+    environment: str,
+    max_crashes: int,
+    now: datetime,
+) -> Rescue:
+    """Free what dead tasks hold.
+
+    Args:
+        queue: the store.
+        tasks: ECS.
+        holders: who holds claims.
+        live: tasks that ECS wants running; they are not asked about.
+        environment: ours; the claims of others are left alone.
+        max_crashes: an entry that a worker has died on more often, holding nothing else, is poison.
+        now: UTC, naive, as Snowflake tells time.
+
+    Raises:
+        LaunchError: ECS can not be asked; nothing is freed on a guess.
+        WarehouseError: Snowflake failed; the next tick goes on.
+    """
+    alive = {task.id for task in live}
+    missing = {task_id: holder for holder in holders if (task_id := task_of(holder, environment)) not in {None, *alive}}
+    if not missing:
+        return Rescue()
+    known = tasks.find(sorted(str(task_id) for task_id in missing))
+    dead = tuple(
+        death
+        for task_id, holder in missing.items()
+        if (death := death_of(holder, known.get(str(task_id)), now=now)) is not None
+    )
+    if not dead:
+        return Rescue()
+    queue.record_deaths(dead)
+    poisoned = queue.fail_poison([death for death in dead if death.alone], max_crashes=max_crashes)
+    return Rescue(deaths=dead, released=queue.release_dead(dead), poisoned=poisoned)
+
+
+def task_of(holder: Holder, environment: str) -> str | None:
+    """The ECS task of a holder; ``None`` for a worker that is not ours, or runs elsewhere."""
+    prefix, _, task_id = (holder.processor_id or "").rpartition("-")
+    return task_id if prefix == environment and _TASK_ID.fullmatch(task_id) else None
+
+
+def death_of(holder: Holder, task: Task | None, *, now: datetime) -> Death | None:
+    """How the worker died; ``None`` if it may yet live.
+
+    Args:
+        holder: what it holds.
+        task: as ECS knows it; ``None``: it does not.
+        now: UTC, naive.
+    """
+    assert holder.processor_id is not None
+    if task is None:
+        if holder.earliest_claimed_at is None or now - holder.earliest_claimed_at < _CERTAINLY_LISTED:
+            return None
+        return Death(processor_id=holder.processor_id, reason="the task has stopped, and ECS knows it no longer")
+    if task.last_status != "STOPPED":
+        return None
+    crashed = has_crashed(task)
+    return Death(
+        processor_id=holder.processor_id,
+        reason=f"the task has stopped: {ending(task)}"[:MAX_ERROR_MESSAGE_CHARACTERS],
+        crashed=crashed,
+        alone=crashed and holder.entries == 1,
+    )
+
+
+def has_crashed(task: Task) -> bool:
+    """Whether it died by itself: memory used up, a signal, a fault; also when it hung and had to be stopped.
+
+    A stop by a person, a deployment, a Spot interruption or a failing host says nothing about what the task held.
+    """
+    if task.stop_code == _BY_ITSELF:
+        return task.exit_code is not None and task.exit_code not in _ORDERLY
+    return any(reason in (task.stopped_reason or "") for reason in (HUNG, OVERDUE))
+
+
+def by_processor(deaths: Sequence[Death]) -> Mapping[str, str]:
+    """For the log: how each has died."""
+    return {death.processor_id: death.reason for death in deaths}

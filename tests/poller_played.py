@@ -1,0 +1,157 @@
+"""A Snowflake and an ECS that answer what a test says and keep what they were asked, for the tests of the poller."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
+
+from botocore.exceptions import ClientError
+
+from rowqueue.poller.fargate import Fargate
+from rowqueue.poller.poll import Poller
+from rowqueue.poller.queue import PolledQueue
+from rowqueue.settings import PollerSettings
+
+NOW = datetime(2026, 11, 20, 12, 0, 30, tzinfo=UTC)
+NAIVE = NOW.replace(tzinfo=None)
+CAPACITY = "Capacity is unavailable at this time. Please try again later or in a different availability zone"
+ENVIRON = {
+    "ENVIRONMENT": "dev",
+    "ECS_CLUSTER": "dev-snowflake-processor",
+    "ECS_TASK_DEFINITION": "arn:aws:ecs:us-east-1:1:task-definition/dev-snowflake-processor:3",
+    "ECS_SUBNETS": '["subnet-1"]',
+    "ECS_SECURITY_GROUP": "sg-1",
+    "SNOWFLAKE_ACCOUNT": "local",
+    "SNOWFLAKE_WAREHOUSE": "WH",
+    "SNOWFLAKE_DATABASE": "DB",
+    "SNOWFLAKE_SCHEMA": "PUBLIC",
+}
+
+
+class Warehouse:
+    """Answers each named statement; an exception is raised instead."""
+
+    def __init__(self, **answers):
+        self.answers = answers
+        self.sent = []
+
+    def rows(self, statement, values):
+        self.sent.append(statement.name)
+        statement.bind(values)
+        answer = self.answers[statement.name]
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    change = rows
+
+
+def error(code, operation, message="no", status=400, **members):
+    answer = {"Error": {"Code": code, "Message": message}, "ResponseMetadata": {"HTTPStatusCode": status}, **members}
+    return ClientError(answer, operation)
+
+
+class ECS:
+    """boto3's client, as far as the poller uses it; a token never starts anything twice."""
+
+    class exceptions:  # noqa: N801
+        class ConflictException(ClientError):  # noqa: N818 -- ECS's name
+            pass
+
+    def __init__(self, tasks=(), *, run=None, listing=None, stopping=None, now=None):
+        self.tasks = list(tasks)
+        self.run = run or self._start
+        self.listing = listing
+        self.stopping = stopping
+        self.now = now or NOW
+        self.requests = []
+        self.stops = []
+        self._tokens = {}
+
+    def get_paginator(self, name):
+        assert name == "list_tasks"
+
+        def paginate(*, cluster, family, desiredStatus):  # noqa: N803 -- ECS's name
+            assert family == "dev-snowflake-processor"
+            if self.listing:
+                raise self.listing
+            arns = [task["taskArn"] for task in self.tasks if task["desiredStatus"] == desiredStatus]
+            return [{"taskArns": arns[first:][:100]} for first in range(0, len(arns), 100)] or [{"taskArns": []}]
+
+        return SimpleNamespace(paginate=paginate)
+
+    def describe_tasks(self, *, cluster, tasks):
+        assert 0 < len(tasks) <= 100
+        wanted = {name.rsplit("/", 1)[-1] for name in tasks}
+        return {"tasks": [t for t in self.tasks if t["taskArn"].rsplit("/", 1)[-1] in wanted], "failures": []}
+
+    def run_task(self, **request):
+        self.requests.append(request)
+        return self.run(request)
+
+    def stop_task(self, *, cluster, task, reason):
+        if self.stopping:
+            raise self.stopping
+        self.stops.append((task.rsplit("/", 1)[-1], reason))
+
+    def _start(self, request):
+        token, count = request["clientToken"], request["count"]
+        if token not in self._tokens:
+            made = [task(f"new-{len(self.tasks) + n}", created=self.now) for n in range(count)]
+            self._tokens[token] = made
+            self.tasks += made
+        known = self._tokens[token]
+        if len(known) != count:
+            told = error("ConflictException", "RunTask", resourceIds=[t["taskArn"] for t in known])
+            raise self.exceptions.ConflictException(told.response, "RunTask")
+        return {"tasks": known, "failures": []}
+
+
+def task(name, *, age_s=5.0, created=None, **changes):
+    return {
+        "taskArn": f"arn:aws:ecs:us-east-1:1:task/dev-snowflake-processor/{name}",
+        "taskDefinitionArn": ENVIRON["ECS_TASK_DEFINITION"],
+        "lastStatus": "RUNNING",
+        "desiredStatus": "RUNNING",
+        "createdAt": created or NOW - timedelta(seconds=age_s),
+        "startedAt": created or NOW - timedelta(seconds=age_s),
+    } | changes
+
+
+def dead(
+    name, *, age_s=5.0, code="EssentialContainerExited", reason="Essential container in task exited", exit_code=137
+):
+    containers = [{"name": "processor"} | ({} if exit_code is None else {"exitCode": exit_code})]
+    return task(
+        name,
+        age_s=age_s,
+        lastStatus="STOPPED",
+        desiredStatus="STOPPED",
+        stopCode=code,
+        stoppedReason=reason,
+        containers=containers,
+    )
+
+
+def pulse(*, pending=0, exhausted=0, available=None, processing=0, claimed=None, unknown=0, holds=0, held_until=None):
+    return [(pending, exhausted, available, processing, claimed, unknown, holds, held_until, "why" if holds else None)]
+
+
+def poller(warehouse, ecs, *, now=NOW, seconds_left=lambda: 50, sleep=lambda _: None, **environ):
+    settings = PollerSettings.from_env(ENVIRON | environ)
+    store = PolledQueue(warehouse, queue=settings.snowflake.table, max_retries=3, sleep=lambda _: None)
+    return Poller(
+        queue=store, tasks=Fargate(ecs, settings), settings=settings, now=now, seconds_left=seconds_left, sleep=sleep
+    )
+
+
+def tick(warehouse, ecs, **given):
+    return poller(warehouse, ecs, **given).tick()
+
+
+def ready(count, *, seen=()):
+    return Warehouse(
+        pulse=pulse(pending=count, available=NAIVE - timedelta(seconds=9)),
+        count_ready=[(count,)],
+        processors_seen=[(name,) for name in seen],
+    )

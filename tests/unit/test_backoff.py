@@ -1,0 +1,136 @@
+"""How launches that died at boot slow down those that follow."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from rowqueue.poller.backoff import LONGEST_WAIT_S, backoff, restrained
+from rowqueue.poller.fleet import Task
+from rowqueue.poller.plan import Plan
+
+START = datetime(2026, 11, 20, 12, 0, 5, tzinfo=UTC)
+DEFINITION = "arn:aws:ecs:eu-west-1:1:task-definition/dev-snowflake-processor:7"
+TICK_S = 60
+
+
+def task(minute, *, number=0, definition=DEFINITION, **ended):
+    created = START + timedelta(minutes=minute)
+    return Task(
+        arn=f"arn:aws:ecs:eu-west-1:1:task/c/{minute}-{number}",
+        definition=definition,
+        created_at=created,
+        started_at=created + timedelta(seconds=20),
+        **{"last_status": "RUNNING"} | ended,
+    )
+
+
+def died(minute, exit_code=1, **more):
+    return task(minute, last_status="STOPPED", stop_code="EssentialContainerExited", exit_code=exit_code, **more)
+
+
+def recent(*tasks, claimed=(), definition=DEFINITION):
+    return backoff(tasks, claimed={t.arn for t in claimed}, definition=definition, tick_s=TICK_S)
+
+
+def wait_after(minute, found):
+    return (found.until - (START + timedelta(minutes=minute))).total_seconds()
+
+
+def test_nothing_known_means_no_wait():
+    assert recent().failures == 0
+
+
+def test_the_wait_doubles_with_each_round_that_failed_up_to_a_cap():
+    waits = []
+    tasks = []
+    for minute in (0, 2, 6, 14, 29, 44):
+        tasks.append(died(minute))
+        waits.append(wait_after(minute, recent(*tasks)))
+    assert waits == [120, 240, 480, LONGEST_WAIT_S, LONGEST_WAIT_S, LONGEST_WAIT_S]
+
+
+def test_tasks_that_were_requested_together_count_as_one_round():
+    found = recent(*(died(0, number=n) for n in range(25)))
+    assert (found.failures, wait_after(0, found)) == (25, 120)
+
+
+@pytest.mark.parametrize(
+    "good",
+    [
+        task(5, last_status="STOPPED", exit_code=0, stop_code="EssentialContainerExited"),
+        task(5, last_status="STOPPED", exit_code=0, stop_code="UserInitiated"),
+    ],
+    ids=["done", "stopped by a person"],
+)
+def test_a_launch_that_went_well_since_ends_the_wait(good):
+    assert recent(died(0), good).failures == 0
+
+
+def test_a_task_that_has_claimed_went_well_also_if_it_crashed_later():
+    crashed = died(5, exit_code=137)
+    assert recent(died(0), crashed, claimed=[crashed]).failures == 0
+    alive = task(5)
+    assert recent(died(0), alive, claimed=[alive]).failures == 0
+
+
+@pytest.mark.parametrize("exit_code", [3, 4])
+def test_an_end_over_credentials_is_a_failure_whatever_was_claimed(exit_code):
+    ended = died(0, exit_code=exit_code)
+    assert recent(ended, claimed=[ended]).failures == 1
+
+
+def test_one_task_of_a_round_that_went_well_clears_the_round():
+    working = task(0, number=1)
+    assert recent(died(0), working, claimed=[working]).failures == 0
+
+
+def test_a_task_that_is_still_starting_says_nothing():
+    found = recent(died(0), task(0, number=1), task(1))
+    assert (found.failures, wait_after(0, found)) == (1, 120)
+
+
+def test_a_task_that_never_started_failed_and_says_why():
+    reason = "CannotPullContainerError: pull image manifest has been retried 5 time(s)"
+    never = Task(
+        arn="arn:aws:ecs:eu-west-1:1:task/c/x",
+        definition=DEFINITION,
+        last_status="STOPPED",
+        created_at=START,
+        stop_code="TaskFailedToStart",
+        stopped_reason=reason,
+    )
+    assert recent(never).reason == f"TaskFailedToStart, {reason}"
+
+
+@pytest.mark.parametrize(
+    ("definition", "counts"),
+    [
+        (DEFINITION, True),
+        (DEFINITION.replace(":7", ":8"), False),  # somebody has deployed: it starts afresh
+        ("dev-snowflake-processor:7", True),
+        ("dev-snowflake-processor:8", False),
+        ("dev-snowflake-processor", True),
+        ("prod-snowflake-processor", False),
+    ],
+)
+def test_only_launches_of_what_would_be_launched_count(definition, counts):
+    assert bool(recent(died(0), definition=definition).failures) == counts
+
+
+PLAN = Plan(launch=10, need=10, reason="because")
+
+
+def test_a_plan_waits_then_sends_one_task_and_is_left_alone_without_failures():
+    found = recent(died(0), died(2))
+    assert restrained(PLAN, found, now=found.until - timedelta(seconds=1)).launch == 0
+    tried = restrained(PLAN, found, now=found.until)
+    assert (tried.launch, tried.need) == (1, 10)
+    assert "one task tries again" in tried.reason
+    assert restrained(PLAN, recent(), now=START) == PLAN
+
+
+def test_a_plan_that_launches_nothing_stays_as_it_is():
+    idle = Plan(launch=0, need=-1, reason="nothing is ready")
+    assert restrained(idle, recent(died(0)), now=START) == idle

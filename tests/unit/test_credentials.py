@@ -1,0 +1,241 @@
+"""Each way to log in gives the driver what it asks for, and whatever is wrong is named without being shown."""
+
+from __future__ import annotations
+
+import json
+
+import boto3
+import pytest
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import dsa, ec, rsa
+from moto import mock_aws
+
+from rowqueue import credentials
+from rowqueue.errors import CredentialsError, SettingsError
+from rowqueue.settings import SnowflakeSettings
+
+SECRET = "dev-snowflake-credentials"
+WHERE = {
+    "SNOWFLAKE_ACCOUNT": "myorg-account",
+    "SNOWFLAKE_WAREHOUSE": "WH",
+    "SNOWFLAKE_DATABASE": "DB",
+    "SNOWFLAKE_SCHEMA": "PUBLIC",
+}
+PASSPHRASE = "canary-passphrase"
+
+
+def pem(key, passphrase=None, container=serialization.PrivateFormat.PKCS8):
+    protection = serialization.NoEncryption()
+    if passphrase:
+        protection = serialization.BestAvailableEncryption(passphrase.encode())
+    return key.private_bytes(serialization.Encoding.PEM, container, protection).decode()
+
+
+RSA = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+PLAIN, LOCKED = pem(RSA), pem(RSA, PASSPHRASE)
+
+
+def login(**environ):
+    return credentials.login(SnowflakeSettings.from_env(WHERE | environ), environment="dev")
+
+
+def refusal(**environ):
+    with pytest.raises(CredentialsError) as caught:
+        login(**environ)
+    assert caught.value.__cause__ is None or "secret" in str(caught.value)
+    return str(caught.value)
+
+
+@pytest.fixture
+def secrets_manager(monkeypatch):
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(name, "testing")
+    monkeypatch.setenv("AWS_REGION", "us-east-1")
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+    with mock_aws():
+
+        def put(content):
+            text = content if isinstance(content, str) else json.dumps(content)
+            boto3.client("secretsmanager").create_secret(Name=SECRET, SecretString=text)
+
+        yield put
+
+
+def opened(der):
+    return serialization.load_der_private_key(der, None)
+
+
+# By password
+
+
+def test_a_user_and_a_password_of_the_environment_need_no_secret():
+    assert login(SNOWFLAKE_USER="me", SNOWFLAKE_PASSWORD="pw") == {"user": "me", "password": "pw"}
+
+
+def test_without_them_both_come_from_the_secret(secrets_manager):
+    secrets_manager({"username": "service", "password": "pw"})
+    assert login() == {"user": "service", "password": "pw"}
+
+
+def test_a_user_of_the_environment_goes_before_that_of_the_secret(secrets_manager):
+    secrets_manager({"username": "service", "password": "pw"})
+    assert login(SNOWFLAKE_USER="me") == {"user": "me", "password": "pw"}
+
+
+@pytest.mark.parametrize("way", ["password", "key_pair"])
+def test_a_secret_that_is_not_there_is_named(secrets_manager, way):
+    assert refusal(SNOWFLAKE_AUTHENTICATION=way).startswith(f"secret {SECRET}: can not be read: ")
+
+
+@pytest.mark.parametrize("content", ["canary", "[]", '"canary"', ""])
+def test_a_secret_that_is_no_json_object_is_refused_unshown(secrets_manager, content):
+    secrets_manager(content or " ")
+    assert refusal() == f"secret {SECRET}: expected a JSON object with username and password"
+
+
+@pytest.mark.parametrize(
+    ("content", "missing"),
+    [
+        ({}, ["username", "password"]),
+        ({"username": "u"}, ["password"]),
+        ({"username": "u", "password": ""}, ["password"]),
+        ({"username": "u", "password": 7}, ["password"]),
+        ({"user": "u", "password": "canary"}, ["username"]),
+    ],
+)
+def test_a_key_that_the_secret_lacks_is_named(secrets_manager, content, missing):
+    secrets_manager(content)
+    expected = f"secret {SECRET}: expected a JSON object with username and password, {missing} missing"
+    assert refusal() == expected
+
+
+# By key pair
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        RSA,
+        ec.generate_private_key(ec.SECP256R1()),
+        ec.generate_private_key(ec.SECP384R1()),
+        ec.generate_private_key(ec.SECP521R1()),
+    ],
+    ids=["RSA", "P-256", "P-384", "P-521"],
+)
+def test_a_private_key_of_the_environment_is_handed_on_as_der(key):
+    given = login(SNOWFLAKE_AUTHENTICATION="key_pair", SNOWFLAKE_USER="me", SNOWFLAKE_PRIVATE_KEY=pem(key))
+    assert opened(given.pop("private_key")).public_key() == key.public_key()
+    assert given == {"user": "me", "authenticator": "SNOWFLAKE_JWT"}
+
+
+def test_a_passphrase_opens_the_key():
+    given = login(
+        SNOWFLAKE_AUTHENTICATION="key_pair",
+        SNOWFLAKE_USER="me",
+        SNOWFLAKE_PRIVATE_KEY=LOCKED,
+        SNOWFLAKE_PRIVATE_KEY_PASSPHRASE=PASSPHRASE,
+    )
+    assert opened(given["private_key"]).public_key() == RSA.public_key()
+
+
+@pytest.mark.parametrize(
+    "content", [{"private_key": PLAIN}, {"private_key": LOCKED, "private_key_passphrase": PASSPHRASE}]
+)
+def test_the_key_may_come_from_the_secret(secrets_manager, content):
+    secrets_manager({"username": "service"} | content)
+    given = login(SNOWFLAKE_AUTHENTICATION="key_pair")
+    assert opened(given["private_key"]).public_key() == RSA.public_key()
+    assert given["user"] == "service"
+
+
+def test_a_password_beside_the_key_is_not_sent():
+    given = login(
+        SNOWFLAKE_AUTHENTICATION="key_pair",
+        SNOWFLAKE_USER="me",
+        SNOWFLAKE_PASSWORD="pw",
+        SNOWFLAKE_PRIVATE_KEY=PLAIN,
+    )
+    assert "password" not in given
+
+
+def test_a_secret_without_a_private_key_says_so(secrets_manager):
+    secrets_manager({"username": "service", "password": "canary"})
+    expected = f"secret {SECRET}: expected a JSON object with username and private_key, ['private_key'] missing"
+    assert refusal(SNOWFLAKE_AUTHENTICATION="key_pair") == expected
+
+
+BODY = "".join(PLAIN.splitlines()[1:-1])
+UNFIT = {
+    "no PEM at all": (BODY, None, "SNOWFLAKE_PRIVATE_KEY: expected a PKCS#8 private key in PEM"),
+    "cut off": (PLAIN[:-400], None, "SNOWFLAKE_PRIVATE_KEY: expected a PKCS#8 private key in PEM"),
+    "a public key": (
+        RSA.public_key()
+        .public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
+        .decode(),
+        None,
+        "SNOWFLAKE_PRIVATE_KEY: expected a PKCS#8 private key in PEM",
+    ),
+    "the wrong passphrase": (LOCKED, "wrong-canary", "that SNOWFLAKE_PRIVATE_KEY_PASSPHRASE opens"),
+    "no passphrase": (
+        LOCKED,
+        None,
+        "SNOWFLAKE_PRIVATE_KEY_PASSPHRASE: expected the passphrase of SNOWFLAKE_PRIVATE_KEY",
+    ),
+    "a passphrase too many": (
+        PLAIN,
+        PASSPHRASE,
+        "SNOWFLAKE_PRIVATE_KEY_PASSPHRASE: expected nothing, for no passphrase protects SNOWFLAKE_PRIVATE_KEY",
+    ),
+    "RSA, too short": (
+        pem(rsa.generate_private_key(public_exponent=65537, key_size=1024)),
+        None,
+        "SNOWFLAKE_PRIVATE_KEY: expected an RSA key of at least 2048 bits, or one on P-256, P-384 or P-521",
+    ),
+    "another curve": (
+        pem(ec.generate_private_key(ec.SECP256K1())),
+        None,
+        "SNOWFLAKE_PRIVATE_KEY: expected an RSA key of at least 2048 bits",
+    ),
+    "DSA": (pem(dsa.generate_private_key(key_size=2048)), None, "SNOWFLAKE_PRIVATE_KEY: expected an RSA key"),
+}
+
+
+@pytest.mark.parametrize(("key", "passphrase", "told"), UNFIT.values(), ids=UNFIT)
+def test_a_key_that_is_not_usable_is_named_and_never_shown(key, passphrase, told):
+    environ = {"SNOWFLAKE_PRIVATE_KEY": key} | ({"SNOWFLAKE_PRIVATE_KEY_PASSPHRASE": passphrase} if passphrase else {})
+    message = refusal(SNOWFLAKE_AUTHENTICATION="key_pair", SNOWFLAKE_USER="me", **environ)
+    assert told in message
+    assert "canary" not in message
+    assert not [line for line in key.splitlines() if line in message]
+
+
+def test_an_unusable_key_in_the_secret_is_named_with_the_secret(secrets_manager):
+    secrets_manager({"username": "service", "private_key": "canary"})
+    message = refusal(SNOWFLAKE_AUTHENTICATION="key_pair")
+    assert message.startswith(f"secret {SECRET}: private_key: expected a PKCS#8 private key in PEM")
+    assert "canary" not in message
+
+
+def test_no_formatting_of_the_settings_shows_the_key_or_its_passphrase():
+    settings = SnowflakeSettings.from_env(
+        WHERE | {"SNOWFLAKE_PRIVATE_KEY": LOCKED, "SNOWFLAKE_PRIVATE_KEY_PASSPHRASE": PASSPHRASE}
+    )
+    shown = f"{settings} {settings!r}"
+    assert PASSPHRASE not in shown
+    assert "BEGIN" not in shown
+
+
+# By workload identity, and by nothing we know
+
+
+def test_a_workload_identity_reads_no_secret_and_names_no_user():
+    given = login(SNOWFLAKE_AUTHENTICATION="workload_identity", SNOWFLAKE_USER="me", SNOWFLAKE_PASSWORD="pw")
+    assert given == {"authenticator": "WORKLOAD_IDENTITY", "workload_identity_provider": "AWS"}
+
+
+def test_another_way_to_log_in_is_refused_by_name():
+    with pytest.raises(SettingsError) as caught:
+        login(SNOWFLAKE_AUTHENTICATION="oauth")
+    assert caught.value.problems == [
+        "SNOWFLAKE_AUTHENTICATION: expected password, key_pair or workload_identity, got 'oauth'"
+    ]

@@ -1,0 +1,227 @@
+"""What can be made to go wrong in the AWS stand-in: how it is asked for, and how it is used up."""
+
+from __future__ import annotations
+
+import json
+import signal
+from dataclasses import asdict
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rowqueue.local.aws.controls import signal_of
+from rowqueue.local.aws.errors import ApiError
+from rowqueue.local.aws.fargate_tasks import Launch, Task
+from rowqueue.local.aws.faults import EventFaults, Faults, Refusal, Unplaced, changed, once_less, waits
+from rowqueue.local.aws.injected import Injected
+from rowqueue.local.aws.timeline import RunTaskCall, Timeline
+
+INITIAL = Faults(task_start_seconds=(0.3, 0.3))
+
+
+def after(change, *, faults=INITIAL):
+    return changed(faults, json.dumps(change).encode(), initial=INITIAL)
+
+
+def middle(low, high):
+    return (low + high) / 2
+
+
+# How faults are asked for.
+
+
+def test_a_key_that_is_given_is_replaced_and_the_rest_stays():
+    first = after({"hang_every": 4, "events": {"copies": 3, "delay_seconds": [1, 2]}})
+    second = after({"events": {"suppressed": True}}, faults=first)
+    assert first.events == EventFaults(copies=3, delay_seconds=(1.0, 2.0))
+    assert second.events == EventFaults(suppressed=True), "replaced as a whole"
+    assert second.hang_every == 4
+
+
+def test_null_takes_a_key_back_to_what_the_stand_in_was_started_with():
+    changed_once = after({"task_start_seconds": 30, "hang_every": 2, "unplaced": {"reason": "x"}})
+    assert changed_once != INITIAL
+    assert after({"task_start_seconds": None, "hang_every": None, "unplaced": None}, faults=changed_once) == INITIAL
+
+
+def test_seconds_are_one_number_or_the_least_and_the_most():
+    assert after({"task_start_seconds": 30}).task_start_seconds == (30.0, 30.0)
+    assert after({"task_start_seconds": [30, 60.5]}).task_start_seconds == (30.0, 60.5)
+
+
+def test_an_error_has_the_status_that_ecs_gives_it_unless_told_otherwise():
+    refuse = after(
+        {
+            "refuse": {
+                "RunTask": {"code": "ThrottlingException", "message": "Rate exceeded", "times": 3},
+                "ListTasks": {"code": "ServerException"},
+                "StopTask": {"code": "ServerException", "status": 503},
+            }
+        }
+    ).refuse
+    assert refuse["RunTask"] == Refusal(code="ThrottlingException", message="Rate exceeded", status=400, times=3)
+    assert (refuse["ListTasks"].status, refuse["StopTask"].status) == (500, 503)
+    assert "ServerException" in refuse["ListTasks"].message
+
+
+def test_what_stands_can_be_told_as_json():
+    faults = after({"refuse": {"RunTask": {"code": "C"}}, "unplaced": {"reason": "r"}})
+    assert json.loads(json.dumps(asdict(faults)))["refuse"]["RunTask"]["code"] == "C"
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ([], "the request: expected an object, got []"),
+        ({"hang": 1}, "a key of the request: expected one of task_start_seconds, events"),
+        ({"hang_every": 0}, "hang_every: expected a whole number from 1 to 100000, got 0"),
+        ({"hang_every": True}, "hang_every: expected a whole number from 1 to 100000, got true"),
+        ({"task_start_seconds": -1}, "task_start_seconds: expected seconds from 0 to 3600"),
+        ({"task_start_seconds": [2, 1]}, "task_start_seconds: expected [least, most], got [2, 1]"),
+        ({"task_start_seconds": [1, 2, 3]}, "task_start_seconds: expected seconds from 0 to 3600"),
+        ({"task_start_seconds": float("nan")}, "task_start_seconds: expected seconds from 0 to 3600"),
+        ({"events": {"copies": 0}}, "events.copies: expected a whole number from 1"),
+        ({"events": {"suppressed": "yes"}}, 'events.suppressed: expected true or false, got "yes"'),
+        ({"events": {"lost": True}}, 'a key of events: expected one of suppressed, copies, delay_seconds, got "lost"'),
+        ({"refuse": {"CreateCluster": {"code": "X"}}}, "a key of refuse: expected one of RunTask, StopTask, ListTasks"),
+        ({"refuse": {"RunTask": {"times": 1}}}, 'refuse.RunTask: expected an object with code, got {"times": 1}'),
+        ({"refuse": {"RunTask": {"code": ""}}}, 'refuse.RunTask.code: expected a text, got ""'),
+        ({"unplaced": {"tasks": 1}}, "unplaced: expected an object with reason"),
+    ],
+)
+def test_what_is_not_understood_is_refused_by_the_name_of_its_key(change, message):
+    with pytest.raises(ApiError) as caught:
+        after(change)
+    assert message in str(caught.value)
+    assert caught.value.status == 400
+
+
+def test_a_body_that_is_no_json_is_refused():
+    with pytest.raises(ApiError, match="the request: expected JSON, got"):
+        changed(INITIAL, b"\xff{", initial=INITIAL)
+
+
+NAMES = st.sampled_from(
+    ["task_start_seconds", "events", "refuse", "unplaced", "hang_every", "RunTask", "code", "reason", "times", "copies"]
+)
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(NAMES, inner, max_size=4),
+    max_leaves=12,
+)
+
+
+@given(JSON)
+def test_whatever_is_asked_is_either_done_or_refused(change):
+    try:
+        told = repr(after(change))
+    except ApiError as error:
+        told = str(error)
+    assert told.startswith("Faults(") or ": expected " in told
+
+
+# What a signal may be.
+
+
+def test_a_signal_is_asked_for_by_its_name():
+    assert signal_of(b'{"signal": "SIGSTOP"}') == signal.SIGSTOP
+
+
+@pytest.mark.parametrize("body", [b"", b"SIGKILL", b'"SIGKILL"', b'{"signal": 9}', b'{"signal": "SIGHUP"}', b"{}"])
+def test_any_other_signal_is_refused_with_those_there_are(body):
+    with pytest.raises(ApiError, match="SIGKILL, SIGSTOP, SIGCONT, SIGTERM"):
+        signal_of(body)
+
+
+# How they are used up.
+
+
+def test_a_fault_for_so_many_times_is_gone_after_them_and_one_without_a_number_stays():
+    twice = Refusal(code="C", message="m", times=2)
+    assert once_less(twice) == Refusal(code="C", message="m", times=1)
+    assert once_less(once_less(twice)) is None
+    always = Unplaced(reason="r")
+    assert once_less(always) is always
+
+
+def test_refusals_are_counted_for_each_operation_by_itself():
+    injected = Injected(INITIAL, middle)
+    injected.change(b'{"refuse": {"RunTask": {"code": "A", "times": 1}, "ListTasks": {"code": "B"}}}')
+    assert injected.refusal("RunTask").code == "A"
+    assert injected.refusal("RunTask") is None
+    assert [injected.refusal("ListTasks").code for _ in range(3)] == ["B", "B", "B"]
+    assert injected.refusal("StopTask") is None
+
+
+def test_a_launch_that_is_not_placed_is_used_up_too():
+    injected = Injected(INITIAL, middle)
+    injected.change(b'{"unplaced": {"reason": "r", "times": 1}}')
+    assert injected.unplaced().reason == "r"
+    assert injected.unplaced() is None
+    assert injected.faults == INITIAL
+
+
+def test_a_change_that_is_refused_changes_nothing():
+    injected = Injected(INITIAL, middle)
+    with pytest.raises(ApiError):
+        injected.change(b'{"hang_every": 2, "events": 7}')
+    assert injected.faults == INITIAL
+
+
+def test_one_in_so_many_tasks_hangs_counted_from_when_that_was_asked_for():
+    injected = Injected(INITIAL, middle)
+    assert not any(injected.hangs() for _ in range(4))
+    injected.change(b'{"hang_every": 3}')
+    assert [injected.hangs() for _ in range(7)] == [False, False, True, False, False, True, False]
+    injected.change(b'{"events": {"copies": 2}}')
+    assert [injected.hangs() for _ in range(2)] == [False, True], "another change counts on"
+
+
+def test_a_range_is_drawn_from():
+    injected = Injected(INITIAL, middle)
+    injected.change(b'{"task_start_seconds": [30, 60]}')
+    assert injected.start_seconds() == 45.0
+
+
+@pytest.mark.parametrize(
+    ("faults", "copies"),
+    [
+        (EventFaults(), [0.0]),
+        (EventFaults(copies=3, delay_seconds=(1.0, 2.0)), [1.5, 1.5, 1.5]),
+        (EventFaults(suppressed=True, copies=3), []),
+    ],
+)
+def test_each_copy_of_an_event_waits_for_itself_and_a_suppressed_one_has_none(faults, copies):
+    assert waits(faults, middle) == copies
+
+
+@pytest.mark.parametrize(
+    ("unplaced", "failures"),
+    [
+        (Unplaced(reason="r"), [{"reason": "r"}] * 3),
+        (Unplaced(reason="r", detail="d", tasks=2), [{"reason": "r", "detail": "d"}] * 2),
+        (Unplaced(reason="r", tasks=10), [{"reason": "r"}] * 3),
+    ],
+)
+def test_no_more_tasks_fail_than_were_asked_for(unplaced, failures):
+    assert unplaced.failures(3) == failures
+
+
+# What has been launched.
+
+
+def test_the_timeline_is_json_and_has_what_became_of_each_task():
+    definition = {"containerDefinitions": [{"name": "w"}]}
+    launch = Launch(region="r", cluster="c", definition=definition, overrides={}, group="g")
+    task = Task(task_id="1", launch=launch, created_at=1.0).running(2.0, frozen=True).exited(3.0, 137).stopped(4.0)
+    timeline = Timeline()
+    timeline.add(RunTaskCall(at=1.0, count=2, client_token="t", tasks=["1"], failures=[{"reason": "r"}]))
+    timeline.add(RunTaskCall(at=5.0, count=1, client_token=None, error="ThrottlingException"))
+    told = json.loads(json.dumps(timeline.told([task])))
+    first, second = told["launches"]
+    assert (first["client_token"], first["tasks"], first["failures"]) == ("t", ["1"], [{"reason": "r"}])
+    assert (second["tasks"], second["error"]) == ([], "ThrottlingException")
+    [known] = told["tasks"]
+    assert (known["created_at"], known["started_at"], known["stopped_at"]) == (1.0, 2.0, 4.0)
+    assert (known["exit_code"], known["stop_code"], known["frozen"]) == (137, "EssentialContainerExited", True)

@@ -1,0 +1,153 @@
+"""What a tick makes of what RunTask answers."""
+
+from __future__ import annotations
+
+import pytest
+from botocore.exceptions import EndpointConnectionError
+from poller_played import CAPACITY, ECS, dead, error, ready, task, tick
+
+from rowqueue import observability
+from rowqueue.errors import LaunchError
+
+
+@pytest.fixture(autouse=True)
+def _structured():
+    observability.configure("poller", environment="dev")
+
+
+def test_a_partial_success_is_counted_on_both_sides_and_the_rest_is_left_to_the_next_tick():
+    def run(request):
+        return {"tasks": [task("a")], "failures": [{"reason": CAPACITY}] * (request["count"] - 1)}
+
+    ecs = ECS(run=run)
+    report = tick(ready(200), ecs)
+    assert len(report.launched.started) == 1
+    assert report.launched.failures == {CAPACITY: 9}
+    assert len(ecs.requests) == 1, "more of the same would meet the same"
+
+
+def test_a_failure_that_will_not_pass_is_raised_after_the_line_that_tells_what_was_started(capsys):
+    above = "The requested CPU configuration is above your limit"
+
+    def run(request):
+        return {"tasks": [task("a")], "failures": [{"reason": above}]}
+
+    with pytest.raises(LaunchError, match="tasks can not be started: The requested CPU configuration is above"):
+        tick(ready(16), ECS(run=run))
+    line = capsys.readouterr().out
+    assert "TasksLaunched" in line
+    assert above in line
+
+
+@pytest.mark.parametrize(
+    "refusal",
+    [
+        error("ThrottlingException", "RunTask", "Rate exceeded"),
+        error(
+            "InvalidParameterException",
+            "RunTask",
+            "Error retrieving security group information: Request limit exceeded.",
+        ),
+        error("ServerException", "RunTask", "Service Unavailable", status=500),
+        EndpointConnectionError(endpoint_url="https://ecs"),
+    ],
+    ids=["throttled", "throttled in a coat", "server fault", "no connection"],
+)
+def test_a_request_that_is_throttled_or_lost_is_counted_and_left_to_the_next_tick(refusal):
+    def run(request):
+        raise refusal
+
+    ecs = ECS(run=run)
+    report = tick(ready(200), ecs)
+    assert report.launched.started == ()
+    assert sum(report.launched.failures.values()) == 10
+    assert len(ecs.requests) == 1
+
+
+def test_a_refusal_after_the_first_group_is_raised_and_the_first_group_is_told(capsys):
+    ecs = ECS()
+    start = ecs._start
+    refused = error("AccessDeniedException", "RunTask")
+
+    def run(request):
+        if len(ecs.requests) > 1:
+            raise refused
+        return start(request)
+
+    ecs.run = run
+    with pytest.raises(LaunchError, match="AccessDenied"):
+        tick(ready(200), ecs)
+    assert '"TasksLaunched": 10' in capsys.readouterr().out
+
+
+def test_a_conflict_names_the_slots_that_are_taken_and_the_launch_goes_on_behind_them():
+    ecs, late = ECS(), ECS()
+    tick(ready(30), ecs)  # four tasks
+    late._tokens = ecs._tokens  # this one has listed before, and counts more
+    report = tick(ready(50), late)
+    assert len(report.launched.started) == 3
+    assert report.launched.failures == {"another tick has launched these already": 4}
+
+
+def test_a_conflict_over_more_than_is_wanted_launches_nothing():
+    ecs, late = ECS(), ECS()
+    tick(ready(50), ecs)
+    late._tokens = ecs._tokens
+    report = tick(ready(30), late)
+    assert report.launched.started == ()
+    assert report.launched.failures == {"another tick has launched these already": 4}
+
+
+def test_a_task_that_was_killed_in_this_period_does_not_use_up_the_token_of_its_successor():
+    ecs = ECS()
+    first = tick(ready(8), ecs)
+    ecs.tasks = [dead(arn.rsplit("/", 1)[-1]) for arn in first.launched.started]
+    warehouse = ready(8, seen=["dev-new-0"])
+    assert len(tick(warehouse, ecs).launched.started) == 1
+
+
+def test_tasks_that_a_token_gives_back_already_stopped_are_no_launch():
+    stopped = [task("old", desiredStatus="STOPPED")]
+    assert tick(ready(8), ECS(run=lambda request: {"tasks": stopped, "failures": []})).launched.started == ()
+
+
+def test_beyond_the_burst_launches_are_paced_at_what_fargate_starts_a_second():
+    waits = []
+    ecs = ECS()
+    tick(ready(1200), ecs, sleep=waits.append, MAX_CONTAINERS="1000")
+    assert len(ecs.requests) == 15
+    assert waits == [0.5] * 5
+
+
+def test_a_share_of_spot_replaces_the_launch_type():
+    ecs = ECS()
+    tick(ready(8), ecs, SPOT_PERCENT="80")
+    (request,) = ecs.requests
+    assert "launchType" not in request
+    assert request["capacityProviderStrategy"] == [
+        {"capacityProvider": "FARGATE_SPOT", "weight": 80},
+        {"capacityProvider": "FARGATE", "weight": 20},
+    ]
+
+
+def test_by_default_tasks_are_launched_on_demand():
+    ecs = ECS()
+    tick(ready(8), ecs)
+    assert ecs.requests[0]["launchType"] == "FARGATE"
+    assert "capacityProviderStrategy" not in ecs.requests[0]
+
+
+def test_tasks_launched_by_another_tick_since_this_one_listed_count_as_starting():
+    ecs = ECS()
+    warehouse = ready(80)
+    count = warehouse.rows
+
+    def rows(statement, values):
+        if statement.name == "count_ready":  # meanwhile, and in the period before
+            ecs.tasks = [task(f"other-{n}", age_s=61) for n in range(10)]
+        return count(statement, values)
+
+    warehouse.rows = rows
+    report = tick(warehouse, ecs)
+    assert report.launched.started == ()
+    assert report.plan.reason == "the tasks that are starting are enough"
