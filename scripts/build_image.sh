@@ -1,0 +1,73 @@
+#!/usr/bin/env bash
+# Build the processor's image, and push it if told to.
+#
+# Usage: scripts/build_image.sh --tag IMAGE:TAG [--arch arm64|x86_64] [--base IMAGE] [--push] [--dry-run]
+#        scripts/build_image.sh --print-tag
+#
+#   --tag        what the image is called, registry included
+#   --arch       what the task runs on; arm64 by default. For another architecture than this machine's the builder needs
+#                an emulator: Docker Desktop has one, elsewhere 'docker run --privileged tonistiigi/binfmt --install all'
+#   --base       stands in for the base image of container/Dockerfile, for instance the same one by its digest
+#   --push       push it; log in to the registry before
+#   --print-tag  only print a tag that follows from what the image is made of
+#   --dry-run    print what would be run
+#
+# Takes docker, podman or buildah, the first of them that is there and, for docker, whose engine answers; BUILDER names
+# one, BUILDER_OPTIONS holds further options of its build command. Prints the size of each layer that is ours.
+
+source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
+help_wanted "$@"
+
+# What was built from the same files is not built again.
+content_tag() {
+  (
+    cd "$root"
+    find .dockerignore container/Dockerfile container/requirements.txt container/processor.py src/rowqueue -type f \
+      ! -path '*/__pycache__/*' ! -path 'src/rowqueue/local/*' ! -path 'src/rowqueue/poller/*' \
+      ! -path src/rowqueue/cli.py | LC_ALL=C sort | while read -r file; do
+      printf '%s\n' "$file"
+      cat "$file"
+    done
+  ) | python -c 'import hashlib, sys; print("sha-" + hashlib.sha256(sys.stdin.buffer.read()).hexdigest()[:16])'
+}
+
+tag="" arch=arm64 base="" push=""
+while (($#)); do
+  case $1 in
+    --tag | --arch | --base)
+      (($# > 1)) || misuse "$1 needs a value"
+      case $1 in --tag) tag=$2 ;; --arch) arch=$2 ;; --base) base=$2 ;; esac
+      shift 2
+      ;;
+    --push) push=1 && shift ;;
+    --dry-run) dry_run=1 && shift ;;
+    --print-tag)
+      content_tag
+      exit
+      ;;
+    *) misuse "unknown argument '$1'" ;;
+  esac
+done
+[[ -n $tag ]] || misuse "--tag is missing"
+case $arch in
+  arm64) platform=linux/arm64 ;;
+  x86_64) platform=linux/amd64 ;;
+  *) misuse "--arch: expected arm64 or x86_64, got '$arch'" ;;
+esac
+
+builder="$(builder)"
+
+options=()
+read -r -a options <<< "${BUILDER_OPTIONS:-}"
+[[ -z $base ]] || options+=(--build-arg "PYTHON_IMAGE=$base")
+run "$builder" build ${options[@]+"${options[@]}"} --platform "$platform" --file "$root/container/Dockerfile" \
+  --tag "$tag" "$root" >&2
+[[ -z $push ]] || run "$builder" push "$tag" >&2
+[[ -n $dry_run ]] && exit
+
+if [[ $builder == buildah ]]; then
+  buildah images --format '{{.Name}}:{{.Tag}}  {{.Size}} with its base' "$tag"
+else
+  say "the layers of $tag, ours first:"
+  "$builder" history --format '{{.Size}}  {{.CreatedBy}}' "$tag"
+fi

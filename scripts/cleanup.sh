@@ -1,0 +1,130 @@
+#!/usr/bin/env bash
+# Take an environment down: no more ticks, no more tasks, an empty bucket, and everything that Terraform made.
+#
+# Usage: scripts/cleanup.sh ENV [REGION] [--confirm ENV] [--dry-run]
+#
+#   ENV        the environment
+#   REGION     its region; what the AWS CLI would use by default
+#   --confirm  the environment's name once more, in place of the question
+#   --dry-run  print what would be run, change nothing
+#
+# Snowflake is left as it is: the tables with their entries, the roles and the users. What else is left is printed at the end.
+
+source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
+help_wanted "$@"
+
+confirmed="" positional=()
+while (($#)); do
+  case $1 in
+    --confirm)
+      (($# > 1)) || misuse "$1 needs a value"
+      confirmed=$2
+      shift 2
+      ;;
+    --dry-run) dry_run=1 && shift ;;
+    -*) misuse "unknown argument '$1'" ;;
+    *) positional+=("$1") && shift ;;
+  esac
+done
+((${#positional[@]} == 1 || ${#positional[@]} == 2)) || misuse "expected ENV and perhaps REGION"
+environment=${positional[0]}
+check_environment "$environment"
+need_terraform
+need_aws
+use_region "${positional[1]:-}"
+account="$(account)"
+poller="$environment-snowflake-poller" cluster="$environment-snowflake-processor"
+scratch="$(mktemp -d)"
+trap 'rm -rf "$scratch"' EXIT
+
+if [[ -z $dry_run && -z $confirmed ]]; then
+  say "This destroys the environment $environment in account $account, region $AWS_REGION, certificates included."
+  read -r -p "Type its name to go on: " confirmed || true
+fi
+[[ -n $dry_run || $confirmed == "$environment" ]] || fail "not confirmed; nothing was changed"
+
+# Also the events of stopped tasks call the poller, and it would start new ones: so it may not run at all.
+pause_poller() {
+  local group
+  aws lambda get-function --function-name "$poller" > /dev/null 2>&1 || return 0
+  run aws lambda put-function-concurrency --function-name "$poller" --reserved-concurrent-executions 0 > /dev/null
+  group="$(aws scheduler list-schedules --query "Schedules[?starts_with(Name, '$environment-snowflake-')] | [0].GroupName" \
+    --output text 2> /dev/null || true)"
+  [[ -n $group && $group != None ]] || return 0
+  aws scheduler list-schedules --group-name "$group" --query 'Schedules[].Name' --output text | tr '\t' '\n' \
+    | while read -r name; do disable_schedule "$group" "$name"; done
+}
+
+# There is no call that only disables a schedule: it is written again as it is, with another state.
+disable_schedule() {
+  aws scheduler get-schedule --group-name "$1" --name "$2" --output json --query "{Name: Name, GroupName: GroupName,
+    ScheduleExpression: ScheduleExpression, FlexibleTimeWindow: FlexibleTimeWindow, Target: Target, State: 'DISABLED'}" \
+    > "$scratch/schedule.json"
+  run aws scheduler update-schedule --cli-input-json "file://$scratch/schedule.json" > /dev/null
+}
+
+running_tasks() {
+  aws ecs list-tasks --cluster "$cluster" --desired-status RUNNING --query 'taskArns[]' --output text 2> /dev/null \
+    | sed '/^None$/d' | tr '\t' '\n'
+}
+
+# Again until none is left: a tick that was under way may have started some meanwhile.
+stop_tasks() {
+  local tasks task hundred
+  while tasks="$(running_tasks)" && [[ -n $tasks ]]; do
+    for task in $tasks; do
+      run aws ecs stop-task --cluster "$cluster" --task "$task" --reason "cleanup.sh" > /dev/null
+    done
+    [[ -z $dry_run ]] || break
+    say "waiting for them to release what they hold"
+    # shellcheck disable=SC2086  # one word for each task
+    xargs -n 100 <<< "$tasks" | while read -r hundred; do
+      aws ecs wait tasks-stopped --cluster "$cluster" --tasks $hundred
+    done
+  done
+}
+
+# Every version of every object and every delete marker, a thousand at a time.
+empty_bucket() {
+  aws s3api head-bucket --bucket "$1" > /dev/null 2>&1 || return 0
+  while aws s3api list-object-versions --bucket "$1" --max-keys 1000 --no-paginate --output json \
+    --query '{Objects: [Versions, DeleteMarkers][].{Key: Key, VersionId: VersionId}}' > "$scratch/versions.json" \
+    && grep -q VersionId "$scratch/versions.json"; do
+    run aws s3api delete-objects --bucket "$1" --delete "file://$scratch/versions.json" > /dev/null
+    [[ -z $dry_run ]] || break
+  done
+}
+
+image="$(deployed_image "$environment")"
+terraform_arguments "$environment" "$(lambda_zip arm64)" \
+  "${image:-$account.dkr.ecr.$AWS_REGION.amazonaws.com/$cluster:none}"
+export_secrets
+use_workspace "$environment"
+bucket=""
+if [[ -d $root/terraform/.terraform ]]; then
+  bucket="$(tf output -raw certificate_bucket 2> /dev/null || true)"
+  # Terraform reads the variables though it only destroys.
+  zip="$root/terraform/$(lambda_zip arm64)"
+  [[ -f $zip || -n $dry_run ]] || { mkdir -p "$(dirname "$zip")" && : > "$zip"; }
+fi
+
+say "1. the poller"
+pause_poller
+say "2. the tasks"
+stop_tasks
+say "3. the certificates"
+empty_bucket "${bucket:-$cluster-certs}"
+say "4. everything else"
+run tf destroy "${tf_arguments[@]}" -auto-approve >&2
+if [[ -z $dry_run ]]; then
+  unset TF_WORKSPACE
+  run tf workspace select default >&2
+  run tf workspace delete "$environment" >&2
+  [[ ! -f ${zip:-} || -s ${zip:-} ]] || rm -f "$zip"
+fi
+
+say "" "left as it is:" \
+  "  Snowflake: tables, roles, users and warehouse; to drop them: DROP DATABASE, DROP USER, DROP ROLE, DROP WAREHOUSE" \
+  "  the bucket of Terraform's state, if you use one" \
+  "  the secret, until its recovery window is over; to deploy again before that: aws secretsmanager delete-secret" \
+  "    --secret-id $environment-snowflake-credentials --force-delete-without-recovery"

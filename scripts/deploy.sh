@@ -1,0 +1,141 @@
+#!/usr/bin/env bash
+# Deploy an environment to AWS: the poller's zip, the processor's image, and everything in terraform/.
+#
+# Usage: scripts/deploy.sh ENV REGION [--image-uri URI] [--auto-approve] [--dry-run]
+#
+#   ENV             dev, staging, prod or another short name; part of the name of every resource
+#   REGION          like us-east-1
+#   --image-uri     use this image, by digest or by a tag that never moves; nothing is built or pushed
+#   --auto-approve  do not ask before Terraform changes something
+#   --dry-run       look at tools, credentials and quotas, print what would be run, change nothing
+#
+# Settings stand in terraform/ENV.tfvars, or terraform/terraform.tfvars for all environments; start from
+# terraform/terraform.tfvars.example. Secrets come from the environment and reach Terraform as variables that it keeps
+# nowhere: SNOWFLAKE_PRIVATE_KEY (and SNOWFLAKE_PRIVATE_KEY_PASSPHRASE), or SNOWFLAKE_PASSWORD. They are written the first
+# time, and whenever snowflake_secret_version is raised. ALERT_EMAIL is told of alarms.
+#
+# Each environment has a Terraform workspace of its own. Run it again whenever something changed or a run was cut short:
+# what is there already is not done again.
+
+source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
+help_wanted "$@"
+
+image_uri="" approve=() positional=()
+while (($#)); do
+  case $1 in
+    --image-uri)
+      (($# > 1)) || misuse "$1 needs a value"
+      image_uri=$2
+      shift 2
+      ;;
+    --auto-approve) approve=(-auto-approve) && shift ;;
+    --dry-run) dry_run=1 && shift ;;
+    -*) misuse "unknown argument '$1'" ;;
+    *) positional+=("$1") && shift ;;
+  esac
+done
+((${#positional[@]} == 2)) || misuse "expected ENV and REGION"
+environment=${positional[0]}
+check_environment "$environment"
+use_region "${positional[1]}"
+[[ $image_uri != *:latest ]] || misuse "--image-uri: expected a digest or a tag that never moves, got :latest"
+
+need_terraform
+need_aws
+if [[ -z $image_uri ]]; then builder="$(builder)"; fi
+[[ -n $dry_run || ${#approve[@]} -gt 0 || -t 0 ]] || misuse "nobody is there to be asked: give --auto-approve"
+account="$(account)"
+export_secrets
+say "account $account, region $AWS_REGION, environment $environment"
+
+repository="$environment-snowflake-processor"
+registry="$account.dkr.ecr.$AWS_REGION.amazonaws.com"
+tag="$("$root/scripts/build_image.sh" --print-tag)"
+
+# A quota that is too small shows itself only under load, as tasks that are not placed; here it can be read.
+check_quotas() {
+  local most cpu vcpus concurrency reserved
+  most="$(tf_value max_containers)" cpu="$(tf_value task_cpu)" reserved="$(tf_value reserved_concurrent_executions)"
+  vcpus="$(aws service-quotas get-service-quota --service-code fargate --quota-code L-3032A538 \
+    --query Quota.Value --output text 2> /dev/null || true)"
+  concurrency="$(aws lambda get-account-settings --query AccountLimit.ConcurrentExecutions --output text 2> /dev/null || true)"
+  if [[ ! $vcpus =~ ^[0-9.]+$ ]]; then
+    say "not checked: how many Fargate vCPUs this account may use (quota L-3032A538 can not be read)"
+  elif [[ $most =~ ^[0-9]+$ && $cpu =~ ^[0-9]+$ ]]; then
+    awk -v vcpus="$vcpus" -v most="$most" -v cpu="$cpu" 'BEGIN { exit !(most * cpu / 1024 > vcpus) }' && say \
+      "Fargate On-Demand allows $vcpus vCPUs here, and max_containers = $most tasks of $cpu CPU units need more: the poller" \
+      "will be refused the rest. Lower max_containers, or: aws service-quotas request-service-quota-increase" \
+      "--service-code fargate --quota-code L-3032A538 --desired-value $(((most * cpu + 1023) / 1024))"
+  fi
+  # AWS keeps 100 executions for the functions that reserve none, and new accounts have 10 in all.
+  if [[ $concurrency =~ ^[0-9]+$ && $reserved =~ ^[0-9]+$ ]] && ((concurrency < 100 + reserved)); then
+    fail "reserved_concurrent_executions = $reserved needs a Lambda quota of $((100 + reserved)), and this account has" \
+      "$concurrency: set it to null, or have quota L-B99A9384 raised"
+  fi
+}
+
+# A secret without the key would be noticed by the first task, not by Terraform.
+check_secret() {
+  local name needed
+  case "$(tf_value snowflake_authentication)" in
+    key_pair) name=PRIVATE_KEY needed="${TF_VAR_snowflake_private_key:-}" ;;
+    password) name=PASSWORD needed="${TF_VAR_snowflake_password:-}" ;;
+    *) return 0 ;;
+  esac
+  [[ -n $needed ]] || aws secretsmanager describe-secret --secret-id "$environment-snowflake-credentials" > /dev/null 2>&1 \
+    || fail "SNOWFLAKE_$name: expected what goes into the secret $environment-snowflake-credentials, which is not there yet"
+  [[ -z ${TF_VAR_snowflake_private_key_passphrase:-} || "$(tf_value snowflake_private_key_encrypted)" == true ]] \
+    || fail "SNOWFLAKE_PRIVATE_KEY_PASSPHRASE is set: set snowflake_private_key_encrypted = true, so that the tasks get it"
+}
+
+digest() {
+  aws ecr describe-images --repository-name "$repository" --image-ids "imageTag=$tag" \
+    --query 'imageDetails[0].imageDigest' --output text 2> /dev/null || true
+}
+
+registry_password() { [[ -n $dry_run ]] || aws ecr get-login-password; }
+
+# The repository, the image in it, and its digest; each step only if it is not done yet.
+provide_image() {
+  local found
+  if ! aws ecr describe-repositories --repository-names "$repository" > /dev/null 2>&1; then
+    say "the image needs a repository first"
+    run tf apply "${tf_arguments[@]}" ${approve[@]+"${approve[@]}"} -target=aws_ecr_repository.processor >&2
+  fi
+  found="$(digest)"
+  if [[ $found != sha256:* ]]; then
+    registry_password | run "$builder" login --username AWS --password-stdin "$registry" >&2
+    BUILDER="$builder" run "$root/scripts/build_image.sh" --tag "$registry/$repository:$tag" --arch "$arch" --push >&2
+    found="$(digest)"
+  fi
+  [[ -n $dry_run || $found == sha256:* ]] || fail "the image $repository:$tag was pushed, but ECR does not show it"
+  image_uri="$registry/$repository@${found:-sha256:...}"
+}
+
+terraform_arguments "$environment" "$(lambda_zip arm64)" "${image_uri:-$registry/$repository:$tag}"
+use_workspace "$environment"
+arch=arm64
+if [[ -d $root/terraform/.terraform ]]; then
+  arch="$(architecture)"
+  check_secret
+  check_quotas
+else
+  say "not checked: secret and quotas, for Terraform is not initialised yet"
+fi
+run "$root/scripts/build_lambda.sh" --arch "$arch" --output "$root/terraform/$(lambda_zip "$arch")" >&2
+terraform_arguments "$environment" "$(lambda_zip "$arch")" "${image_uri:-$registry/$repository:$tag}"
+if [[ -z $image_uri ]]; then
+  provide_image
+  terraform_arguments "$environment" "$(lambda_zip "$arch")" "$image_uri"
+fi
+run tf apply "${tf_arguments[@]}" ${approve[@]+"${approve[@]}"} >&2
+[[ -z $dry_run ]] || exit 0
+
+bucket="$(tf output -raw certificate_bucket)"
+say "" "deployed. What is left the first time:"
+say "  scripts/setup_database.sh"
+for file in client.pem client-key.pem ca-cert.pem; do
+  aws s3api head-object --bucket "$bucket" --key "$environment/$file" > /dev/null 2>&1 \
+    || say "  aws s3 cp $file s3://$bucket/$environment/"
+done
+say "  scripts/setup_monitoring.sh $environment $AWS_REGION" "  scripts/test_system.sh $environment $AWS_REGION"

@@ -1,0 +1,63 @@
+-- Warehouse, database, schema, two roles and three service users. Safe to run again: what is there stays as it is.
+--
+-- Run it with ACCOUNTADMIN, or with a user who has SYSADMIN and SECURITYADMIN. scripts/setup_database.sh sets these names from
+-- SNOWFLAKE_WAREHOUSE, SNOWFLAKE_DATABASE and SNOWFLAKE_SCHEMA; by hand, set them first:
+--     SET queue_warehouse = 'QUEUE_WH'; SET queue_database = 'QUEUE_DB'; SET queue_schema = 'PUBLIC';
+-- Roles and users are named after the database, so that each environment has its own. Tables come next, then 04_grants.sql.
+
+SET poller = CONCAT($queue_database, '_POLLER');
+SET processor = CONCAT($queue_database, '_PROCESSOR');
+SET service = CONCAT($queue_database, '_SERVICE');
+
+USE ROLE SYSADMIN;
+
+-- The smallest size does: a claim or a settle is one statement for a whole block. A minute is the least that is billed.
+CREATE WAREHOUSE IF NOT EXISTS IDENTIFIER($queue_warehouse)
+    WAREHOUSE_SIZE = XSMALL
+    AUTO_SUSPEND = 60
+    AUTO_RESUME = TRUE
+    INITIALLY_SUSPENDED = TRUE
+    STATEMENT_QUEUED_TIMEOUT_IN_SECONDS = 30
+    COMMENT = 'Runs the statements of the queue';
+CREATE DATABASE IF NOT EXISTS IDENTIFIER($queue_database);
+USE DATABASE IDENTIFIER($queue_database);
+CREATE SCHEMA IF NOT EXISTS IDENTIFIER($queue_schema);
+
+USE ROLE SECURITYADMIN;
+
+CREATE ROLE IF NOT EXISTS IDENTIFIER($poller) COMMENT = 'Counts what is ready, and takes claims back from workers that are gone';
+CREATE ROLE IF NOT EXISTS IDENTIFIER($processor) COMMENT = 'Claims entries and settles them';
+-- So that an administrator can look after what they see.
+GRANT ROLE IDENTIFIER($poller) TO ROLE SYSADMIN;
+GRANT ROLE IDENTIFIER($processor) TO ROLE SYSADMIN;
+
+-- With workload identity each IAM role is one user: the function's is the poller, the tasks' is the processor.
+CREATE USER IF NOT EXISTS IDENTIFIER($poller)
+    TYPE = SERVICE
+    DEFAULT_ROLE = $poller
+    DEFAULT_WAREHOUSE = $queue_warehouse
+    DEFAULT_SECONDARY_ROLES = ()
+    COMMENT = 'The poller, by workload identity';
+CREATE USER IF NOT EXISTS IDENTIFIER($processor)
+    TYPE = SERVICE
+    DEFAULT_ROLE = $processor
+    DEFAULT_WAREHOUSE = $queue_warehouse
+    DEFAULT_SECONDARY_ROLES = ()
+    COMMENT = 'The processors, by workload identity';
+-- With a key pair there is one secret, hence one user; SNOWFLAKE_ROLE says which of its roles a session takes, and no other
+-- comes along.
+CREATE USER IF NOT EXISTS IDENTIFIER($service)
+    TYPE = SERVICE
+    DEFAULT_ROLE = $processor
+    DEFAULT_WAREHOUSE = $queue_warehouse
+    DEFAULT_SECONDARY_ROLES = ()
+    COMMENT = 'Poller and processors, by key pair';
+GRANT ROLE IDENTIFIER($poller) TO USER IDENTIFIER($poller);
+GRANT ROLE IDENTIFIER($processor) TO USER IDENTIFIER($processor);
+GRANT ROLE IDENTIFIER($poller) TO USER IDENTIFIER($service);
+GRANT ROLE IDENTIFIER($processor) TO USER IDENTIFIER($service);
+
+-- What follows makes tables and views; their owner is SYSADMIN.
+USE ROLE SYSADMIN;
+USE WAREHOUSE IDENTIFIER($queue_warehouse);
+USE SCHEMA IDENTIFIER($queue_schema);

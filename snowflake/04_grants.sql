@@ -1,0 +1,22 @@
+-- What the two roles may do, and no more. Safe to run again. Run it after the tables and views are there, as their owner, with the
+-- names of 00_roles.sql set and database and schema in use.
+
+SET poller = CONCAT($queue_database, '_POLLER');
+SET processor = CONCAT($queue_database, '_PROCESSOR');
+
+GRANT USAGE ON WAREHOUSE IDENTIFIER($queue_warehouse) TO ROLE IDENTIFIER($poller);
+GRANT USAGE ON WAREHOUSE IDENTIFIER($queue_warehouse) TO ROLE IDENTIFIER($processor);
+GRANT USAGE ON DATABASE IDENTIFIER($queue_database) TO ROLE IDENTIFIER($poller);
+GRANT USAGE ON DATABASE IDENTIFIER($queue_database) TO ROLE IDENTIFIER($processor);
+GRANT USAGE ON SCHEMA IDENTIFIER($queue_schema) TO ROLE IDENTIFIER($poller);
+GRANT USAGE ON SCHEMA IDENTIFIER($queue_schema) TO ROLE IDENTIFIER($processor);
+
+-- Neither may insert or delete an entry: entries are the producers'.
+GRANT SELECT, UPDATE ON TABLE PROCESSING_QUEUE TO ROLE IDENTIFIER($poller);
+GRANT SELECT, UPDATE ON TABLE PROCESSING_QUEUE TO ROLE IDENTIFIER($processor);
+GRANT SELECT, INSERT ON TABLE PROCESSING_ATTEMPTS TO ROLE IDENTIFIER($poller);
+GRANT SELECT, INSERT ON TABLE PROCESSING_ATTEMPTS TO ROLE IDENTIFIER($processor);
+GRANT SELECT ON TABLE PROCESSORS TO ROLE IDENTIFIER($poller);
+GRANT INSERT ON TABLE PROCESSORS TO ROLE IDENTIFIER($processor);
+GRANT SELECT ON TABLE PROCESSING_HOLDS TO ROLE IDENTIFIER($poller);
+GRANT SELECT, INSERT, DELETE ON TABLE PROCESSING_HOLDS TO ROLE IDENTIFIER($processor);

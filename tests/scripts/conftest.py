@@ -1,0 +1,116 @@
+"""A copy of the scripts, and programs that only note how they were called."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+# Notes its name and arguments, a JSON line each, and answers by the first rule that matches them: pattern, output, exit
+# code, and perhaps what must have been called before. What Terraform's console is asked comes on its standard input.
+PROGRAM = f"""#!{sys.executable}
+import json, os, re, sys
+call = [os.path.basename(sys.argv[0]), *sys.argv[1:]]
+asked = sys.stdin.read().strip() if {{"console", "--password-stdin", "--stdin"}} & set(call) else ""
+secrets = sorted(name for name in os.environ if name.startswith("TF_VAR_snowflake_p"))
+with open(os.environ["CALLS"], "a+") as calls:
+    calls.seek(0)
+    before = calls.read()
+    calls.write(json.dumps({{"call": call, "secrets": secrets}}) + "\\n")
+shown = " ".join(call) + (" " + asked if "console" in call else "")
+for pattern, output, code, *after in json.load(open(os.environ["ANSWERS"])):
+    if re.search(pattern, shown) and all(re.search(earlier, before) for earlier in after):
+        print(output)
+        sys.exit(code)
+"""
+
+ANSWERS = [
+    ("^terraform version", "Terraform v1.11.4\non linux_amd64", 0),
+    ("^terraform .*output -raw dashboard_url", "https://console.example.com/dev", 0),
+    ("^terraform .*output -raw", "dev-snowflake-processor-certs", 0),
+    ("^aws .*sts get-caller-identity", "123456789012", 0),
+    ("^aws .*describe-task-definition", "registry.example.com/dev@sha256:1", 0),
+    ("^aws .*describe-repositories", "", 254),
+    ("^aws .*get-login-password", "canary-registry-password", 0),
+    ("^aws .*ecs list-tasks", "", 0),
+    ("^aws .*describe-alarms", "dev-snowflake-poller-silent\tdev-snowflake-poller-errors", 0),
+    ("^aws .*scheduler list-schedules", "None", 0),
+    ("^aws .*list-object-versions", "{}", 0),
+    ("^terraform .*console .*var.architecture", '"ARM64"', 0),
+    ("^terraform .*console .*var.snowflake_authentication", '"workload_identity"', 0),
+    ("^terraform .*console .*var.task_cpu", "256", 0),
+    ("^terraform .*console .*var.max_containers", "25", 0),
+    ("^terraform .*console .*var.reserved_concurrent_executions", "tonumber(null)", 0),
+]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sandbox:
+    """A folder with the scripts, where every foreign program is a fake."""
+
+    folder: Path
+    environ: dict
+
+    def run(self, script, *arguments, answers=(), stdin="", **environ):
+        Path(self.environ["ANSWERS"]).write_text(json.dumps([*answers, *ANSWERS]))
+        return subprocess.run(
+            [str(self.folder / "scripts" / script), *arguments],
+            env=self.environ | environ,
+            input=stdin,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+
+    @property
+    def calls(self):
+        """What was called so far: program and arguments, without what stands in every call."""
+        lines = Path(self.environ["CALLS"]).read_text().splitlines()
+        return [re.sub(r" (-chdir=\S+|-input=false)", "", " ".join(json.loads(line)["call"])) for line in lines]
+
+    def secrets_of(self, call):
+        """The secrets that the environment of a call carried."""
+        for line in Path(self.environ["CALLS"]).read_text().splitlines():
+            if re.search(call, " ".join(json.loads(line)["call"])):
+                return json.loads(line)["secrets"]
+        raise AssertionError(call)
+
+
+@pytest.fixture
+def sandbox(tmp_path):
+    folder, programs = tmp_path / "repository", tmp_path / "programs"
+    for part in ("scripts", "container", "src/rowqueue/processor", "snowflake"):
+        shutil.copytree(ROOT / part, folder / part, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(ROOT / ".dockerignore", folder)
+    builder = folder / "scripts" / "build_lambda.sh"
+    builder.write_text(
+        '#!/usr/bin/env bash\necho "[\\"build_lambda.sh\\"]" | sed "s/.*/{\\"call\\": &}/" >> "$CALLS"\n'
+    )
+    (folder / ".venv").symlink_to(sys.prefix)
+    (folder / "terraform" / ".terraform").mkdir(parents=True)
+    (folder / "terraform" / "dev.tfvars").write_text('snowflake_account = "myorg-account"\n')
+    programs.mkdir()
+    for name in ("aws", "terraform", "docker", "snow"):
+        (programs / name).write_text(PROGRAM)
+        (programs / name).chmod(0o755)
+    (tmp_path / "calls").touch()
+    environ = {name: value for name, value in os.environ.items() if not name.startswith(("TF_", "SNOWFLAKE_", "AWS_"))}
+    return Sandbox(
+        folder=folder,
+        environ=environ
+        | {
+            "PATH": f"{programs}:{environ['PATH']}",
+            "CALLS": str(tmp_path / "calls"),
+            "ANSWERS": str(tmp_path / "answers.json"),
+        },
+    )
