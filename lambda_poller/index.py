@@ -17,14 +17,11 @@ from rowqueue.poller.fleet import processor_id
 from rowqueue.poller.poll import Poller
 from rowqueue.poller.queue import PolledQueue
 from rowqueue.poller.triggers import Refusal, TaskStopped, Tick, trigger_of
-from rowqueue.settings import TICK_DEADLINE_S, PollerSettings
+from rowqueue.settings import STEP_S, TICK_DEADLINE_S, PollerSettings
 from rowqueue.warehouse import SnowflakeWarehouse
 
 if TYPE_CHECKING:
     from rowqueue.poller.report import Report
-
-_PATIENCE_S = 10
-"""The poller waits for the lock and the network no longer than this: the next tick is the better retry."""
 
 observability.configure("poller", environment=os.environ.get("ENVIRONMENT", "unknown"))
 
@@ -39,7 +36,8 @@ def handler(event: Any, context: object) -> dict[str, Any]:
         context: Lambda's; not needed.
 
     Returns:
-        ``{"statusCode": 200, "body": "<JSON>"}``; the body holds ``pendingEntries`` (ready to be claimed),
+        ``{"statusCode": 200, "body": "<JSON>"}``; the body holds ``pendingEntries`` (ready to be claimed; 0
+        also where they were not counted, for nothing could be launched),
         ``staleEntriesReset``, ``entriesRescued``, ``containersLaunched`` and ``tasks`` (``taskArn`` and
         ``processorId`` of each). After a stop that left nothing to do it is ``{}``. Another status where a request to
         the URL is refused.
@@ -66,7 +64,7 @@ def _run(trigger: Tick | TaskStopped, settings: PollerSettings) -> Report | None
     login = credentials.login(settings.snowflake, environment=settings.environment)
     tag = f"{settings.environment}-snowflake-poller"
     warehouse = SnowflakeWarehouse(
-        settings.snowflake, login, query_tag=tag, lock_patience_s=_PATIENCE_S, network_patience_s=_PATIENCE_S
+        settings.snowflake, login, query_tag=tag, lock_patience_s=STEP_S, network_patience_s=STEP_S
     )
     with closing(warehouse):
         poller = Poller(
@@ -81,7 +79,7 @@ def _run(trigger: Tick | TaskStopped, settings: PollerSettings) -> Report | None
 
 def _answer(report: Report, settings: PollerSettings) -> dict[str, Any]:
     return {
-        "pendingEntries": report.ready,
+        "pendingEntries": report.ready or 0,
         "staleEntriesReset": report.stale_reset,
         "entriesRescued": report.rescue.released,
         "containersLaunched": len(report.launched.started),

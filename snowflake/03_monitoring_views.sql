@@ -83,12 +83,12 @@ SELECT id,
        reference,
        processor_id,
        claimed_at,
-       DATEDIFF('second', claimed_at, SYSDATE()) AS held_seconds,
+       DATEDIFF('second', COALESCE(claimed_at, available_at), SYSDATE()) AS held_seconds,
        retry_count,
        crash_count
   FROM PROCESSING_QUEUE
  WHERE status = 'processing'
-   AND claimed_at < DATEADD('minute', -10, SYSDATE());
+   AND COALESCE(claimed_at, available_at) < DATEADD('minute', -10, SYSDATE());
 
 -- Why do entries fail? Numbers are taken out of the messages, so that equal reasons count together.
 CREATE OR REPLACE VIEW FAILED_ENTRIES_ANALYSIS

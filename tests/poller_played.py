@@ -97,7 +97,8 @@ class ECS:
     def _start(self, request):
         token, count = request["clientToken"], request["count"]
         if token not in self._tokens:
-            made = [task(f"new-{len(self.tasks) + n}", created=self.now) for n in range(count)]
+            told = {"overrides": request["overrides"]}
+            made = [task(f"new-{len(self.tasks) + n}", created=self.now, **told) for n in range(count)]
             self._tokens[token] = made
             self.tasks += made
         known = self._tokens[token]

@@ -62,12 +62,14 @@ class Death:
         processor_id: the worker.
         reason: for people.
         crashed: whether it died by itself, so that what it held may have been the cause.
+        counted: whether the release counts as a retry, as a reset does: it may have delivered and could not record it.
         alone: whether it then held a single entry.
     """
 
     processor_id: str
     reason: str
     crashed: bool = False
+    counted: bool = False
     alone: bool = False
 
 
@@ -136,6 +138,7 @@ def death_row(death: Death) -> dict[str, object]:
         "processor_id": death.processor_id,
         "reason": storable(death.reason),
         "crashed": int(death.crashed),
+        "counted": int(death.counted),
     }
 
 

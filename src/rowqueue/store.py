@@ -78,9 +78,17 @@ class QueueStore:
         self._statements = sql.statements(queue=queue, max_retries=max_retries)
         self._max_retries = max_retries
 
-    def count_ready(self, *, probe: bool = False) -> int:
-        """How many entries a claim would take now; none while there is a hold, but for a probe after its end."""
-        return int(self._rows("count_ready", max_retries=self._max_retries, probe=int(probe))[0][0])
+    def count_ready(self, *, probe: bool = False, holds_nothing: bool = True) -> int:
+        """How many entries a claim would take now; none while there is a hold, but for a probe after its end.
+
+        Args:
+            probe: whether to count in spite of a hold that has ended.
+            holds_nothing: whether to count those that a worker has died on, too.
+        """
+        ((ready,),) = self._rows(
+            "count_ready", max_retries=self._max_retries, probe=int(probe), holds_nothing=int(holds_nothing)
+        )
+        return int(ready)
 
     def claim(
         self,

@@ -398,6 +398,32 @@ def test_an_entry_that_workers_keep_dying_on_alone_is_failed_as_poison(sql, stor
     assert failed_at is not None
 
 
+def test_what_a_worker_could_deliver_and_not_record_counts_as_a_retry_and_ends_with_the_attempts(sql, store):
+    insert(sql, "1")
+    insert(sql, "2", retry_count=2)
+    claim(store)
+    assert store.release_dead([death(counted=True)]) == 2
+    told = "the task has stopped: exit code 137"
+    assert state(sql, "status", "retry_count", "crash_count", "error_message") == [
+        ("pending", 1, 0, told),
+        ("failed", 3, 0, told),
+    ]
+
+
+def test_a_row_that_was_set_to_processing_by_hand_is_seen_and_reset(sql, store):
+    insert(sql, "1")
+    sql("UPDATE PROCESSING_QUEUE SET status = 'processing', available_at = DATEADD('minute', -31, SYSDATE())")
+    assert store.pulse().earliest_claimed_at is not None
+    assert store.reset_stale(stale_threshold_s=1800) == 1
+    assert state(sql, "status", "retry_count") == [("pending", 1)]
+
+
+def test_suspects_are_not_ready_for_a_worker_that_holds_something(sql, store):
+    insert(sql, "1", crash_count=1)
+    insert(sql, "2")
+    assert (store.count_ready(), store.count_ready(holds_nothing=False)) == (2, 1)
+
+
 def test_without_a_death_alone_nothing_is_asked_of_snowflake(store):
     assert store.fail_poison([], max_crashes=2) == 0
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
 
 from rowqueue.poller.backoff import LONGEST_WAIT_S, backoff, restrained
-from rowqueue.poller.fleet import Task
+from rowqueue.poller.fleet import HUNG, Task
 from rowqueue.poller.plan import Plan
 
 START = datetime(2026, 11, 20, 12, 0, 5, tzinfo=UTC)
@@ -22,7 +23,7 @@ def task(minute, *, number=0, definition=DEFINITION, **ended):
         definition=definition,
         created_at=created,
         started_at=created + timedelta(seconds=20),
-        **{"last_status": "RUNNING"} | ended,
+        **{"last_status": "RUNNING", "desired_status": ended.get("last_status", "RUNNING")} | ended,
     )
 
 
@@ -75,8 +76,8 @@ def test_a_task_that_has_claimed_went_well_also_if_it_crashed_later():
     assert recent(died(0), alive, claimed=[alive]).failures == 0
 
 
-@pytest.mark.parametrize("exit_code", [3, 4])
-def test_an_end_over_credentials_is_a_failure_whatever_was_claimed(exit_code):
+@pytest.mark.parametrize("exit_code", [3, 4, 6])
+def test_an_end_over_credentials_or_snowflake_is_a_failure_whatever_was_claimed(exit_code):
     ended = died(0, exit_code=exit_code)
     assert recent(ended, claimed=[ended]).failures == 1
 
@@ -97,11 +98,26 @@ def test_a_task_that_never_started_failed_and_says_why():
         arn="arn:aws:ecs:eu-west-1:1:task/c/x",
         definition=DEFINITION,
         last_status="STOPPED",
+        desired_status="STOPPED",
         created_at=START,
         stop_code="TaskFailedToStart",
         stopped_reason=reason,
     )
     assert recent(never).reason == f"TaskFailedToStart, {reason}"
+
+
+@pytest.mark.parametrize(
+    ("dying", "failures"),
+    [
+        ({"exit_code": 1}, 1),
+        ({"started_at": None, "stop_code": "TaskFailedToStart"}, 1),
+        ({"stop_code": "UserInitiated", "stopped_reason": HUNG}, 1),
+        ({"stop_code": "UserInitiated", "stopped_reason": "a deployment"}, 0),
+    ],
+)
+def test_a_task_that_is_on_its_way_down_has_failed_already_if_it_will_have(dying, failures):
+    task_ = replace(task(0, last_status="DEPROVISIONING", desired_status="STOPPED"), **dying)
+    assert recent(task_).failures == failures
 
 
 @pytest.mark.parametrize(
@@ -113,6 +129,7 @@ def test_a_task_that_never_started_failed_and_says_why():
         ("dev-snowflake-processor:8", False),
         ("dev-snowflake-processor", True),
         ("prod-snowflake-processor", False),
+        (DEFINITION.rsplit(":", 1)[0], True),  # an ARN without a revision
     ],
 )
 def test_only_launches_of_what_would_be_launched_count(definition, counts):
@@ -131,6 +148,8 @@ def test_a_plan_waits_then_sends_one_task_and_is_left_alone_without_failures():
     assert restrained(PLAN, recent(), now=START) == PLAN
 
 
-def test_a_plan_that_launches_nothing_stays_as_it_is():
+def test_a_plan_that_launches_nothing_tells_the_wait_and_stays_as_it_is_after_it():
     idle = Plan(launch=0, need=-1, reason="nothing is ready")
-    assert restrained(idle, recent(died(0)), now=START) == idle
+    found = recent(died(0))
+    assert "the next try is at" in restrained(idle, found, now=START).reason
+    assert restrained(idle, found, now=found.until) == idle

@@ -38,7 +38,10 @@ def test_ready_entries_start_the_tasks_they_need():
     assert len(report.launched.started) == 3
     (request,) = ecs.requests
     assert request["count"] == 3
-    assert request["overrides"]["containerOverrides"][0]["environment"] == [{"name": "MAX_ENTRIES", "value": "8"}]
+    assert request["overrides"]["containerOverrides"][0]["environment"] == [
+        {"name": "MAX_ENTRIES", "value": "8"},
+        {"name": "LAUNCH_PERIOD", "value": str(int(NOW.timestamp() // 60))},
+    ]
 
 
 def test_the_next_tick_counts_the_tasks_that_are_still_starting():
@@ -136,10 +139,19 @@ def test_entries_out_of_attempts_are_failed_and_do_not_keep_the_warehouse_awake(
 
 
 @pytest.mark.parametrize(
-    ("steps", "told"), [(0, "the pulse"), (1, "the rescue"), (2, "the survey"), (3, "the count"), (4, "launching 25")]
+    ("steps", "told"),
+    [
+        (0, "the pulse"),
+        (1, "the holders"),
+        (2, "the rescue"),
+        (3, "the reset"),
+        (4, "the survey"),
+        (5, "the count"),
+        (6, "launching 25"),
+    ],
 )
 def test_a_tick_whose_time_is_up_gives_up_before_the_next_step(steps, told):
-    left = iter([50] + [1] * steps + [0] * 10)  # the first is asked for when it began
+    left = iter([50] + [11] * steps + [9] * 10)  # the first is asked for when it began
     ecs = ECS()
     with pytest.raises(TickOverdue, match=f"gave up before {told}"):
         tick(ready(500), ecs, seconds_left=lambda: next(left))
@@ -154,11 +166,11 @@ def test_a_task_that_can_not_be_described_yet_counts_as_starting():
 
 
 def test_a_launch_that_runs_out_of_time_reports_what_it_started():
-    left = iter([50, *[1] * 7] + [0] * 10)
+    left = iter([50, *[11] * 8] + [0] * 10)
     ecs = ECS()
     report = tick(ready(200), ecs, seconds_left=lambda: next(left))
     assert len(report.launched.started) == 10 * len(ecs.requests) < 25
-    assert report.launched.failures == {"the tick's time was up": 25 - len(report.launched.started)}
+    assert report.launched.left == 25 - len(report.launched.started)
 
 
 # How many
@@ -268,3 +280,37 @@ def test_one_line_tells_every_number_the_terms_of_the_formula_the_outcome_and_wh
     declared = {metric["Name"] for metric in line["_aws"]["CloudWatchMetrics"][0]["Metrics"]}
     assert declared >= {"TicksCompleted", "EntriesReady", "TasksLive", "TasksStarting", "TasksLaunched", "TasksHung"}
     assert (line["EntriesReady"], line["TasksLive"], line["TasksStarting"], line["TasksLaunched"]) == (20, 2, 1, 2)
+
+
+def test_a_tick_that_ends_in_a_problem_is_no_heartbeat(capsys):
+    def run(request):
+        raise error("AccessDeniedException", "RunTask")
+
+    with pytest.raises(LaunchError):
+        tick(ready(8), ECS(run=run))
+    line = json.loads(capsys.readouterr().out)
+    assert "TicksCompleted" not in line
+    assert "AccessDenied" in line["problem"]
+
+
+# Where nothing could be launched, nothing is counted: a count wakes the warehouse
+
+
+def test_while_the_cap_is_0_a_tick_sends_the_pulse_alone():
+    warehouse = ready(80)
+    report = tick(warehouse, ECS(), MAX_CONTAINERS="0")
+    assert warehouse.sent == ["pulse"]
+    assert report.ready is None
+
+
+def test_while_launches_back_off_nothing_is_counted():
+    warehouse = ready(80)
+    tick(warehouse, ECS([dead(f"{n}", age_s=70, exit_code=1) for n in range(10)]))
+    assert warehouse.sent == ["pulse", "processors_seen"]
+
+
+def test_an_entry_that_is_ready_within_the_clocks_skew_is_counted():
+    warehouse = ready(1)
+    warehouse.answers["pulse"] = pulse(pending=1, available=NAIVE + timedelta(seconds=4))
+    tick(warehouse, ECS())
+    assert "count_ready" in warehouse.sent

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
+from rowqueue.poller.fleet import HUNG
 from rowqueue.poller.plan import Plan
 
 if TYPE_CHECKING:
@@ -15,8 +16,8 @@ if TYPE_CHECKING:
 
 LONGEST_WAIT_S = 900.0
 """However often launches have died, one more is tried after so many seconds."""
-_CREDENTIALS = frozenset({3, 4})
-"""container/processor.py ends with these over certificates and credentials, the second also after a claim."""
+_WHATEVER_WAS_CLAIMED = frozenset({3, 4, 6})
+"""container/processor.py ends with these over certificates, credentials and a Snowflake that can not be used."""
 _LONG_AGO = datetime.min.replace(tzinfo=UTC)
 
 
@@ -36,10 +37,13 @@ class Backoff:
 
 
 def may_have_died_at_boot(task: Task) -> bool:
-    """Whether a task that has stopped never ran, or ended with an error; whether it had claimed is not known here."""
-    if task.last_status != "STOPPED":
+    """Whether a task never ran, ended with an error or hung; whether it had claimed is not known here.
+
+    A task that is on its way down counts: it takes up to two minutes, in which its launch would else be repeated.
+    """
+    if task.desired_status != "STOPPED":
         return False
-    return task.started_at is None or task.exit_code not in {0, None}
+    return task.started_at is None or task.exit_code not in {0, None} or HUNG in (task.stopped_reason or "")
 
 
 def backoff(tasks: Iterable[Task], *, claimed: Collection[str], definition: str, tick_s: float) -> Backoff:
@@ -76,12 +80,14 @@ def backoff(tasks: Iterable[Task], *, claimed: Collection[str], definition: str,
 
 def restrained(plan: Plan, recent: Backoff, *, now: datetime) -> Plan:
     """The plan, when launches of late have failed: nothing for a while, then one task that tries."""
-    if not recent.failures or not plan.launch:
+    if not recent.failures:
         return plan
     told = f"the last {recent.failures} launches failed ({recent.reason})"
     if now < recent.until:
         reason = f"{told}; the next try is at {recent.until:%H:%M:%S} UTC"
         return Plan(launch=0, need=plan.need, reason=reason, probe=plan.probe)
+    if not plan.launch:
+        return plan
     return Plan(launch=1, need=plan.need, reason=f"{told}; one task tries again", probe=plan.probe)
 
 
@@ -95,14 +101,12 @@ def _is_of(task: Task, definition: str) -> bool:
     """A family alone, without a revision, can not tell an old revision from a new one."""
     if task.definition is None:
         return False
-    if ":task-definition/" in definition:
-        return task.definition == definition
-    named = task.definition.rsplit("/", 1)[-1]
-    return named == definition if ":" in definition else named.split(":")[0] == definition
+    named, wanted = (arn.rsplit("/", 1)[-1] for arn in (task.definition, definition))
+    return named == wanted if ":" in wanted else named.split(":")[0] == wanted
 
 
 def _has_failed(task: Task, claimed: Collection[str]) -> bool:
-    return may_have_died_at_boot(task) and (task.arn not in claimed or task.exit_code in _CREDENTIALS)
+    return may_have_died_at_boot(task) and (task.arn not in claimed or task.exit_code in _WHATEVER_WAS_CLAIMED)
 
 
 def _went_well(task: Task, claimed: Collection[str]) -> bool:

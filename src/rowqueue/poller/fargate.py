@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 CONTAINER = "processor"
 """The container's name in the task definition, which overrides refer to."""
+PERIOD = "LAUNCH_PERIOD"
+"""Each task carries the period of its launch in its environment, where DescribeTasks shows it."""
 _DESCRIBED_AT_ONCE = 100  # AWS, DescribeTasks.tasks
 _MOST_STOPPED = 1000
 """Stopped tasks that are looked at. ECS keeps them for an hour or more, and a large fleet leaves thousands."""
@@ -90,17 +92,23 @@ class Fargate:
             raise LaunchError(f"the stopped tasks can not be listed: {error}") from error
 
     def find(self, names: Sequence[str]) -> dict[str, Task]:
-        """Those of these tasks, by id or ARN, that ECS knows and that are of the family, by their ids.
+        """Those of these tasks, by id or ARN, that ECS knows on the cluster, of whatever family, by their ids.
 
         Raises:
             LaunchError: ECS can not be asked.
         """
         try:
-            found = self._described(names).values()
+            return {task.id: task for task in self._described(names).values()}
         except aws.ERRORS as error:
             raise LaunchError(f"tasks can not be described: {error}") from error
-        family = f"/{self._family}:"
-        return {task.id: task for task in found if task.definition is not None and family in task.definition}
+
+    def is_ours(self, task: Task) -> bool:
+        """Whether a task is of the family that this poller launches."""
+        return task.definition is not None and f"/{self._family}:" in task.definition
+
+    def may_be_on_our_cluster(self, task_arn: str) -> bool:
+        """Whether the ARN names our cluster, which the long format does: ``...:task/<cluster>/<id>``."""
+        return task_arn.split(":task/", 1)[-1].split("/", maxsplit=1)[0] == self._settings.cluster.rsplit("/", 1)[-1]
 
     def stop(self, task: Task, *, reason: str) -> str | None:
         """Ask a task to end: SIGTERM now, SIGKILL after its ``stopTimeout``.
@@ -119,19 +127,20 @@ class Fargate:
             raise LaunchError(f"{task.id} can not be stopped: {error}") from error
         return None
 
-    def launch(self, *, count: int, token: str, probe: bool = False) -> Launch:
+    def launch(self, *, count: int, token: str, period: int, probe: bool = False) -> Launch:
         """Start up to ten tasks. A partial success is a success: what failed is told, not raised.
 
         Args:
             count: how many.
             token: the same token never starts anything twice.
+            period: of the launch; see :data:`PERIOD`.
             probe: whether the task is to try a single entry after a hold.
 
         Raises:
             LaunchError: the request was refused as a whole, for a reason that will not pass by itself.
         """
         try:
-            answer = self._client.run_task(**self._request(count=count, token=token, probe=probe))
+            answer = self._client.run_task(**self._request(count=count, token=token, period=period, probe=probe))
         except self._client.exceptions.ConflictException as conflict:
             return Launch(conflict=True, bound=len(conflict.response.get("resourceIds") or ()))  # type: ignore[arg-type]
         except aws.ERRORS as error:
@@ -166,9 +175,10 @@ class Fargate:
             )["tasks"]
         }
 
-    def _request(self, *, count: int, token: str, probe: bool) -> RunTaskRequestTypeDef:
+    def _request(self, *, count: int, token: str, period: int, probe: bool) -> RunTaskRequestTypeDef:
         """The same parameters for the same count and kind: another parameter under one token is a conflict."""
-        environment = {"MAX_ENTRIES": str(self._settings.entries_per_container)} | ({"PROBE": "1"} if probe else {})
+        environment = {"MAX_ENTRIES": str(self._settings.entries_per_container), PERIOD: str(period)}
+        environment |= {"PROBE": "1"} if probe else {}
         overrides: TaskOverrideTypeDef = {
             "containerOverrides": [
                 {"name": CONTAINER, "environment": [{"name": n, "value": v} for n, v in environment.items()]}
@@ -219,7 +229,18 @@ def _task(described: TaskTypeDef) -> Task:
         stop_code=described.get("stopCode"),
         stopped_reason=_reason(described),
         exit_code=_exit_code(described.get("containers", ())),
+        period=_period(described),
     )
+
+
+def _period(described: TaskTypeDef) -> int | None:
+    told = (
+        pair.get("value", "")
+        for override in described.get("overrides", {}).get("containerOverrides", ())
+        for pair in override.get("environment", ())
+        if pair.get("name") == PERIOD
+    )
+    return next((int(value) for value in told if value.isdecimal()), None)
 
 
 def _reason(described: TaskTypeDef) -> str | None:

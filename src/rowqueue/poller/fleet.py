@@ -29,6 +29,7 @@ class Task:
         stop_code: what kind of stop, e.g. EssentialContainerExited.
         stopped_reason: ECS's words for it.
         exit_code: the container's; ``None`` also where it never ran.
+        period: the period of the schedule that it was launched in, as its launch says.
     """
 
     arn: str
@@ -40,6 +41,7 @@ class Task:
     stop_code: str | None = None
     stopped_reason: str | None = None
     exit_code: int | None = None
+    period: int | None = None
 
     @property
     def id(self) -> str:

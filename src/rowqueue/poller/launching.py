@@ -1,9 +1,9 @@
 """From a number of tasks to RunTask requests that start each of them once, whoever else is launching at the moment.
 
-A launch takes numbered *slots* of the schedule's period, from the number of tasks that were requested in it so far. The
-``clientToken`` of a request names the period and its first slot, so that of two ticks which have seen the same only one
-starts tasks. Where they have counted differently, ECS answers with a conflict and says how many tasks the token stands
-for: those slots are taken, and the launch goes on behind them.
+The tasks of one period of the schedule take numbered *slots*. The ``clientToken`` of a request names the period and its
+first slot, and a token never starts anything twice. So a launch walks the slots from the first: ECS answers what was
+started there before, or, if that was another number of tasks, with a conflict that names them. That holds for a tick
+which runs at the same moment, and for what ListTasks does not show yet. The slots behind are free.
 """
 
 from __future__ import annotations
@@ -17,9 +17,10 @@ from rowqueue.errors import LaunchError
 from rowqueue.poller import refusals
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     from rowqueue.poller.fargate import Fargate, Launch
+    from rowqueue.poller.fleet import Task
     from rowqueue.poller.plan import Plan
 
 LARGEST_LAUNCH = 10
@@ -29,22 +30,21 @@ BURST = 100
 RATE = 20.0
 """... and then so many a second."""
 
-TAKEN = "another tick has launched these already"
-TIME_UP = "the tick's time was up"
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Launched:
     """What has become of a launch.
 
     Attributes:
-        started: ARNs of the tasks that run or will.
-        failures: why others were not started by this tick, with how often.
+        started: ARNs of the tasks that run or will, and that this tick had not seen before.
+        failures: why others were not started, with how often.
+        left: tasks for which the tick had no time.
         fatal: what will not pass by itself, if anything was refused for such a reason.
     """
 
     started: tuple[str, ...] = ()
     failures: Mapping[str, int] = field(default_factory=dict)
+    left: int = 0
     fatal: str | None = None
 
 
@@ -56,7 +56,7 @@ def client_token(*, period: int, task_definition: str, first_slot: int) -> str:
     Args:
         period: the number of the schedule's period that now falls into.
         task_definition: what is started.
-        first_slot: tasks requested in that period before these.
+        first_slot: tasks of that period before these.
     """
     return hashlib.sha256(f"{period}|{task_definition}|{first_slot}".encode()).hexdigest()
 
@@ -67,7 +67,7 @@ def launch(
     *,
     period: int,
     task_definition: str,
-    first_slot: int,
+    known: Sequence[Task],
     seconds_left: Callable[[], float],
     sleep: Callable[[float], None],
 ) -> Launched:
@@ -78,33 +78,29 @@ def launch(
         plan: how many, and whether one is sent to probe.
         period: see :func:`client_token`.
         task_definition: what is started.
-        first_slot: tasks requested in that period so far, stopped ones included.
+        known: the tasks that this tick has seen, live and stopped.
         seconds_left: until the tick has to give up.
         sleep: waits so many seconds.
     """
+    seen = {task.arn for task in known}
     started: list[str] = []
-    failures: Counter[str] = Counter()
-    slot, left = first_slot, plan.launch
-    while left > 0:
+    slot, end = 0, plan.launch + sum(task.period == period for task in known)
+    while slot < end:
         if seconds_left() <= 0:
-            failures[TIME_UP] += left
-            break
-        count = min(LARGEST_LAUNCH, left)
-        if slot - first_slot >= BURST:
+            return Launched(started=tuple(started), left=min(end - slot, plan.launch))
+        count = min(LARGEST_LAUNCH, end - slot)
+        if len(started) >= BURST:
             sleep(count / RATE)
         token = client_token(period=period, task_definition=task_definition, first_slot=slot)
         try:
-            answer = tasks.launch(count=count, token=token, probe=plan.probe)
+            answer = tasks.launch(count=count, token=token, period=period, probe=plan.probe)
         except LaunchError as error:
-            return Launched(started=tuple(started), failures=failures, fatal=str(error))
-        done = min(left, answer.bound or count) if answer.conflict else count
-        slot += answer.bound or done
-        left -= done
-        failures.update({TAKEN: done} if answer.conflict else answer.failures)
-        started += answer.started
+            return Launched(started=tuple(started), fatal=str(error))
+        started += [arn for arn in answer.started if arn not in seen]
         if answer.failures:  # more of the same would meet the same
-            return Launched(started=tuple(started), failures=failures, fatal=_lasting(answer))
-    return Launched(started=tuple(started), failures=failures)
+            return Launched(started=tuple(started), failures=Counter(answer.failures), fatal=_lasting(answer))
+        slot += answer.bound or count
+    return Launched(started=tuple(started))
 
 
 def _lasting(answer: Launch) -> str | None:

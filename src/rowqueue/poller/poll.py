@@ -5,18 +5,18 @@ from __future__ import annotations
 import math
 import time
 from dataclasses import dataclass, replace
-from datetime import UTC, timedelta
+from datetime import UTC
 from typing import TYPE_CHECKING
 
 from rowqueue.errors import LaunchError, TickOverdue
 from rowqueue.observability import Event, Metric, embedded, log, log_problem
 from rowqueue.poller.backoff import Backoff, backoff, ending, may_have_died_at_boot, restrained
+from rowqueue.poller.clearing import CLOCK_SKEW, clear
 from rowqueue.poller.fleet import HUNG, OVERDUE, Fleet, processor_id, survey
 from rowqueue.poller.launching import Launched, launch
 from rowqueue.poller.plan import Demand, Holding, Plan, plan
 from rowqueue.poller.report import Report, publish
-from rowqueue.poller.rescue import Rescue, rescue
-from rowqueue.settings import LARGEST_BLOCK, TICK_DEADLINE_S
+from rowqueue.settings import LARGEST_BLOCK, STEP_S, TICK_DEADLINE_S
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -27,9 +27,6 @@ if TYPE_CHECKING:
     from rowqueue.poller.queue import PolledQueue
     from rowqueue.records import Holder, Pulse
     from rowqueue.settings import PollerSettings
-
-CLOCK_SKEW = timedelta(seconds=5)
-"""How far the poller's clock may be off Snowflake's. It only decides whether to look closer, never what to write."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,35 +56,45 @@ class Poller:
             by: what has triggered it, for the log line.
 
         Raises:
-            RowqueueError: a number could not be read or something was refused for good; nothing is launched on a guess.
+            RowqueueError: a number could not be read, and nothing is launched on a guess; or, after everything else was
+                done and told, something was refused for good, or what the dead and the stale hold could not be freed.
             TickOverdue: the time is used up; the next tick does the rest.
         """
         began = self.seconds_left()
         live = self.tasks.live_tasks()
         self._check("the pulse")
         pulse = self.queue.pulse()
-        self._check("the rescue")
-        exhausted = self.queue.fail_exhausted() if pulse.exhausted else 0
+        self._check("the holders")
         holders = self.queue.holders() if pulse.processing else []
-        rescued = self._rescue(holders, live)
-        stale_reset = self._reset_stale(pulse)
+        cleared = clear(
+            self.queue, self.tasks, pulse, holders, live, settings=self.settings, now=self._utc(), check=self._check
+        )
         self._check("the survey")
         fleet, claimed = self._survey(live, holders)
         stopped, not_stopped = self._stop_hung(fleet)
-        self._check("the count")
-        freed = bool(stale_reset or rescued.released)
         holding = self._holding(pulse)
-        ready = self._ready(pulse, holding, freed=freed)
-        per_container = self._per_container(ready)
+        recent, known = Backoff(), list(live)
+        if not live and self._may_be_ready(pulse, holding, freed=cleared.freed):
+            # Before the count, which wakes the warehouse: while launches keep dying nobody shall pay for that too.
+            recent, known = self._recent(live, claimed)
+        ready = self._ready(pulse, holding, recent, freed=cleared.freed)
+        per_container = self._per_container(ready or 0)
         demand = Demand(
-            ready=ready,
+            ready=ready or 0,
             live=fleet.live,
             starting=fleet.starting,
             entries_per_container=per_container,
             max_containers=self.settings.max_containers,
             holding=holding,
         )
-        decided, recent, launched = self._launch(demand, live, claimed)
+        decided = restrained(plan(demand), recent, now=self.now)
+        launched = Launched()
+        if decided.launch:
+            self._check(f"launching {decided.launch} tasks")
+            if live:
+                recent, known = self._recent(live, claimed)
+            decided, launched = self._launch(demand, recent, known)
+        problem = cleared.problem or not_stopped or (LaunchError(launched.fatal) if launched.fatal else None)
         report = Report(
             by=by,
             pulse=pulse,
@@ -95,18 +102,19 @@ class Poller:
             ready=ready,
             per_container=per_container,
             oldest_ready_s=self._oldest_ready_s(pulse),
-            stale_reset=stale_reset,
-            exhausted=exhausted,
-            rescue=rescued,
+            stale_reset=cleared.stale_reset,
+            exhausted=cleared.exhausted,
+            rescue=cleared.rescue,
             fleet=fleet,
             stopped=stopped,
             launched=launched,
             recent=recent,
             seconds=began - self.seconds_left(),
+            problem=None if problem is None else str(problem),
         )
         publish(report)
-        if problem := launched.fatal or not_stopped:
-            raise LaunchError(problem)
+        if problem is not None:
+            raise problem
         return report
 
     def attend(self, task_arn: str) -> Report | None:
@@ -120,8 +128,8 @@ class Poller:
         Raises:
             RowqueueError: as :meth:`tick`.
         """
-        task = self.tasks.find([task_arn]).get(task_arn.rsplit("/", 1)[-1])
-        if task is None or task.last_status != "STOPPED":
+        task = self._confirmed(task_arn)
+        if task is None:
             log(Event.TASK_STOPPED, task=task_arn, confirmed=False)
             return None
         name = processor_id(self.settings.environment, task.arn)
@@ -140,26 +148,12 @@ class Poller:
         )
         return self.tick(by="task_stopped") if held else None
 
-    def _rescue(self, holders: list[Holder], live: list[Task]) -> Rescue:
-        rescued = rescue(
-            self.queue,
-            self.tasks,
-            holders,
-            live,
-            environment=self.settings.environment,
-            max_crashes=self.settings.max_crashes,
-            now=self._utc(),
-        )
-        for death in rescued.deaths:
-            log_problem(Event.CLAIMS_RESCUED, processor_id=death.processor_id, reason=death.reason)
-        return rescued
-
-    def _reset_stale(self, pulse: Pulse) -> int:
-        """Only when there is something: an UPDATE needs a warehouse and the lock even when it finds nothing."""
-        threshold = timedelta(seconds=self.settings.stale_threshold_s)
-        if pulse.earliest_claimed_at is None or pulse.earliest_claimed_at > self._utc() - threshold + CLOCK_SKEW:
-            return 0
-        return self.queue.reset_stale(stale_threshold_s=self.settings.stale_threshold_s)
+    def _confirmed(self, task_arn: str) -> Task | None:
+        """The task, if ECS says that it is ours and has stopped."""
+        if not self.tasks.may_be_on_our_cluster(task_arn):
+            return None
+        task = self.tasks.find([task_arn]).get(task_arn.rsplit("/", 1)[-1])
+        return task if task and self.tasks.is_ours(task) and task.last_status == "STOPPED" else None
 
     def _survey(self, live: list[Task], holders: list[Holder]) -> tuple[Fleet, set[str]]:
         """The live tasks by what they are up to, and those that have claimed."""
@@ -180,26 +174,34 @@ class Poller:
         names = {processor_id(self.settings.environment, task.arn): task.arn for task in tasks}
         return {names[name] for name in self.queue.processors_seen(names)}
 
-    def _stop_hung(self, fleet: Fleet) -> tuple[int, str | None]:
+    def _stop_hung(self, fleet: Fleet) -> tuple[int, LaunchError | None]:
         """Stop what hangs or is overdue, whatever the queue says; returns how many, and what was refused for good."""
-        stopped = 0
+        stopped, refused = 0, None
         for task, reason in [*((task, HUNG) for task in fleet.hung), *((task, OVERDUE) for task in fleet.overdue)]:
+            self._check("stopping what hangs")
             try:
                 problem = self.tasks.stop(task, reason=reason)
             except LaunchError as error:
-                return stopped, str(error)
+                refused, problem = error, str(error)
             if problem is None:
                 stopped += 1
             else:
                 log_problem(Event.TASK_NOT_STOPPED, task=task.arn, error=problem)
-        return stopped, None
+        return stopped, refused
 
-    def _ready(self, pulse: Pulse, holding: Holding, *, freed: bool) -> int:
-        """Entries that a claim would take; not counted where the pulse says that there can be none."""
+    def _may_be_ready(self, pulse: Pulse, holding: Holding, *, freed: bool) -> bool:
+        """Whether a claim may find something, as far as the pulse can tell, and there may be a task to make it."""
         at = pulse.earliest_available_at
         maybe = freed or (at is not None and at <= self._utc() + CLOCK_SKEW)
-        if holding is Holding.STANDING or not maybe:
+        return maybe and holding is not Holding.STANDING and self.settings.max_containers > 0
+
+    def _ready(self, pulse: Pulse, holding: Holding, recent: Backoff, *, freed: bool) -> int | None:
+        """Entries that a claim would take; ``None`` where nothing could be launched, and they are not counted."""
+        if self.now < recent.until or holding is Holding.STANDING or not self.settings.max_containers:
+            return None
+        if not self._may_be_ready(pulse, holding, freed=freed):
             return 0
+        self._check("the count")
         return self.queue.count_ready(probe=holding is Holding.ENDED)
 
     def _holding(self, pulse: Pulse) -> Holding:
@@ -216,17 +218,10 @@ class Poller:
             return target
         return min(LARGEST_BLOCK, max(target, math.floor(self.queue.recent_take() or 0)))
 
-    def _launch(self, demand: Demand, live: list[Task], claimed: set[str]) -> tuple[Plan, Backoff, Launched]:
-        """Plan, and carry it out unless launches of late say better not."""
-        decided = plan(demand)
-        if not decided.launch:
-            return decided, Backoff(), Launched()
-        self._check(f"launching {decided.launch} tasks")
-        # Another tick may have launched since this one listed the tasks, also in a period that has ended since.
-        listed = {task.arn for task in live}
-        late = [task for task in self.tasks.live_tasks() if task.arn not in listed]
-        decided = plan(replace(demand, live=demand.live + len(late), starting=demand.starting + len(late)))
-        known = [*live, *late, *self.tasks.stopped_tasks()]
+    def _recent(self, live: list[Task], claimed: set[str]) -> tuple[Backoff, list[Task]]:
+        """How launches have gone of late, and the tasks that tell."""
+        # A task that has stopped since it was listed is in both; the later word counts.
+        known = list({task.arn: task for task in [*live, *self.tasks.stopped_tasks()]}.values())
         doubtful = [task for task in known if may_have_died_at_boot(task)]
         recent = backoff(
             known,
@@ -234,21 +229,24 @@ class Poller:
             definition=self.settings.task_definition,
             tick_s=self.settings.tick_s,
         )
-        decided = restrained(decided, recent, now=self.now)
-        period = self._period(self.now)
+        return recent, known
+
+    def _launch(self, demand: Demand, recent: Backoff, known: list[Task]) -> tuple[Plan, Launched]:
+        """Carry the plan out. Right before, the tasks are listed again: another tick may have launched meanwhile."""
+        seen = {task.arn: task for task in known}
+        late = [task for task in self.tasks.live_tasks() if task.arn not in seen]
+        demand = replace(demand, live=demand.live + len(late), starting=demand.starting + len(late))
+        decided = restrained(plan(demand), recent, now=self.now)
         launched = launch(
             self.tasks,
             decided,
-            period=period,
+            period=int(self.now.timestamp() // self.settings.tick_s),
             task_definition=self.settings.task_definition,
-            first_slot=sum(task.created_at is None or self._period(task.created_at) == period for task in known),
+            known=[*seen.values(), *late],
             seconds_left=self.seconds_left,
             sleep=self.sleep,
         )
-        return decided, recent, launched
-
-    def _period(self, at: datetime) -> int:
-        return int(at.timestamp() // self.settings.tick_s)
+        return decided, launched
 
     def _oldest_ready_s(self, pulse: Pulse) -> float:
         if pulse.earliest_available_at is None:
@@ -260,5 +258,5 @@ class Poller:
         return self.now.astimezone(UTC).replace(tzinfo=None)
 
     def _check(self, step: str) -> None:
-        if self.seconds_left() <= 0:
-            raise TickOverdue(f"the tick gave up before {step}: {TICK_DEADLINE_S} s are over, and the next one is due")
+        if self.seconds_left() < STEP_S:
+            raise TickOverdue(f"the tick gave up before {step}: its {TICK_DEADLINE_S} s are nearly over")

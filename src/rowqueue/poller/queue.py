@@ -49,7 +49,7 @@ class PolledQueue(QueueStore):
         ]
 
     def record_deaths(self, deaths: Sequence[Death]) -> None:
-        """Put what these workers hold into the audit trail; once, however often it is sent."""
+        """Put what these workers hold into the audit trail; once, unless two ticks do so at the same moment."""
         self._change("record_deaths", deaths=as_json([death_row(death) for death in deaths]))
 
     def fail_poison(self, deaths: Sequence[Death], *, max_crashes: int) -> int:
@@ -60,8 +60,9 @@ class PolledQueue(QueueStore):
         return self._change("fail_poison", deaths=rows, max_crashes=max_crashes)
 
     def release_dead(self, deaths: Sequence[Death]) -> int:
-        """Give back what these workers hold, no retry counted; returns how many entries."""
-        return self._change("release_dead", deaths=as_json([death_row(death) for death in deaths]))
+        """Give back what these workers hold; returns how many entries."""
+        rows = as_json([death_row(death) for death in deaths])
+        return self._change("release_dead", deaths=rows, max_retries=self._max_retries)
 
     def processors_seen(self, processor_ids: Collection[str]) -> frozenset[str]:
         """Those of ``processor_ids`` that have made their first claim."""

@@ -17,7 +17,7 @@ from rowqueue.poller.fleet import HUNG, OVERDUE
 from rowqueue.records import Death
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from datetime import datetime
 
     from rowqueue.poller.fargate import Fargate
@@ -26,10 +26,13 @@ if TYPE_CHECKING:
     from rowqueue.records import Holder
 
 _TASK_ID = re.compile(r"[0-9a-f]{32}")  # AWS, the long format of ECS's ARNs
-_CERTAINLY_LISTED = timedelta(minutes=2)
-"""ECS is eventually consistent; a task whose claim is older than this is known to it if it ever was."""
+_FORGOTTEN = timedelta(hours=1)
+"""ECS shows a stopped task for an hour at least (AWS, DescribeTasks). One that it does not know before is not of this
+cluster, or not of ECS, and is left to the stale reset."""
 _BY_ITSELF = "EssentialContainerExited"
-_ORDERLY = frozenset({0, 2, 3, 4, 5, 6})
+_OUT_OF_MEMORY = "OutOfMemory"
+_NO_SNOWFLAKE = 6
+_ORDERLY = frozenset({0, 2, 3, 4, 5, _NO_SNOWFLAKE})
 """What container/processor.py ends with when it knows why; anything else was not its own decision."""
 
 
@@ -39,7 +42,7 @@ class Rescue:
 
     Attributes:
         deaths: whose claims they were.
-        released: entries given back, no retry counted.
+        released: entries given back, or failed where that counts and was their last attempt.
         poisoned: entries failed, for they have killed too many workers.
     """
 
@@ -57,6 +60,7 @@ def rescue(
     environment: str,
     max_crashes: int,
     now: datetime,
+    check: Callable[[str], None],
 ) -> Rescue:
     """Free what dead tasks hold.
 
@@ -66,8 +70,9 @@ def rescue(
         holders: who holds claims.
         live: tasks that ECS wants running; they are not asked about.
         environment: ours; the claims of others are left alone.
-        max_crashes: an entry that a worker has died on more often, holding nothing else, is poison.
+        max_crashes: deaths that an entry may have had a part in; if the next worker dies on it alone, it is poison.
         now: UTC, naive, as Snowflake tells time.
+        check: raises when there is no time for the step it is told.
 
     Raises:
         LaunchError: ECS can not be asked; nothing is freed on a guess.
@@ -81,13 +86,19 @@ def rescue(
     dead = tuple(
         death
         for task_id, holder in missing.items()
-        if (death := death_of(holder, known.get(str(task_id)), now=now)) is not None
+        if (death := _death_of_ours(tasks, holder, known.get(str(task_id)), now)) is not None
     )
     if not dead:
         return Rescue()
     queue.record_deaths(dead)
+    check("what is poison")
     poisoned = queue.fail_poison([death for death in dead if death.alone], max_crashes=max_crashes)
+    check("the release")
     return Rescue(deaths=dead, released=queue.release_dead(dead), poisoned=poisoned)
+
+
+def _death_of_ours(tasks: Fargate, holder: Holder, task: Task | None, now: datetime) -> Death | None:
+    return None if task is not None and not tasks.is_ours(task) else death_of(holder, task, now=now)
 
 
 def task_of(holder: Holder, environment: str) -> str | None:
@@ -106,7 +117,7 @@ def death_of(holder: Holder, task: Task | None, *, now: datetime) -> Death | Non
     """
     assert holder.processor_id is not None
     if task is None:
-        if holder.earliest_claimed_at is None or now - holder.earliest_claimed_at < _CERTAINLY_LISTED:
+        if holder.earliest_claimed_at is None or now - holder.earliest_claimed_at < _FORGOTTEN:
             return None
         return Death(processor_id=holder.processor_id, reason="the task has stopped, and ECS knows it no longer")
     if task.last_status != "STOPPED":
@@ -116,6 +127,7 @@ def death_of(holder: Holder, task: Task | None, *, now: datetime) -> Death | Non
         processor_id=holder.processor_id,
         reason=f"the task has stopped: {ending(task)}"[:MAX_ERROR_MESSAGE_CHARACTERS],
         crashed=crashed,
+        counted=task.exit_code == _NO_SNOWFLAKE,
         alone=crashed and holder.entries == 1,
     )
 
@@ -125,9 +137,10 @@ def has_crashed(task: Task) -> bool:
 
     A stop by a person, a deployment, a Spot interruption or a failing host says nothing about what the task held.
     """
+    told = task.stopped_reason or ""
     if task.stop_code == _BY_ITSELF:
-        return task.exit_code is not None and task.exit_code not in _ORDERLY
-    return any(reason in (task.stopped_reason or "") for reason in (HUNG, OVERDUE))
+        return _OUT_OF_MEMORY in told or (task.exit_code is not None and task.exit_code not in _ORDERLY)
+    return HUNG in told or OVERDUE in told
 
 
 def by_processor(deaths: Sequence[Death]) -> Mapping[str, str]:

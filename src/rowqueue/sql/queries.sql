@@ -16,7 +16,7 @@ SELECT entries.pending, entries.exhausted, entries.earliest_available_at, entrie
                MIN(IFF(status = 'pending' AND retry_count < COALESCE(max_retries, {max_retries}), available_at, NULL))
                    AS earliest_available_at,
                COUNT(IFF(status = 'processing', 1, NULL)) AS processing,
-               MIN(IFF(status = 'processing', claimed_at, NULL)) AS earliest_claimed_at,
+               MIN(IFF(status = 'processing', COALESCE(claimed_at, available_at), NULL)) AS earliest_claimed_at,
                COUNT(IFF(status IN ('pending', 'processing', 'completed', 'failed', 'cancelled'), NULL, 1)) AS unknown
           FROM {queue}) AS entries
  CROSS JOIN (SELECT COUNT(*) AS holds,
@@ -32,6 +32,7 @@ SELECT COUNT(*) AS ready
  WHERE status = 'pending'
    AND available_at <= SYSDATE()
    AND retry_count < COALESCE(max_retries, %(max_retries)s)
+   AND (crash_count = 0 OR %(holds_nothing)s = 1)
    AND NOT EXISTS (SELECT 1
                      FROM PROCESSING_HOLDS
                     WHERE scope = '*'
@@ -180,7 +181,7 @@ SELECT held.id,
    AND recorded.entry_id IS NULL
 
 -- name: fail_poison
--- An entry that workers keep dying on, each holding nothing else. Its first death may have been in company, and does not count.
+-- An entry that a worker has died on while it held nothing else, after so many had died on it before.
 UPDATE {queue}
    SET status = 'failed',
        failed_at = SYSDATE(),
@@ -194,29 +195,33 @@ UPDATE {queue}
    AND crash_count >= %(max_crashes)s
 
 -- name: release_dead
--- Give back what dead workers held, no retry counted. The token goes too: a last write of theirs may still wait for the lock.
+-- Give back what dead workers held. It counts as a retry only where the worker could deliver and not record, or the same
+-- entries would be delivered for ever. The token goes too: a last write of theirs may still wait for the lock.
 UPDATE {queue}
-   SET status = 'pending',
+   SET status = IFF(dead.counted = 1 AND retry_count + 1 >= COALESCE(max_retries, %(max_retries)s), 'failed', 'pending'),
+       failed_at = IFF(dead.counted = 1 AND retry_count + 1 >= COALESCE(max_retries, %(max_retries)s), SYSDATE(), NULL),
+       retry_count = retry_count + dead.counted,
        crash_count = crash_count + dead.crashed,
-       error_message = IFF(dead.crashed = 1, dead.reason, error_message),
+       error_message = IFF(dead.crashed + dead.counted > 0, dead.reason, error_message),
        claim_token = NULL,
        processor_id = NULL,
        claimed_at = NULL
   FROM (SELECT d.value:processor_id::VARCHAR AS dead_id,
                d.value:crashed::NUMBER(38, 0) AS crashed,
+               d.value:counted::NUMBER(38, 0) AS counted,
                d.value:reason::VARCHAR AS reason
           FROM TABLE(FLATTEN(INPUT => PARSE_JSON(%(deaths)s))) AS d) AS dead
  WHERE processor_id = dead.dead_id
    AND status = 'processing'
 
 -- name: record_resets
--- Stale claims go into the audit trail before they are reset.
+-- Stale claims go into the audit trail before they are reset. A row that somebody set to processing by hand has no claim.
 INSERT INTO PROCESSING_ATTEMPTS (entry_id, claim_token, attempt, processor_id, started_at, finished_at, outcome, error_message)
 SELECT held.id,
        COALESCE(held.claim_token, 'none'),
        held.retry_count + 1,
        COALESCE(held.processor_id, 'unknown'),
-       held.claimed_at,
+       COALESCE(held.claimed_at, held.available_at),
        SYSDATE(),
        'reset',
        'no answer within the stale threshold'
@@ -225,7 +230,7 @@ SELECT held.id,
     ON recorded.entry_id = held.id
    AND recorded.claim_token = held.claim_token
  WHERE held.status = 'processing'
-   AND held.claimed_at < DATEADD('second', -%(stale_threshold_s)s, SYSDATE())
+   AND COALESCE(held.claimed_at, held.available_at) < DATEADD('second', -%(stale_threshold_s)s, SYSDATE())
    AND recorded.entry_id IS NULL
 
 -- name: reset_stale
@@ -241,7 +246,7 @@ UPDATE {queue}
        processor_id = NULL,
        claimed_at = NULL
  WHERE status = 'processing'
-   AND claimed_at < DATEADD('second', -%(stale_threshold_s)s, SYSDATE())
+   AND COALESCE(claimed_at, available_at) < DATEADD('second', -%(stale_threshold_s)s, SYSDATE())
 
 -- name: fail_exhausted
 -- Pending entries that no claim will ever take: a limit was lowered, or a requeue forgot retry_count.
