@@ -3,21 +3,26 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
+CHECKERS := .venv-terraform
+CHECKERS_INSTALLED := $(CHECKERS)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test unit check lint types fences pins docs lock clean
+.PHONY: help setup demo test unit terraform check lint types fences pins docs lock clean
 
 help: ## Show this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo: $(INSTALLED) ## Run the whole system on this machine: 200 entries from INSERT to completed
 	@$(BIN)/rowqueue demo --entries 200
 
-test: $(INSTALLED) ## Run all tests
+test: $(INSTALLED) $(CHECKERS_INSTALLED) ## Run all tests
 	@mkdir -p .local && $(BIN)/pytest --basetemp=.local/pytest
 
 unit: $(INSTALLED) ## Run the tests that need no process and no network (seconds)
 	@$(BIN)/pytest tests/unit
+
+terraform: $(INSTALLED) $(CHECKERS_INSTALLED) ## Check the Terraform; fails where Terraform or its AWS provider is missing
+	@mkdir -p .local && REQUIRE_TERRAFORM=1 $(BIN)/pytest --basetemp=.local/pytest-terraform tests/terraform
 
 check: lint types fences pins docs-current ## Everything below that is not a test: under a minute
 
@@ -41,18 +46,19 @@ docs-current: $(INSTALLED)
 
 # What pins, and what each file is compiled from. What ships has the versions that the tests ran with; Python 3.13 is
 # what Lambda and the image run, and --universal makes one file do for ARM64 and x86-64.
-PINS := requirements-dev.txt lambda_poller/requirements.txt container/requirements.txt
-from.requirements-dev.txt := --python-version 3.11 --extra dev
-from.lambda_poller/requirements.txt := --python-version 3.13 --constraint requirements-dev.txt
-from.container/requirements.txt := --python-version 3.13 --constraint requirements-dev.txt --extra processor
-COMPILE := $(BIN)/uv pip compile --quiet --universal --generate-hashes --custom-compile-command 'make lock' pyproject.toml
+PINS := requirements-dev.txt requirements-terraform.txt lambda_poller/requirements.txt container/requirements.txt
+from.requirements-dev.txt := pyproject.toml --python-version 3.11 --extra dev
+from.requirements-terraform.txt := requirements-terraform.in --python-version 3.11
+from.lambda_poller/requirements.txt := pyproject.toml --python-version 3.13 --constraint requirements-dev.txt
+from.container/requirements.txt := pyproject.toml --python-version 3.13 --constraint requirements-dev.txt --extra processor
+COMPILE := $(BIN)/uv pip compile --quiet --universal --generate-hashes --custom-compile-command 'make lock'
 NO_INDEX := failed to fetch|error sending request|dns error|timed out|network
 
-lock: $(INSTALLED) ## Write the pins anew from pyproject.toml; UPGRADE=1 takes the newest releases
+lock: $(INSTALLED) ## Write the pins anew; UPGRADE=1 takes the newest releases
 	@$(foreach file,$(PINS),$(COMPILE) $(if $(UPGRADE),--upgrade) $(from.$(file)) --output-file $(file) > /dev/null &&) true
 
 # Each file is compiled once more on top of itself, so that a newer release on the index changes nothing.
-pins: $(INSTALLED) ## Are the pins what pyproject.toml asks for?
+pins: $(INSTALLED) ## Are the pins what pyproject.toml and requirements-terraform.in ask for?
 	@folder=$$(mktemp -d); trap 'rm -rf "$$folder"' EXIT; \
 	current() { \
 	  file=$$1; shift; cp "$$file" "$$folder/pins"; \
@@ -60,7 +66,7 @@ pins: $(INSTALLED) ## Are the pins what pyproject.toml asks for?
 	    grep -qiE '$(NO_INDEX)' "$$folder/errors" || { cat "$$folder/errors" >&2; return 1; }; \
 	    echo "SKIPPED: whether $$file is current; the package index can not be reached" >&2; \
 	  elif ! diff -u "$$file" "$$folder/pins" >&2; then \
-	    echo "$$file is not what pyproject.toml asks for: make lock" >&2; return 1; \
+	    echo "$$file is not what its source asks for: make lock" >&2; return 1; \
 	  else \
 	    echo "$$file is current"; \
 	  fi; \
@@ -78,5 +84,14 @@ $(INSTALLED): requirements-dev.txt pyproject.toml
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-build-isolation --no-deps --editable .
 	@touch $@
 
+terraform-tools: $(CHECKERS_INSTALLED)
+.PHONY: terraform-tools
+
+$(CHECKERS_INSTALLED): requirements-terraform.txt | $(INSTALLED)
+	@echo "Installing what checks the Terraform into $(CHECKERS) (once)..." >&2
+	@$(BIN)/uv venv --quiet --clear $(CHECKERS)
+	@$(BIN)/uv pip install --quiet --python $(CHECKERS) --require-hashes --requirement requirements-terraform.txt
+	@touch $@
+
 clean: ## Remove .venv, .local and caches
-	rm -rf $(VENV) .local build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(CHECKERS) .local build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -1,0 +1,124 @@
+resource "aws_ecr_repository" "processor" {
+  name                 = local.processor
+  image_tag_mutability = "IMMUTABLE"
+  force_delete         = true # an image is built again from the sources
+
+  image_scanning_configuration {
+    scan_on_push = true
+  }
+}
+
+resource "aws_ecr_lifecycle_policy" "processor" {
+  repository = aws_ecr_repository.processor.name
+
+  policy = jsonencode({
+    rules = [{
+      rulePriority = 1
+      description  = "The last 20 images, to be able to go back"
+      selection    = { tagStatus = "any", countType = "imageCountMoreThan", countNumber = 20 }
+      action       = { type = "expire" }
+    }]
+  })
+}
+
+resource "aws_cloudwatch_log_group" "processor" {
+  name              = "/ecs/${local.processor}"
+  retention_in_days = var.log_retention_days
+}
+
+resource "aws_ecs_cluster" "main" {
+  name = local.processor
+
+  setting {
+    name  = "containerInsights"
+    value = var.container_insights
+  }
+}
+
+resource "aws_ecs_cluster_capacity_providers" "main" {
+  cluster_name       = aws_ecs_cluster.main.name
+  capacity_providers = ["FARGATE", "FARGATE_SPOT"]
+}
+
+locals {
+  processor_environment = merge(
+    local.shared_environment,
+    # Fargate has no instance metadata to ask for the region. This name is the one that both boto3 and the driver read.
+    {
+      AWS_DEFAULT_REGION   = var.aws_region
+      CERT_BUCKET          = aws_s3_bucket.certificates.id
+      EXTERNAL_SERVICE_URL = var.external_service_url
+    },
+    var.snowflake_role_processor == null ? {} : { SNOWFLAKE_ROLE = var.snowflake_role_processor },
+  )
+
+  # Environment variable -> key of the secret's JSON.
+  processor_secrets = {
+    workload_identity = {}
+    password          = { SNOWFLAKE_USER = "username", SNOWFLAKE_PASSWORD = "password" }
+    key_pair = merge(
+      { SNOWFLAKE_USER = "username", SNOWFLAKE_PRIVATE_KEY = "private_key" },
+      var.snowflake_private_key_encrypted ? { SNOWFLAKE_PRIVATE_KEY_PASSPHRASE = "private_key_passphrase" } : {},
+    )
+  }[var.snowflake_authentication]
+
+  processor_names       = concat(keys(local.processor_environment), keys(local.processor_secrets))
+  processor_names_twice = setintersection(keys(var.processor_environment), local.processor_names)
+}
+
+resource "aws_ecs_task_definition" "processor" {
+  family                   = local.processor
+  requires_compatibilities = ["FARGATE"]
+  network_mode             = "awsvpc"
+  cpu                      = var.task_cpu
+  memory                   = var.task_memory
+  execution_role_arn       = aws_iam_role.execution.arn
+  task_role_arn            = aws_iam_role.processor.arn
+
+  runtime_platform {
+    operating_system_family = "LINUX"
+    cpu_architecture        = var.architecture
+  }
+
+  # The image declares /tmp as a volume, so this one gets the permissions of the image's /tmp (AWS, "Bind mounts") and
+  # the processor's user can write there. It is where Python puts temporary files without being told.
+  volume {
+    name = "scratch"
+  }
+
+  container_definitions = jsonencode([{
+    name                   = "processor"
+    image                  = var.image_uri
+    essential              = true
+    readonlyRootFilesystem = true
+    stopTimeout            = 120 # the most that Fargate has; settings.py divides it up
+    mountPoints            = [{ sourceVolume = "scratch", containerPath = "/tmp", readOnly = false }]
+    environment = [for name, value in merge(var.processor_environment, local.processor_environment) :
+      { name = name, value = value }
+    ]
+    secrets = [for name, key in local.processor_secrets :
+      { name = name, valueFrom = "${one(aws_secretsmanager_secret.snowflake[*].arn)}:${key}::" }
+    ]
+    logConfiguration = {
+      logDriver = "awslogs"
+      options = {
+        awslogs-group         = aws_cloudwatch_log_group.processor.name
+        awslogs-region        = var.aws_region
+        awslogs-stream-prefix = "ecs"
+        # A task that can not write its log goes on delivering; a blocked write would stop it in the middle.
+        mode            = "non-blocking"
+        max-buffer-size = "4m"
+      }
+    }
+  }])
+
+  # The poller names a revision: the next one exists before it is told, and the last one ends after.
+  lifecycle {
+    create_before_destroy = true
+
+    precondition {
+      condition     = length(local.processor_names_twice) == 0
+      error_message = "processor_environment: ${join(", ", local.processor_names_twice)}: set from another variable already."
+    }
+  }
+}

@@ -1,0 +1,102 @@
+# What invokes the poller: the schedule, and each task that has stopped in another way than by its own decision.
+
+resource "aws_scheduler_schedule_group" "poller" {
+  name = local.poller
+}
+
+resource "aws_scheduler_schedule" "poller" {
+  name                = "${local.poller}-schedule"
+  group_name          = aws_scheduler_schedule_group.poller.name
+  description         = "Ticks of ${local.poller}"
+  schedule_expression = var.schedule_expression
+
+  flexible_time_window {
+    mode = "OFF"
+  }
+
+  target {
+    arn      = aws_lambda_function.poller.arn
+    role_arn = aws_iam_role.scheduler.arn
+    input    = "{}"
+
+    # A tick that could not be handed over is not worth repeating: the next one does all of it.
+    retry_policy {
+      maximum_retry_attempts       = 0
+      maximum_event_age_in_seconds = 60
+    }
+
+    dead_letter_config {
+      arn = aws_sqs_queue.dead_letters.arn
+    }
+  }
+
+  depends_on = [aws_iam_role_policy.scheduler]
+}
+
+# A task that ended with 0 has released all that it held; its event would wake the warehouse for nothing.
+resource "aws_cloudwatch_event_rule" "task_stopped" {
+  name        = "${var.environment}-snowflake-task-stopped"
+  description = "A processor was interrupted, died, or never started"
+
+  event_pattern = jsonencode({
+    source      = ["aws.ecs"]
+    detail-type = ["ECS Task State Change"]
+    detail = {
+      clusterArn = [aws_ecs_cluster.main.arn]
+      group      = ["family:${local.processor}"]
+      lastStatus = ["STOPPED"]
+      "$or" = [
+        # Spot says SpotInterruption, in older texts of AWS TerminationNotice. A task that never ran has no exit code.
+        { stopCode = ["TaskFailedToStart", "SpotInterruption", "TerminationNotice", "InfrastructureHealth"] },
+        { containers = { exitCode = [{ anything-but = 0 }] } },
+      ]
+    }
+  })
+}
+
+resource "aws_cloudwatch_event_target" "task_stopped" {
+  rule = aws_cloudwatch_event_rule.task_stopped.name
+  arn  = aws_lambda_function.poller.arn
+
+  # Until it is handed over to Lambda. After an hour the poller has long seen by itself what the task held.
+  retry_policy {
+    maximum_retry_attempts       = 185
+    maximum_event_age_in_seconds = 3600
+  }
+
+  dead_letter_config {
+    arn = aws_sqs_queue.dead_letters.arn
+  }
+}
+
+resource "aws_lambda_permission" "task_stopped" {
+  statement_id  = "TaskStopped"
+  action        = "lambda:InvokeFunction"
+  function_name = aws_lambda_function.poller.function_name
+  principal     = "events.amazonaws.com"
+  source_arn    = aws_cloudwatch_event_rule.task_stopped.arn
+}
+
+# Events that could not be delivered, or that the poller failed on three times. Nothing has to be sent again, since the
+# next tick does what they asked for: a message says that something has been broken for minutes.
+resource "aws_sqs_queue" "dead_letters" {
+  name                      = "${local.poller}-dlq"
+  message_retention_seconds = 14 * 24 * 3600
+  sqs_managed_sse_enabled   = true
+}
+
+resource "aws_sqs_queue_policy" "dead_letters" {
+  queue_url = aws_sqs_queue.dead_letters.id
+
+  policy = jsonencode({
+    Version = "2012-10-17"
+    Statement = [{
+      Sid       = "UndeliveredTaskStopped" # Scheduler and Lambda send with roles of their own
+      Effect    = "Allow"
+      Principal = { Service = "events.amazonaws.com" }
+      Action    = "sqs:SendMessage"
+      Resource  = aws_sqs_queue.dead_letters.arn
+      Condition = { ArnEquals = { "aws:SourceArn" = aws_cloudwatch_event_rule.task_stopped.arn } }
+    }]
+  })
+}

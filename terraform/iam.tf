@@ -1,0 +1,254 @@
+# Roles, each for one service and with no more than its duty needs. The documents are written with jsonencode and not
+# with aws_iam_policy_document, so that terraform test can read them.
+
+locals {
+  task_definitions = "arn:${local.partition}:ecs:${var.aws_region}:${local.account}:task-definition/${local.processor}:*"
+  tasks            = "arn:${local.partition}:ecs:${var.aws_region}:${local.account}:task/${local.processor}/*"
+
+  # The repository that image_uri names, if it is one of ECR's; ours or another.
+  image_repository_arns = [
+    for ecr in regexall("^(?P<account>[0-9]{12})\\.dkr\\.ecr\\.(?P<region>[a-z0-9-]+)\\.amazonaws\\.com(?:\\.cn)?/(?P<name>[^:@]+)[:@]", var.image_uri) :
+    "arn:${local.partition}:ecr:${ecr.region}:${ecr.account}:repository/${ecr.name}"
+  ]
+
+  may_read_the_secret = [for arn in aws_secretsmanager_secret.snowflake[*].arn : {
+    Sid      = "ReadTheCredentials"
+    Effect   = "Allow"
+    Action   = "secretsmanager:GetSecretValue"
+    Resource = arn
+  }]
+
+  trust = { for service in ["ecs-tasks", "lambda", "scheduler"] : service => {
+    Effect    = "Allow"
+    Principal = { Service = "${service}.amazonaws.com" }
+    Action    = "sts:AssumeRole"
+  } }
+
+  # So that the service can not be talked into acting for us on behalf of another account.
+  of_our_account = { StringEquals = { "aws:SourceAccount" = local.account } }
+}
+
+# The processor itself: its certificates, and nothing else. With workload identity this role is who it is in Snowflake.
+
+resource "aws_iam_role" "processor" {
+  name = "${local.processor}-task"
+
+  assume_role_policy = jsonencode({
+    Version   = "2012-10-17"
+    Statement = [merge(local.trust["ecs-tasks"], { Condition = local.of_our_account })]
+  })
+}
+
+resource "aws_iam_role_policy" "processor" {
+  name = "processor"
+  role = aws_iam_role.processor.id
+
+  policy = jsonencode({
+    Version = "2012-10-17"
+    Statement = [{
+      Sid      = "ReadTheCertificates"
+      Effect   = "Allow"
+      Action   = "s3:GetObject"
+      Resource = "${aws_s3_bucket.certificates.arn}/${var.environment}/*"
+    }]
+  })
+}
+
+# What ECS does before the processor starts: the image, the log stream, the secret's values.
+
+resource "aws_iam_role" "execution" {
+  name = "${local.processor}-execution"
+
+  assume_role_policy = jsonencode({
+    Version   = "2012-10-17"
+    Statement = [merge(local.trust["ecs-tasks"], { Condition = local.of_our_account })]
+  })
+}
+
+resource "aws_iam_role_policy" "execution" {
+  name = "execution"
+  role = aws_iam_role.execution.id
+
+  policy = jsonencode({
+    Version = "2012-10-17"
+    Statement = concat(
+      [{
+        Sid      = "WriteTheLog"
+        Effect   = "Allow"
+        Action   = ["logs:CreateLogStream", "logs:PutLogEvents"]
+        Resource = "${aws_cloudwatch_log_group.processor.arn}:*"
+      }],
+      [for arn in local.image_repository_arns : {
+        Sid      = "PullTheImage"
+        Effect   = "Allow"
+        Action   = ["ecr:BatchCheckLayerAvailability", "ecr:BatchGetImage", "ecr:GetDownloadUrlForLayer"]
+        Resource = arn
+      }],
+      [for _ in local.image_repository_arns : {
+        Sid      = "LogInToTheRegistry"
+        Effect   = "Allow"
+        Action   = "ecr:GetAuthorizationToken"
+        Resource = "*" # it has no resource
+      }],
+      local.may_read_the_secret,
+    )
+  })
+}
+
+# The poller: tasks of this family on this cluster, with these two roles.
+
+resource "aws_iam_role" "poller" {
+  name = local.poller
+
+  assume_role_policy = jsonencode({
+    Version   = "2012-10-17"
+    Statement = [local.trust["lambda"]]
+  })
+}
+
+resource "aws_iam_role_policy" "poller" {
+  name = "poller"
+  role = aws_iam_role.poller.id
+
+  policy = jsonencode({
+    Version = "2012-10-17"
+    Statement = concat(
+      [
+        {
+          Sid       = "LaunchProcessors"
+          Effect    = "Allow"
+          Action    = "ecs:RunTask"
+          Resource  = local.task_definitions
+          Condition = { ArnEquals = { "ecs:cluster" = aws_ecs_cluster.main.arn } }
+        },
+        {
+          # With propagateTags RunTask tags what it starts; nothing else may be tagged.
+          Sid       = "TagWhatIsLaunched"
+          Effect    = "Allow"
+          Action    = "ecs:TagResource"
+          Resource  = local.tasks
+          Condition = { StringEquals = { "ecs:CreateAction" = "RunTask" } }
+        },
+        {
+          # Its only resource is a container instance, and Fargate has none to name.
+          Sid       = "ListTasks"
+          Effect    = "Allow"
+          Action    = "ecs:ListTasks"
+          Resource  = "*"
+          Condition = { ArnEquals = { "ecs:cluster" = aws_ecs_cluster.main.arn } }
+        },
+        {
+          Sid       = "SeeAndStopTasks"
+          Effect    = "Allow"
+          Action    = ["ecs:DescribeTasks", "ecs:StopTask"]
+          Resource  = local.tasks
+          Condition = { ArnEquals = { "ecs:cluster" = aws_ecs_cluster.main.arn } }
+        },
+        {
+          Sid       = "HandTheTaskItsRoles"
+          Effect    = "Allow"
+          Action    = "iam:PassRole"
+          Resource  = [aws_iam_role.processor.arn, aws_iam_role.execution.arn]
+          Condition = { StringEquals = { "iam:PassedToService" = "ecs-tasks.amazonaws.com" } }
+        },
+        {
+          Sid      = "WriteTheLog"
+          Effect   = "Allow"
+          Action   = ["logs:CreateLogStream", "logs:PutLogEvents"]
+          Resource = "${aws_cloudwatch_log_group.poller.arn}:*"
+        },
+        {
+          Sid      = "PutAwayWhatFailed"
+          Effect   = "Allow"
+          Action   = "sqs:SendMessage"
+          Resource = aws_sqs_queue.dead_letters.arn
+        },
+      ],
+      local.may_read_the_secret,
+    )
+  })
+}
+
+# Lambda makes a function's network interfaces with the function's role. AWS's own policy for that names all resources,
+# for which they will be is not known before.
+resource "aws_iam_role_policy_attachment" "poller_in_vpc" {
+  count = var.poller_in_vpc ? 1 : 0
+
+  role       = aws_iam_role.poller.name
+  policy_arn = "arn:${local.partition}:iam::aws:policy/service-role/AWSLambdaVPCAccessExecutionRole"
+}
+
+# The schedule.
+
+resource "aws_iam_role" "scheduler" {
+  name = "${local.poller}-schedule"
+
+  assume_role_policy = jsonencode({
+    Version = "2012-10-17"
+    Statement = [merge(local.trust["scheduler"], { Condition = {
+      StringEquals = {
+        "aws:SourceAccount" = local.account
+        "aws:SourceArn"     = aws_scheduler_schedule_group.poller.arn
+      }
+    } })]
+  })
+}
+
+resource "aws_iam_role_policy" "scheduler" {
+  name = "scheduler"
+  role = aws_iam_role.scheduler.id
+
+  policy = jsonencode({
+    Version = "2012-10-17"
+    Statement = [
+      {
+        Sid      = "Tick"
+        Effect   = "Allow"
+        Action   = "lambda:InvokeFunction"
+        Resource = aws_lambda_function.poller.arn
+      },
+      {
+        Sid      = "PutAwayWhatFailed"
+        Effect   = "Allow"
+        Action   = "sqs:SendMessage"
+        Resource = aws_sqs_queue.dead_letters.arn
+      },
+    ]
+  })
+}
+
+# Snowflake, when it may push: its notification integration assumes this role. The integration wants the role's ARN
+# before it tells whom the role has to trust; so the ARN is an output, whether or not the role is there yet.
+
+resource "aws_iam_role" "push" {
+  count = var.push_topic && var.snowflake_push_user_arn != null ? 1 : 0
+
+  name = local.push_role
+
+  assume_role_policy = jsonencode({
+    Version = "2012-10-17"
+    Statement = [{
+      Effect    = "Allow"
+      Principal = { AWS = var.snowflake_push_user_arn }
+      Action    = "sts:AssumeRole"
+      Condition = { StringEquals = { "sts:ExternalId" = var.snowflake_push_external_id } }
+    }]
+  })
+}
+
+resource "aws_iam_role_policy" "push" {
+  count = length(aws_iam_role.push)
+
+  name = "push"
+  role = aws_iam_role.push[0].id
+
+  policy = jsonencode({
+    Version = "2012-10-17"
+    Statement = [{
+      Sid      = "Push"
+      Effect   = "Allow"
+      Action   = "sns:Publish"
+      Resource = aws_sns_topic.push[0].arn
+    }]
+  })
+}

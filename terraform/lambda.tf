@@ -1,0 +1,95 @@
+# Before the function: one that logs first makes a group without retention, which Terraform then trips over.
+resource "aws_cloudwatch_log_group" "poller" {
+  name              = "/aws/lambda/${local.poller}"
+  retention_in_days = var.log_retention_days
+}
+
+locals {
+  poller_environment = merge(
+    local.shared_environment,
+    {
+      ECS_CLUSTER           = aws_ecs_cluster.main.name
+      ECS_TASK_DEFINITION   = aws_ecs_task_definition.processor.arn
+      ECS_SUBNETS           = jsonencode(local.private_subnets)
+      ECS_SECURITY_GROUP    = aws_security_group.processor.id
+      ENTRIES_PER_CONTAINER = tostring(var.entries_per_container)
+      MAX_CONTAINERS        = tostring(var.max_containers)
+      SPOT_PERCENT          = tostring(var.spot_share)
+      BOOT_DEADLINE_SECONDS = tostring(var.boot_deadline_seconds)
+      MAX_CRASHES           = tostring(var.max_crashes)
+      TICK_SECONDS          = tostring(local.tick_seconds)
+    },
+    var.snowflake_role_poller == null ? {} : { SNOWFLAKE_ROLE = var.snowflake_role_poller },
+  )
+
+  poller_names_twice = setintersection(keys(var.poller_environment), keys(local.poller_environment))
+}
+
+resource "aws_lambda_function" "poller" {
+  function_name    = local.poller
+  description      = "Looks at the queue and starts as many processors as the waiting entries need"
+  filename         = var.lambda_zip
+  source_code_hash = fileexists(var.lambda_zip) ? filebase64sha256(var.lambda_zip) : null
+  handler          = "index.handler"
+  runtime          = "python3.13"
+  architectures    = [{ ARM64 = "arm64", X86_64 = "x86_64" }[var.architecture]]
+  memory_size      = 512
+  timeout          = 55 # a tick gives up by itself after 50, and the next one is due after 60
+  role             = aws_iam_role.poller.arn
+
+  reserved_concurrent_executions = coalesce(var.reserved_concurrent_executions, -1)
+
+  environment {
+    variables = merge(var.poller_environment, local.poller_environment)
+  }
+
+  dynamic "vpc_config" {
+    for_each = var.poller_in_vpc ? [1] : []
+
+    content {
+      subnet_ids         = local.private_subnets
+      security_group_ids = [aws_security_group.processor.id]
+    }
+  }
+
+  lifecycle {
+    precondition {
+      condition     = fileexists(var.lambda_zip)
+      error_message = "lambda_zip: ${var.lambda_zip} is not there; scripts/build_lambda.sh builds it."
+    }
+    precondition {
+      condition     = length(local.poller_names_twice) == 0
+      error_message = "poller_environment: ${join(", ", local.poller_names_twice)}: set from another variable already."
+    }
+  }
+
+  # Without its rights the first tick would fail, and it is due as soon as the schedule is there.
+  depends_on = [
+    aws_cloudwatch_log_group.poller,
+    aws_iam_role_policy.poller,
+    aws_iam_role_policy_attachment.poller_in_vpc,
+  ]
+}
+
+# The schedule, the rule and the topic all invoke it asynchronously: they are done when Lambda has queued the event, and
+# what becomes of it is decided here. Two retries, after one and two minutes, so that a stop event outlives a short
+# fault of Snowflake's. Five minutes at most, so that throttling holds back five ticks, and not those of six hours, the
+# default.
+resource "aws_lambda_function_event_invoke_config" "poller" {
+  function_name                = aws_lambda_function.poller.function_name
+  maximum_retry_attempts       = 2
+  maximum_event_age_in_seconds = 300
+
+  destination_config {
+    on_failure {
+      destination = aws_sqs_queue.dead_letters.arn
+    }
+  }
+}
+
+resource "aws_lambda_function_url" "poller" {
+  count = var.function_url ? 1 : 0
+
+  function_name      = aws_lambda_function.poller.function_name
+  authorization_type = "AWS_IAM"
+}

@@ -1,0 +1,81 @@
+# <environment>/client.pem, client-key.pem and ca-cert.pem, which a person uploads: Terraform never sees them.
+
+resource "aws_s3_bucket" "certificates" {
+  bucket = coalesce(var.certificate_bucket, "${local.processor}-certs")
+}
+
+resource "aws_s3_bucket_versioning" "certificates" {
+  bucket = aws_s3_bucket.certificates.id
+
+  versioning_configuration {
+    status = "Enabled"
+  }
+}
+
+resource "aws_s3_bucket_server_side_encryption_configuration" "certificates" {
+  bucket = aws_s3_bucket.certificates.id
+
+  rule {
+    apply_server_side_encryption_by_default {
+      sse_algorithm = "AES256"
+    }
+  }
+}
+
+resource "aws_s3_bucket_ownership_controls" "certificates" {
+  bucket = aws_s3_bucket.certificates.id
+
+  rule {
+    object_ownership = "BucketOwnerEnforced"
+  }
+}
+
+resource "aws_s3_bucket_public_access_block" "certificates" {
+  bucket = aws_s3_bucket.certificates.id
+
+  block_public_acls       = true
+  block_public_policy     = true
+  ignore_public_acls      = true
+  restrict_public_buckets = true
+}
+
+# One can go back after a wrong upload, and a key that was replaced does not lie there for ever.
+resource "aws_s3_bucket_lifecycle_configuration" "certificates" {
+  bucket = aws_s3_bucket.certificates.id
+
+  rule {
+    id     = "replaced"
+    status = "Enabled"
+
+    filter {}
+
+    noncurrent_version_expiration {
+      noncurrent_days = 30
+    }
+
+    abort_incomplete_multipart_upload {
+      days_after_initiation = 1
+    }
+  }
+
+  depends_on = [aws_s3_bucket_versioning.certificates]
+}
+
+resource "aws_s3_bucket_policy" "certificates" {
+  bucket = aws_s3_bucket.certificates.id
+
+  policy = jsonencode({
+    Version = "2012-10-17"
+    Statement = [{
+      Sid       = "OnlyByTLS"
+      Effect    = "Deny"
+      Principal = "*"
+      Action    = "s3:*"
+      Resource  = [aws_s3_bucket.certificates.arn, "${aws_s3_bucket.certificates.arn}/*"]
+      Condition = { Bool = { "aws:SecureTransport" = "false" } }
+    }]
+  })
+
+  # The block looks at a policy that is put: first the one, then the other.
+  depends_on = [aws_s3_bucket_public_access_block.certificates]
+}

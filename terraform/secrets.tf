@@ -1,0 +1,38 @@
+# What poller and processors log in with; with workload identity there is none. Its content is write-only: no state and
+# no plan holds it, so Terraform can not see that it has changed.
+
+resource "aws_secretsmanager_secret" "snowflake" {
+  count = var.snowflake_authentication == "workload_identity" ? 0 : 1
+
+  name                    = "${var.environment}-snowflake-credentials"
+  description             = "Snowflake user of ${local.poller} and ${local.processor}"
+  recovery_window_in_days = var.secret_recovery_days
+}
+
+locals {
+  # The content is sent when this number changes: with snowflake_secret_version, and with what is no secret about it.
+  secret_edition = parseint(substr(sha256(jsonencode([
+    var.snowflake_secret_version, var.snowflake_authentication, var.snowflake_user, var.snowflake_private_key_encrypted
+  ])), 0, 7), 16)
+
+  secret_content = {
+    key_pair = var.snowflake_private_key == null ? null : merge(
+      { username = var.snowflake_user, private_key = var.snowflake_private_key },
+      var.snowflake_private_key_encrypted ? { private_key_passphrase = var.snowflake_private_key_passphrase } : {},
+    )
+    password = var.snowflake_password == null ? null : {
+      username = var.snowflake_user, password = var.snowflake_password
+    }
+  }
+}
+
+resource "aws_secretsmanager_secret_version" "snowflake" {
+  count = length(aws_secretsmanager_secret.snowflake)
+
+  secret_id                = aws_secretsmanager_secret.snowflake[0].id
+  secret_string_wo_version = local.secret_edition
+
+  # Whoever only changes a size does not have the key at hand, and need not: nothing is sent then. When something is and
+  # there is no key, AWS refuses the empty text (its least is one character), and what the secret held stays current.
+  secret_string_wo = try(jsonencode(coalesce(local.secret_content[var.snowflake_authentication])), "")
+}

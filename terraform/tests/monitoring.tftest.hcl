@@ -1,0 +1,49 @@
+# What the root hands to the module. tests/terraform compares every metric and every name; CloudWatch's evaluation is
+# shown by nothing here.
+
+mock_provider "aws" {
+  source          = "./tests/mocks"
+  override_during = plan
+}
+
+variables {
+  environment           = "dev"
+  aws_region            = "us-east-1"
+  snowflake_account     = "myorg-myaccount"
+  snowflake_user        = "QUEUE_DB_SERVICE"
+  snowflake_private_key = "not a key"
+  external_service_url  = "https://partner.example.com/process"
+  image_uri             = "111122223333.dkr.ecr.us-east-1.amazonaws.com/dev-snowflake-processor:sha-0123456789abcdef"
+  lambda_zip            = "versions.tf" # any file: the mock uploads nothing
+}
+
+run "by_default" {
+  command = plan
+
+  assert {
+    condition     = contains(output.alarm_names, "dev-snowflake-heartbeat") && contains(output.alarm_names, "dev-snowflake-task-memory") && contains(output.alarm_names, "dev-snowflake-not-delivering")
+    error_message = "All alarms are there, those that need Container Insights included."
+  }
+}
+
+run "less" {
+  command = plan
+
+  variables {
+    container_insights         = "disabled"
+    enable_composite_alarms    = false
+    enable_saved_queries       = false
+    schedule_expression        = "rate(15 minutes)"
+    alarm_oldest_ready_seconds = 3600
+  }
+
+  assert {
+    condition     = length([for name in output.alarm_names : name if strcontains(name, "-task-") || strcontains(name, "not-delivering")]) == 0
+    error_message = "What is not measured is not alarmed on."
+  }
+
+  assert {
+    condition     = aws_lambda_function.poller.environment[0].variables.TICK_SECONDS == "900"
+    error_message = "The poller knows the schedule's period."
+  }
+}

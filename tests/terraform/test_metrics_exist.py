@@ -1,0 +1,73 @@
+"""A widget or an alarm on a metric that nobody emits is blank for ever and says nothing: so each has to be known.
+
+These tests read the files as they are and need no Terraform. test_planned.py compares what is planned, dimensions
+included.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+
+from terraform.known_metrics import AWS
+from terraform.workbench import ROOT
+
+from rowqueue.observability import NAMESPACE, Event, Metric
+
+MONITORING = ROOT / "monitoring"
+DASHBOARD = json.loads((MONITORING / "cloudwatch_dashboard.json").read_text(encoding="utf-8"))
+ALARMS = (MONITORING / "cloudwatch_alarms.tf").read_text(encoding="utf-8")
+QUERIES = (MONITORING / "saved_queries.tf").read_text(encoding="utf-8")
+OURS = {metric.value for metric in Metric}
+NOT_METRICS = {"LessThanThreshold", "GreaterThanThreshold", "GreaterThanOrEqualToThreshold", NAMESPACE}
+
+
+def widgets(kind):
+    return [widget for widget in DASHBOARD["widgets"] if widget["type"] == kind]
+
+
+def charted():
+    """(namespace, metric) of each line of a chart that is not an expression."""
+    lines = [line for widget in widgets("metric") for line in widget["properties"]["metrics"]]
+    return {(line[0], line[1]) for line in lines if isinstance(line[0], str)}
+
+
+def test_the_dashboard_shows_metrics_that_somebody_emits():
+    emitted = {(NAMESPACE, name) for name in OURS} | {(space, name) for space, names in AWS.items() for name in names}
+    assert charted() - emitted == set()
+
+
+def test_the_dashboard_shows_every_metric_of_ours():
+    assert OURS - {name for space, name in charted() if space == NAMESPACE} == set()
+
+
+def test_the_alarms_go_by_metrics_that_somebody_emits():
+    told = set(re.findall(r'metric = "(\w+)"', ALARMS))
+    named = (told | set(re.findall(r'"([A-Z][a-z]+(?:[A-Z][a-z]+)+)"', ALARMS))) - NOT_METRICS
+    assert {"TicksCompleted", "Errors", "CpuUtilized", "EntriesFailed"} <= named
+    assert named - OURS - {name for names in AWS.values() for name in names} == set()
+
+
+def test_an_expression_uses_lines_of_its_own_chart():
+    for widget in widgets("metric"):
+        lines = widget["properties"]["metrics"]
+        ids = {line[-1].get("id") for line in lines if isinstance(line[-1], dict)}
+        for line in lines:
+            if "expression" in line[0]:
+                assert set(re.findall(r"[a-z][a-z_]+", line[0]["expression"])) <= ids, widget["properties"]["title"]
+
+
+def test_the_widgets_are_of_kinds_that_cloudwatch_has_and_do_not_lie_on_each_other():
+    taken = {}
+    for widget in DASHBOARD["widgets"]:
+        assert widget["type"] in {"metric", "text", "log", "alarm"}
+        assert widget["x"] + widget["width"] <= 24
+        for x in range(widget["x"], widget["x"] + widget["width"]):
+            for y in range(widget["y"], widget["y"] + widget["height"]):
+                assert taken.setdefault((x, y), widget) is widget, (widget, taken[x, y])
+
+
+def test_the_queries_ask_for_events_that_somebody_logs():
+    named = {word for names in re.findall(r"event (?:=|in) (.+)", QUERIES) for word in re.findall(r'"(\w+)"', names)}
+    assert {"tick", "processor_ended"} <= named
+    assert named - {event.value for event in Event} == set()

@@ -1,0 +1,250 @@
+"""What is planned, read by those who will read it: our own settings classes, ECS's API model, the list of metrics."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import re
+
+import botocore.session
+import pytest
+from botocore.validate import ParamValidator
+from terraform.known_metrics import AWS
+from terraform.workbench import CONFIGURATION
+
+from rowqueue.observability import NAMESPACE, Metric
+from rowqueue.settings import PollerSettings, ProcessorSettings, longest_life_s
+
+pytestmark = pytest.mark.timeout(300)
+
+FUNCTION = "aws_lambda_function.poller"
+TASK = "aws_ecs_task_definition.processor"
+LOGINS = ("key_pair", "a_key_with_a_passphrase", "password", "workload_identity")
+
+
+@pytest.fixture
+def plan(tested):
+    return tested.plans["defaults"]
+
+
+def of_the_function(plan):
+    return plan.resources[FUNCTION]["environment"][0]["variables"]
+
+
+def of_the_task(plan):
+    """What the container finds in its environment: its variables, and a text for each secret."""
+    container = container_of(plan)
+    plain = {pair["name"]: pair["value"] for pair in container["environment"]}
+    secrets = {pair["name"]: "a secret" for pair in container["secrets"]}
+    assert not plain.keys() & secrets.keys()
+    return plain | secrets
+
+
+def container_of(plan):
+    return json.loads(plan.resources[TASK]["container_definitions"])[0]
+
+
+def read_by(settings):
+    """The names of the variables that a settings class reads."""
+    for item in dataclasses.fields(settings):
+        if nested := item.metadata.get("nested"):
+            yield from read_by(nested)
+        else:
+            yield item.metadata["name"]
+
+
+def without_login(settings):
+    login = dict.fromkeys(("authentication", "user", "password", "private_key", "private_key_passphrase"))
+    return dataclasses.replace(settings, snowflake=dataclasses.replace(settings.snowflake, **login))
+
+
+# The environments
+
+
+@pytest.mark.parametrize("login", LOGINS)
+def test_the_poller_accepts_its_environment(tested, login):
+    settings = PollerSettings.from_env(of_the_function(tested.plans[login]))
+    assert settings.cluster == "dev-snowflake-processor"
+    assert settings.task_definition.endswith(":7")  # a revision, so that function and task change together
+
+
+@pytest.mark.parametrize("login", LOGINS)
+def test_the_processor_accepts_its_environment(tested, login):
+    settings = ProcessorSettings.from_env(of_the_task(tested.plans[login]))
+    assert (settings.cert_bucket, settings.service_url) == ("mock-certs", "https://partner.example.com/process")
+
+
+@pytest.mark.parametrize("login", LOGINS)
+def test_no_variable_is_passed_that_nobody_reads(tested, login):
+    plan = tested.plans[login]
+    assert of_the_function(plan).keys() - set(read_by(PollerSettings)) == set()
+    assert of_the_task(plan).keys() - set(read_by(ProcessorSettings)) == {"AWS_DEFAULT_REGION"}
+
+
+def test_the_defaults_are_those_of_the_settings_classes(plan):
+    for settings, passed in ((PollerSettings, of_the_function(plan)), (ProcessorSettings, of_the_task(plan))):
+        needed = {name: value for name, value in passed.items() if name in required_by(settings)}
+        assert without_login(settings.from_env(passed)) == without_login(settings.from_env(needed))
+
+
+def required_by(settings):
+    for item in dataclasses.fields(settings):
+        if nested := item.metadata.get("nested"):
+            yield from required_by(nested)
+        elif item.default is dataclasses.MISSING:
+            yield item.metadata["name"]
+
+
+def test_every_variable_reaches_those_whom_it_concerns(tested):
+    """The run other_values sets each to something that is not its default."""
+    poller = PollerSettings.from_env(of_the_function(tested.plans["other_values"]))
+    processor = ProcessorSettings.from_env(of_the_task(tested.plans["other_values"]))
+    for settings, role in ((poller, "OTHER_POLLER"), (processor, "OTHER_PROCESSOR")):
+        queue = settings.snowflake
+        assert [queue.warehouse, queue.database, queue.schema] == ["OTHER_WH", "OTHER_DB", "OTHER"]
+        assert [queue.table, queue.role] == ["OTHER_QUEUE", role]
+        assert [settings.budget_s, settings.service_timeout_s, settings.max_retries] == [61, 31, 4]
+        assert settings.stale_threshold_minutes == 31
+    assert [poller.entries_per_container, poller.max_containers, poller.max_crashes] == [9, 26, 3]
+    assert [poller.boot_deadline_s, poller.spot_percent, poller.tick_s, poller.adaptive] == [181, 50, 120, True]
+    assert processor.concurrency == 33
+
+
+def test_the_poller_and_the_processor_are_told_the_same(tested):
+    for plan in tested.plans.values():
+        if FUNCTION in plan.resources:
+            poller, processor = of_the_function(plan), of_the_task(plan)
+            shared = (poller.keys() & processor.keys()) - {"SNOWFLAKE_ROLE"}
+            assert len(shared) >= 11
+            assert {name: poller[name] for name in shared} == {name: processor[name] for name in shared}
+
+
+def test_terraform_adds_up_a_tasks_life_as_the_settings_do():
+    variables = (CONFIGURATION / "variables.tf").read_text(encoding="utf-8")
+    terms = re.search(r"\* 60 > var\.container_timeout_seconds \+ var\.service_timeout_seconds \+ (\d+)", variables)
+    assert float(terms[1]) == longest_life_s(budget_s=0, service_timeout_s=0)
+
+
+# The credentials
+
+
+def test_the_secret_is_written_anew_when_the_way_to_log_in_changes(tested):
+    at = "aws_secretsmanager_secret_version.snowflake[0]"
+    editions = {login: tested.plans[login].resources[at]["secret_string_wo_version"] for login in LOGINS[:3]}
+    assert len(set(editions.values())) == 3
+    assert tested.plans["defaults"].resources[at]["secret_string_wo_version"] == editions["key_pair"]
+
+
+@pytest.mark.parametrize("login", LOGINS)
+def test_no_plan_holds_a_secret(tested, login):
+    planned = json.dumps(tested.plans[login].resources)
+    assert "dev-snowflake" in planned
+    assert not re.search("not a (key|passphrase|password)", planned)
+
+
+# The task
+
+
+def test_ecs_knows_every_key_of_the_container_definition(plan):
+    model = botocore.session.get_session().get_service_model("ecs").operation_model("RegisterTaskDefinition")
+    shape = model.input_shape.members["containerDefinitions"]
+    definitions = [container_of(plan)]
+    assert not ParamValidator().validate(definitions, shape).has_errors()
+    assert list(unknown_keys(shape, definitions)) == []
+    assert list(unknown_keys(shape, [{"enviroment": []}])) == ["enviroment"]
+
+
+def unknown_keys(shape, value):
+    if shape.type_name == "list":
+        for item in value:
+            yield from unknown_keys(shape.member, item)
+    elif shape.type_name == "structure":
+        for key, inner in value.items():
+            if key in shape.members:
+                yield from unknown_keys(shape.members[key], inner)
+            else:
+                yield key
+
+
+def test_nothing_secret_is_a_plain_variable(tested):
+    for login in LOGINS:
+        names = [pair["name"] for pair in container_of(tested.plans[login])["environment"]]
+        assert [name for name in names if "PASS" in name or "KEY" in name] == []
+        assert [name for name in of_the_function(tested.plans[login]) if "PASS" in name or "KEY" in name] == []
+
+
+# Monitoring
+
+
+def alarms_of(plan):
+    return plan.of("aws_cloudwatch_metric_alarm").values()
+
+
+def metrics_of(alarm):
+    """(namespace, metric, dimensions) of all that an alarm goes by."""
+    if alarm["metric_name"]:
+        yield alarm["namespace"], alarm["metric_name"], alarm["dimensions"]
+    for query in alarm["metric_query"]:
+        for metric in query["metric"]:
+            yield metric["namespace"], metric["metric_name"], metric["dimensions"]
+
+
+def charted(plan):
+    body = json.loads(plan.resources["module.monitoring.aws_cloudwatch_dashboard.main"]["dashboard_body"])
+    for widget in body["widgets"]:
+        for namespace, name, *rest in (line for line in widget["properties"].get("metrics", []) if len(line) > 1):
+            words = [word for word in rest if isinstance(word, str)]
+            yield namespace, name, dict(zip(words[::2], words[1::2], strict=True))
+
+
+def test_every_metric_is_emitted_with_these_dimensions(plan):
+    named = [*charted(plan), *(metric for alarm in alarms_of(plan) for metric in metrics_of(alarm))]
+    assert len(named) > 40
+    for namespace, name, dimensions in named:
+        if namespace == NAMESPACE:
+            assert name in set(Metric)
+            assert dimensions == {"Environment": "dev"}
+        else:
+            assert dimensions.keys() == AWS[namespace][name]
+
+
+def test_the_dimensions_name_what_is_deployed(plan):
+    deployed = {
+        "FunctionName": plan.resources[FUNCTION]["function_name"],
+        "QueueName": plan.resources["aws_sqs_queue.dead_letters"]["name"],
+        "ClusterName": plan.resources["aws_ecs_cluster.main"]["name"],
+        "TaskDefinitionFamily": plan.resources[TASK]["family"],
+        "ScheduleGroup": plan.resources["aws_scheduler_schedule_group.poller"]["name"],
+        "Environment": of_the_function(plan)["ENVIRONMENT"],
+    }
+    named = [*charted(plan), *(metric for alarm in alarms_of(plan) for metric in metrics_of(alarm))]
+    for _, _, dimensions in named:
+        assert dimensions == {name: deployed[name] for name in dimensions}
+
+
+def test_each_alarm_is_published_and_says_what_to_look_at(plan):
+    names = [alarm["alarm_name"] for alarm in alarms_of(plan)]
+    assert len(set(names)) == len(names) >= 18
+    for alarm in alarms_of(plan):
+        assert alarm["alarm_name"].startswith("dev-snowflake-")
+        assert alarm["alarm_actions"] == alarm["ok_actions"] == ["arn:aws:sns:us-east-1:111122223333:mock"]
+        assert alarm["alarm_description"].endswith(".")
+        assert alarm["datapoints_to_alarm"] <= alarm["evaluation_periods"]
+
+
+def test_silence_is_an_alarm_and_five_ticks_long(tested):
+    for run, period in (("by_default", 60), ("less", 900)):
+        heartbeat = tested.plans[run].resources['module.monitoring.aws_cloudwatch_metric_alarm.simple["heartbeat"]']
+        assert heartbeat["treat_missing_data"] == "breaching"
+        assert [heartbeat[key] for key in ("metric_name", "statistic", "threshold")] == ["TicksCompleted", "Sum", 1]
+        assert heartbeat["comparison_operator"] == "LessThanThreshold"
+        assert heartbeat["period"] == period
+        assert heartbeat["evaluation_periods"] == heartbeat["datapoints_to_alarm"] == 5
+
+
+def test_the_dashboard_shows_the_alarms_that_are_deployed(plan):
+    body = json.loads(plan.resources["module.monitoring.aws_cloudwatch_dashboard.main"]["dashboard_body"])
+    (shown,) = (widget["properties"]["alarms"] for widget in body["widgets"] if widget["type"] == "alarm")
+    always = plan.of("aws_cloudwatch_metric_alarm.simple") | plan.of("aws_cloudwatch_metric_alarm.failure_ratio")
+    of_our_account = "arn:aws:cloudwatch:us-east-1:111122223333:alarm:"
+    assert sorted(shown) == sorted(of_our_account + alarm["alarm_name"] for alarm in always.values())
