@@ -7,7 +7,7 @@ CHECKERS := .venv-terraform
 CHECKERS_INSTALLED := $(CHECKERS)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test unit terraform check lint types fences pins docs lock clean
+.PHONY: help setup demo bench test unit terraform check lint types fences pins docs lock clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -15,8 +15,11 @@ help: ## Show this list
 demo: $(INSTALLED) ## Run the whole system on this machine: 200 entries from INSERT to completed
 	@$(BIN)/rowqueue demo --entries 200
 
+bench: $(INSTALLED) ## Measure beside a raw loop and the first sketch: minutes; rowqueue bench --help has more
+	@$(BIN)/rowqueue bench --quick
+
 test: $(INSTALLED) $(CHECKERS_INSTALLED) ## Run all tests
-	@mkdir -p .local && $(BIN)/pytest --basetemp=.local/pytest
+	@mkdir -p .local && $(BIN)/pytest --basetemp=.local/pytest --numprocesses auto --dist loadgroup
 
 unit: $(INSTALLED) ## Run the tests that need no process and no network (seconds)
 	@$(BIN)/pytest tests/unit

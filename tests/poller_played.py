@@ -97,7 +97,7 @@ class ECS:
     def _start(self, request):
         token, count = request["clientToken"], request["count"]
         if token not in self._tokens:
-            told = {"overrides": request["overrides"]}
+            told = {"overrides": request["overrides"], "taskDefinitionArn": request["taskDefinition"]}
             made = [task(f"new-{len(self.tasks) + n}", created=self.now, **told) for n in range(count)]
             self._tokens[token] = made
             self.tasks += made

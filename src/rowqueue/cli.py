@@ -18,6 +18,7 @@ try:
     from rich.table import Table
 
     from rowqueue.local import demo, deployment, stack
+    from rowqueue.local.bench import cases, figures, ground, rows, runs, tables
     from rowqueue.local.drills import all as drills
 except ModuleNotFoundError as error:
     sys.exit(f"rowqueue: {error.name} is missing; the command line needs: pip install 'rowqueue[local]'")
@@ -110,6 +111,47 @@ def _show(console: Console, verdict: Verdict) -> None:
     for name, value in verdict.compressed.items():
         console.print(f"compressed: {name} {value}", markup=False)
     console.print("[bold green]held[/bold green]" if verdict.held else "[bold red]NOT held[/bold red]")
+
+
+@main.command("bench")
+@click.option("--only", multiple=True, type=click.Choice(list(cases.GROUPS)), help="This part; may be repeated.")
+@click.option("--quick", is_flag=True, help="The promised parts, slow ones once: five minutes instead of twenty.")
+@click.option("--smoke", is_flag=True, help="Seconds: does it work? Too small to judge by.")
+@click.option("--repetitions", type=click.IntRange(1, 50), default=None, help="Of each case.")
+@click.option("--table-rows", type=click.IntRange(1, 10_000_000), help="Instead: statements on a table this full.")
+@click.option("--json", "as_json", is_flag=True, help="Print the figures as one JSON object on the last line.")
+@click.option("--state-dir", type=_FOLDER, default=Path(".local/bench"), show_default=True)
+def bench_command(
+    only: tuple[str, ...],
+    repetitions: int | None,
+    table_rows: int | None,
+    state_dir: Path,
+    *,
+    quick: bool,
+    smoke: bool,
+    as_json: bool,
+) -> None:
+    """Measure beside a raw loop (the limit) and the way of the first sketch; exit code 0 only if the promises hold.
+
+    Ratios of one run mean something also on a busy machine; entries/s do not.
+    """
+    console = _console(stderr=as_json)
+    with ground.prepared(state_dir.resolve()) as prepared:
+        if table_rows:
+            times = rows.measure(prepared, finished=table_rows, watch=console.print)
+            told, promises, table = {"table": times}, rows.promises(times), tables.of_times(times)
+        else:
+            form = cases.form(groups=only, quick=quick, smoke=smoke, repetitions=repetitions or 0)
+            measured = figures.rows_of(runs.play(prepared, form, watch=lambda run: console.print(str(run))))
+            told = {"runs": [row.as_json() for row in measured]}
+            promises, table = figures.promises(measured) if form.judged else [], tables.of_rows(measured)
+    click.echo(f"\n{table}\n", err=as_json)
+    if promises:
+        click.echo(f"{tables.of_promises(promises)}\n", err=as_json)
+    if as_json:
+        click.echo(json.dumps(told))
+    if not all(promise.held for promise in promises):
+        raise click.ClickException("a promise did not hold: see above, and whether the machine was busy")
 
 
 @main.group("local")

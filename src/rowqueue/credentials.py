@@ -50,7 +50,8 @@ def login(settings: SnowflakeSettings, *, environment: str) -> dict[str, object]
 def _password(settings: SnowflakeSettings, name: str) -> dict[str, object]:
     if settings.user and settings.password:
         return {"user": settings.user, "password": settings.password.reveal()}
-    secret = _read(name, "username", "password")
+    because = _incomplete(settings, SNOWFLAKE_PASSWORD=settings.password)
+    secret = _read(name, "username", "password", because=because)
     return {"user": settings.user or secret["username"], "password": secret["password"]}
 
 
@@ -59,11 +60,20 @@ def _key_pair(settings: SnowflakeSettings, name: str) -> dict[str, object]:
     if settings.user and settings.private_key:
         key = _der(settings.private_key.reveal(), given, "SNOWFLAKE_PRIVATE_KEY", "SNOWFLAKE_PRIVATE_KEY_PASSPHRASE")
         return {"user": settings.user, "authenticator": "SNOWFLAKE_JWT", "private_key": key}
-    secret = _read(name, "username", "private_key")
+    because = _incomplete(settings, SNOWFLAKE_PRIVATE_KEY=settings.private_key)
+    secret = _read(name, "username", "private_key", because=because)
     passphrase = secret.get("private_key_passphrase") or given
     where = f"secret {name}: "
     key = _der(secret["private_key"], passphrase, f"{where}private_key", f"{where}private_key_passphrase")
     return {"user": settings.user or secret["username"], "authenticator": "SNOWFLAKE_JWT", "private_key": key}
+
+
+def _incomplete(settings: SnowflakeSettings, **proof: Secret | None) -> str:
+    """Why the secret is read at all; where that was not meant, this is what somebody has to know."""
+    given = {"SNOWFLAKE_USER": settings.user, **proof}
+    names = [name for name, value in given.items() if not value]
+    unset = f"{' and '.join(names)} {'is' if len(names) == 1 else 'are'} not set"
+    return f"read because SNOWFLAKE_AUTHENTICATION is {settings.authentication}, and {unset}"
 
 
 def _revealed(secret: Secret | None) -> str | None:
@@ -95,19 +105,20 @@ def _der(pem: str, passphrase: str | None, key_name: str, passphrase_name: str) 
     )
 
 
-def _read(name: str, *needed: str) -> Mapping[str, str]:
+def _read(name: str, *needed: str, because: str) -> Mapping[str, str]:
     """The texts in a secret, of which those that are needed are there."""
+    expected = f"expected a JSON object with {' and '.join(needed)}"
     try:
         answer = aws.client("secretsmanager").get_secret_value(SecretId=name)
     except aws.ERRORS as error:
-        raise CredentialsError(f"secret {name}: can not be read: {error}") from error
+        raise CredentialsError(f"secret {name}: can not be read: {error} ({because})") from error
     try:
         content = json.loads(answer.get("SecretString", ""))
     except ValueError:
         content = None
     if not isinstance(content, dict):
-        raise CredentialsError(f"secret {name}: expected a JSON object with {' and '.join(needed)}")
+        raise CredentialsError(f"secret {name}: {expected} ({because})")
     texts = {key: value for key, value in content.items() if isinstance(value, str) and value}
     if missing := [key for key in needed if key not in texts]:
-        raise CredentialsError(f"secret {name}: expected a JSON object with {' and '.join(needed)}, {missing} missing")
+        raise CredentialsError(f"secret {name}: {expected}, {missing} missing ({because})")
     return texts

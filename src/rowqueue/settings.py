@@ -28,6 +28,9 @@ LOCK_TIMEOUT_S = 30
 """A statement that can not get the table's lock gives up before its own time-out would end it."""
 TICK_DEADLINE_S = 50
 """The poller's tick gives up before the next one is due."""
+STEP_S = 10
+"""What a step of it may take: the poller waits for the lock and the network no longer, for the next tick is the better
+retry. A step that could not end in time is not begun."""
 STOP_TIMEOUT_S = 120
 """Fargate's longest ``stopTimeout``: from SIGTERM to SIGKILL (AWS, ContainerDefinition)."""
 LAST_FLUSH_S = STATEMENT_TIMEOUT_S + 10
@@ -150,7 +153,7 @@ class PollerSettings(FromEnvironment):
     max_crashes: int = setting(
         "MAX_CRASHES",
         whole_number(1, 100),
-        "So often a worker may die holding nothing but one entry, before that is failed as poison.",
+        "Workers that may die on an entry; if one more does, holding nothing else, it is failed as poison.",
         default=2,
     )
     spot_percent: int = setting(
@@ -171,7 +174,7 @@ class PollerSettings(FromEnvironment):
 
     @property
     def oldest_task_s(self) -> float:
-        """Seconds from its start within which a task has ended by itself; :func:`longest_life_s` counts from a claim."""
+        """Seconds from its start within which a task has ended by itself."""
         if self.task_deadline_s is not None:
             return self.task_deadline_s
         life_s = longest_life_s(budget_s=self.budget_s, service_timeout_s=self.service_timeout_s)
@@ -188,7 +191,12 @@ class ProcessorSettings(FromEnvironment):
     )
     service_url: str = setting("EXTERNAL_SERVICE_URL", https_url, "Where entries are delivered.")
     snowflake: SnowflakeSettings = field(metadata={"nested": SnowflakeSettings})
-    max_entries: int = setting("MAX_ENTRIES", whole_number(1, LARGEST_BLOCK), "Entries claimed at once.", default=8)
+    max_entries: int = setting(
+        "MAX_ENTRIES", whole_number(1, LARGEST_BLOCK), "Entries claimed at first; blocks grow from there.", default=8
+    )
+    max_block_entries: int = setting(
+        "MAX_BLOCK_ENTRIES", whole_number(1, LARGEST_BLOCK), "Entries claimed at once, at most.", default=LARGEST_BLOCK
+    )
     max_block_characters: int = setting(
         "MAX_BLOCK_CHARACTERS",
         whole_number(1, 2**31),
@@ -209,7 +217,7 @@ class ProcessorSettings(FromEnvironment):
         default=60.0,
     )
     flush_entries: int = setting(
-        "FLUSH_ENTRIES", whole_number(1, LARGEST_BLOCK), "So many outcomes are written at once.", default=500
+        "FLUSH_ENTRIES", whole_number(1, LARGEST_BLOCK), "So many outcomes are written at once.", default=2000
     )
     flush_s: float = setting(
         "FLUSH_SECONDS", number(0.01, 60), "An outcome waits no longer to be written, seconds.", default=1.0
@@ -270,6 +278,10 @@ class ProcessorSettings(FromEnvironment):
             yield (
                 f"STOP_GRACE_SECONDS: expected at most {STOP_TIMEOUT_S - LAST_FLUSH_S} (ECS kills {STOP_TIMEOUT_S} s "
                 f"after SIGTERM, and the last outcomes take time to write), got {self.stop_grace_s:g}"
+            )
+        if self.max_block_entries < self.max_entries:
+            yield (
+                f"MAX_BLOCK_ENTRIES: expected at least MAX_ENTRIES = {self.max_entries}, got {self.max_block_entries}"
             )
         if self.backoff_cap_s < self.backoff_s:
             yield (

@@ -121,7 +121,7 @@ def test_a_table_that_lacks_a_column_is_named_with_what_to_run(sql, insert, proc
     sql("ALTER TABLE PROCESSING_QUEUE RENAME COLUMN max_retries TO max_retries_away")
     try:
         with processor() as process:
-            assert process.wait(30) == 1
+            assert process.wait(30) == 6
             told = json.loads(process.log().splitlines()[-1])["error"]
     finally:
         sql("ALTER TABLE PROCESSING_QUEUE RENAME COLUMN max_retries_away TO max_retries")

@@ -686,6 +686,48 @@ def test_a_weather_that_is_none_is_refused_with_what_was_expected(stand_in, wish
     assert stand_in.get("/_local/weather") == {"dml_ms": 0, "select_ms": 0, "login_ms": 0}
 
 
+class TestTranslations:
+    """A text is translated once; what it means is looked up each time."""
+
+    def test_the_same_text_serves_other_values(self, connection):
+        run(connection, CREATE_QUEUE)
+        for data in ("a", "b"):
+            run(connection, "INSERT INTO queue (data) SELECT ?", data)
+            assert run(connection, "SELECT COUNT(*) FROM queue WHERE data = ?", data) == [(1,)]
+
+    def test_the_same_text_means_the_table_of_its_own_schema(self, stand_in, connection):
+        run(connection, CREATE_QUEUE)
+        run(connection, "INSERT INTO queue (data) SELECT ?", "a")
+        with contextlib.closing(stand_in.connect(f"s{uuid.uuid4().hex}")) as elsewhere:
+            run(elsewhere, CREATE_QUEUE)
+            assert run(elsewhere, "SELECT COUNT(*) FROM queue") == [(0,)]
+            assert run(connection, "SELECT COUNT(*) FROM queue") == [(1,)]
+
+    def test_the_same_text_sees_a_table_that_was_made_anew(self, connection):
+        for columns in ("a VARCHAR, b VARCHAR", "b VARCHAR, a VARCHAR"):
+            run(connection, f"CREATE OR REPLACE TABLE t ({columns})")
+            run(connection, "INSERT INTO t (a, b) SELECT ?, ?", "first", "second")
+            names = [column.strip().split()[0] for column in columns.split(",")]
+            expected = tuple({"a": "first", "b": "second"}[name] for name in names)
+            assert run(connection, "SELECT * FROM t") == [expected]
+
+    def test_a_bound_name_is_not_kept(self, connection):
+        for table in ("one", "two"):
+            run(connection, f"CREATE TABLE {table} (name VARCHAR)")
+            run(connection, f"INSERT INTO {table} VALUES ('{table}')")
+        assert [run(connection, "SELECT name FROM IDENTIFIER(?)", table) for table in ("one", "two")] == [
+            [("one",)],
+            [("two",)],
+        ]
+
+    def test_chance_is_not_kept(self, connection):
+        drawn = {run(connection, "SELECT RANDOM()")[0][0] for _ in range(5)}
+        assert len(drawn) == 5
+
+    def test_a_fault_in_the_text_is_told_each_time(self, connection):
+        assert {refused(connection, "SELECT FROM WHERE").errno for _ in range(2)} == {1003}
+
+
 def seconds_of(connection, text):
     began = time.monotonic()
     run(connection, text)

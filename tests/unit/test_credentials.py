@@ -15,6 +15,7 @@ from rowqueue.errors import CredentialsError, SettingsError
 from rowqueue.settings import SnowflakeSettings
 
 SECRET = "dev-snowflake-credentials"
+BY_PASSWORD = "read because SNOWFLAKE_AUTHENTICATION is password, and SNOWFLAKE_USER and SNOWFLAKE_PASSWORD are not set"
 WHERE = {
     "SNOWFLAKE_ACCOUNT": "myorg-account",
     "SNOWFLAKE_WAREHOUSE": "WH",
@@ -90,7 +91,7 @@ def test_a_secret_that_is_not_there_is_named(secrets_manager, way):
 @pytest.mark.parametrize("content", ["canary", "[]", '"canary"', ""])
 def test_a_secret_that_is_no_json_object_is_refused_unshown(secrets_manager, content):
     secrets_manager(content or " ")
-    assert refusal() == f"secret {SECRET}: expected a JSON object with username and password"
+    assert refusal() == f"secret {SECRET}: expected a JSON object with username and password ({BY_PASSWORD})"
 
 
 @pytest.mark.parametrize(
@@ -106,7 +107,20 @@ def test_a_secret_that_is_no_json_object_is_refused_unshown(secrets_manager, con
 def test_a_key_that_the_secret_lacks_is_named(secrets_manager, content, missing):
     secrets_manager(content)
     expected = f"secret {SECRET}: expected a JSON object with username and password, {missing} missing"
-    assert refusal() == expected
+    assert refusal() == f"{expected} ({BY_PASSWORD})"
+
+
+@pytest.mark.parametrize(
+    ("given", "unset"),
+    [
+        ({"SNOWFLAKE_USER": "me"}, "SNOWFLAKE_PRIVATE_KEY is"),
+        ({"SNOWFLAKE_PRIVATE_KEY": "key"}, "SNOWFLAKE_USER is"),
+        ({"SNOWFLAKE_PASSWORD": "pw"}, "SNOWFLAKE_USER and SNOWFLAKE_PRIVATE_KEY are"),
+    ],
+)
+def test_a_secret_that_can_not_be_read_tells_what_the_environment_lacks(secrets_manager, given, unset):
+    why = f"(read because SNOWFLAKE_AUTHENTICATION is key_pair, and {unset} not set)"
+    assert refusal(SNOWFLAKE_AUTHENTICATION="key_pair", **given).endswith(why)
 
 
 # By key pair
@@ -161,7 +175,7 @@ def test_a_password_beside_the_key_is_not_sent():
 def test_a_secret_without_a_private_key_says_so(secrets_manager):
     secrets_manager({"username": "service", "password": "canary"})
     expected = f"secret {SECRET}: expected a JSON object with username and private_key, ['private_key'] missing"
-    assert refusal(SNOWFLAKE_AUTHENTICATION="key_pair") == expected
+    assert refusal(SNOWFLAKE_AUTHENTICATION="key_pair").startswith(expected)
 
 
 BODY = "".join(PLAIN.splitlines()[1:-1])

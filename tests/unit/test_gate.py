@@ -123,28 +123,40 @@ async def test_a_closed_gate_lets_nobody_in_until_it_is_opened():
     assert await let_in(gate, 4) == 4
 
 
+def pace_of(*, most, deliveries_s, claims_s):
+    pace = Pace(gate=Gate(most=most, clock=Clock()))
+    for seconds in deliveries_s:
+        pace.delivered(seconds)
+    for seconds in claims_s:
+        pace.claimed(seconds)
+    return pace
+
+
 def test_before_anything_was_delivered_nothing_is_claimed_ahead():
-    assert Pace(clock=Clock()).ahead() == 0
+    pace = pace_of(most=100, deliveries_s=[], claims_s=[0.5])
+    assert pace.ahead() == 0
+    assert pace.per_second() is None
 
 
-@pytest.mark.parametrize(("per_second", "claim_s", "expected"), [(100, 0.5, 100), (100, 0.01, 20), (2, 0.5, 2)])
-def test_a_block_is_claimed_ahead_by_what_is_delivered_while_two_claims_are_made(per_second, claim_s, expected):
-    clock = Clock()
-    pace = Pace(clock=clock)
-    for _ in range(20):
-        pace.claimed(claim_s)
-    pace.began()
-    for _ in range(500):
-        clock.now += 1 / per_second
-        pace.delivered()
-    assert pace.ahead() == pytest.approx(expected, abs=2)
+@pytest.mark.parametrize(
+    ("most", "delivery_s", "claim_s", "expected"), [(100, 1, 0.5, 100), (100, 1, 0.01, 20), (4, 2, 0.5, 2)]
+)
+def test_a_block_is_claimed_ahead_by_what_is_delivered_while_two_claims_are_made(most, delivery_s, claim_s, expected):
+    pace = pace_of(most=most, deliveries_s=[delivery_s] * 10, claims_s=[claim_s] * 20)
+    assert pace.ahead() == pytest.approx(expected, abs=1)
 
 
-def test_entries_that_end_at_the_same_moment_give_no_absurd_rate():
-    clock = Clock()
-    pace = Pace(clock=clock)
-    pace.began()
-    clock.now += 0.3
-    pace.delivered()
-    pace.delivered()
-    assert pace.ahead() <= 2
+def test_the_first_deliveries_which_had_to_connect_are_forgotten():
+    pace = pace_of(most=100, deliveries_s=[0.4] * 100 + [0.01] * 160, claims_s=[])
+    assert pace.per_second() == pytest.approx(100 / 0.01, rel=0.3)
+
+
+def test_a_service_that_asks_for_less_is_delivered_less():
+    pace = pace_of(most=8, deliveries_s=[0.5], claims_s=[])
+    assert pace.per_second() == 16
+    pace.gate.allowed = 4
+    assert pace.per_second() == 8
+
+
+def test_deliveries_that_take_no_time_give_no_endless_rate():
+    assert pace_of(most=1, deliveries_s=[0.0], claims_s=[]).per_second() < 1e6

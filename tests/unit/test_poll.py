@@ -314,3 +314,10 @@ def test_an_entry_that_is_ready_within_the_clocks_skew_is_counted():
     warehouse.answers["pulse"] = pulse(pending=1, available=NAIVE + timedelta(seconds=4))
     tick(warehouse, ECS())
     assert "count_ready" in warehouse.sent
+
+
+@pytest.mark.parametrize(("until_s", "holds"), [(60, 1), (-60, 0)])
+def test_only_a_hold_that_stands_is_told_as_one(until_s, holds, capsys):
+    until = NAIVE + timedelta(seconds=until_s)
+    tick(Warehouse(pulse=pulse(holds=1, held_until=until)), ECS())
+    assert json.loads(capsys.readouterr().out)["Holds"] == holds

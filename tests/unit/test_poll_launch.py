@@ -182,3 +182,12 @@ def test_tasks_launched_by_another_tick_since_this_one_listed_count_as_starting(
     report = tick(warehouse, ecs)
     assert report.launched.started == ()
     assert report.plan.reason == "the tasks that are starting are enough"
+
+
+def test_a_new_revision_in_the_same_period_does_not_launch_anew_what_the_old_one_has():
+    ecs = ECS()
+    tick(ready(24), ecs)
+    new = "arn:aws:ecs:us-east-1:1:task-definition/dev-snowflake-processor:4"
+    for n in range(3):
+        tick(ready(32), ecs, now=NOW + timedelta(seconds=n + 1), ECS_TASK_DEFINITION=new)
+    assert len(ecs.tasks) == 4

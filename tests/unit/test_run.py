@@ -18,6 +18,7 @@ from rowqueue.errors import (
     WarehouseUnavailable,
 )
 from rowqueue.lifecycle import CredentialsFault, Entry, RetryPolicy, Status, Succeeded, Transient
+from rowqueue.processor import claiming
 from rowqueue.processor.run import Processor
 from rowqueue.settings import ProcessorSettings
 
@@ -58,7 +59,7 @@ class QueueInMemory:
         block, self.waiting = self.waiting[:entries], self.waiting[entries:]
         return block
 
-    def count_ready(self):
+    def count_ready(self, *, probe=False, holds_nothing=True):
         self.calls.append("count_ready")
         return len(self.waiting)
 
@@ -536,3 +537,97 @@ async def test_an_entry_that_a_worker_has_died_on_is_delivered_alone_and_settled
     report = await processor(queue, succeed, FLUSH_SECONDS="0.05").run()
     assert report.settled == {"completed": 9}
     assert settled_at_claim[:2] == [[], [100]]
+
+
+def asked_of(queue):
+    """How many entries each claim asks for, as they come."""
+    asked, claim = [], queue.claim
+
+    def claiming(*, entries, **rest):
+        asked.append(entries)
+        return claim(entries=entries, **rest)
+
+    queue.claim = claiming
+    return asked
+
+
+async def test_blocks_grow_while_they_come_back_full_and_fall_back_when_one_does_not():
+    queue = QueueInMemory(entries(900))
+    asked = asked_of(queue)
+    report = await processor(queue, succeed).run()
+    assert report.settled == {"completed": 900}
+    assert asked[:4] == [8, 32, 128, 512]
+    assert asked[4] > asked[5] >= 8, "the fifth found 220"
+
+
+async def test_blocks_grow_no_larger_than_their_cap():
+    queue = QueueInMemory(entries(300))
+    asked = asked_of(queue)
+    await processor(queue, succeed, MAX_ENTRIES="8", MAX_BLOCK_ENTRIES="50").run()
+    assert max(asked) == 50
+
+
+async def test_entries_that_are_claimed_alone_say_nothing_of_how_large_a_block_should_be():
+    queue = QueueInMemory([])
+    suspect = Entry(id=900, data="{}", idempotency_key="k", claim_token="token", crash_count=1)
+    blocks = [[suspect], [suspect], []]
+    queue.claim = lambda **_: blocks.pop(0)
+    asked = asked_of(queue)
+    await processor(queue, succeed, FLUSH_SECONDS="0.05").run()
+    assert asked == [8, 8, 8]
+
+
+async def test_large_blocks_leave_little_to_release_when_the_budget_ends():
+    queue = QueueInMemory(entries(20_000))
+    asked = asked_of(queue)
+
+    async def deliver(entry):
+        await asyncio.sleep(0.02)
+        return Succeeded(response_status=200)
+
+    report = await processor(queue, deliver, CONTAINER_TIMEOUT_SECONDS="2").run()
+    assert report.reason == "the budget is spent"
+    assert max(asked) > 100
+    assert report.settled["released"] < report.settled["completed"] / 5
+
+
+@pytest.mark.parametrize(("most_lag_s", "heeded"), [(0.05, True), (60, False)])
+async def test_nothing_is_claimed_while_outcomes_have_waited_long_to_be_settled(monkeypatch, most_lag_s, heeded):
+    monkeypatch.setattr(claiming, "_MOST_LAG_S", most_lag_s)
+    queue = QueueInMemory(entries(500))
+    delivered, unsettled = 0, []
+    settle, claim = queue.settle_or_bisect, queue.claim
+
+    def settling(settlements, *rest, **named):
+        time.sleep(0.004 * len(settlements))
+        return settle(settlements, *rest, **named)
+
+    def claims(**arguments):
+        unsettled.append(delivered - len(queue.settlements))
+        return claim(**arguments)
+
+    async def deliver(entry):
+        nonlocal delivered
+        await asyncio.sleep(0.01)
+        delivered += 1
+        return Succeeded(response_status=200, result="x" * 45_000)  # 20 fit into a statement
+
+    queue.settle_or_bisect, queue.claim = settling, claims
+    settings = {"MAX_ENTRIES": "50", "MAX_BLOCK_ENTRIES": "50", "MAX_CONCURRENT_DELIVERIES": "8"}
+    report = await processor(queue, deliver, **settings).run()
+    assert report.settled == {"completed": 500}
+    assert (max(unsettled) < 150) is heeded
+
+
+async def test_a_short_block_keeps_nobody_waiting_once_it_is_delivered():
+    queue = QueueInMemory(entries(20))
+    async with asyncio.timeout(5):
+        report = await processor(queue, succeed, FLUSH_SECONDS="30").run()
+    assert report.settled == {"completed": 20}
+
+
+async def test_a_block_smaller_than_the_first_is_followed_by_a_pause():
+    queue = QueueInMemory(entries(3))
+    began = time.monotonic()
+    await processor(queue, succeed, FLUSH_SECONDS="0.4").run()
+    assert time.monotonic() - began >= 0.4, "what trickles in is claimed together"

@@ -62,7 +62,7 @@ class SlowQueue:
         self.claimed += ids
         return [Entry(id=n, data="{}", idempotency_key="key", claim_token=claim_token) for n in ids]
 
-    def count_ready(self, *, probe=False):
+    def count_ready(self, *, probe=False, holds_nothing=True):
         self.wait()
         return self.left
 

@@ -37,9 +37,15 @@ def client(stack: Stack, service: Any) -> Any:
     )
 
 
-def session(stack: Stack) -> snowflake.connector.SnowflakeConnection:
-    """A connection to the Snowflake stand-in, for those who produce and look, not for the system under test."""
+def session(stack: Stack, **place: str) -> snowflake.connector.SnowflakeConnection:
+    """A connection to the Snowflake stand-in, for those who produce and look, not for the system under test.
+
+    Args:
+        stack: the running stack.
+        place: warehouse, database and schema, where they are not the stack's own.
+    """
     environ = stack.environ
+    here = {name: environ[f"SNOWFLAKE_{name.upper()}"] for name in ("warehouse", "database", "schema")}
     return snowflake.connector.connect(
         account=environ["SNOWFLAKE_ACCOUNT"],
         user=environ["SNOWFLAKE_USER"],
@@ -47,9 +53,7 @@ def session(stack: Stack) -> snowflake.connector.SnowflakeConnection:
         host=environ["SNOWFLAKE_HOST"],
         port=int(environ["SNOWFLAKE_PORT"]),
         protocol=environ["SNOWFLAKE_PROTOCOL"],
-        warehouse=environ["SNOWFLAKE_WAREHOUSE"],
-        database=environ["SNOWFLAKE_DATABASE"],
-        schema=environ["SNOWFLAKE_SCHEMA"],
+        **here | place,
         paramstyle="qmark",
         network_timeout=60,
         platform_detection_timeout_seconds=0.0,
@@ -100,7 +104,7 @@ def _register_task(stack: Stack, secret_arn: str) -> str:
     client(stack, "logs").create_log_group(logGroupName=f"/ecs/{PROCESSOR}")
     environment = {
         "ENVIRONMENT": ENVIRONMENT,
-        "AWS_REGION": REGION,
+        "AWS_DEFAULT_REGION": REGION,
         "CERT_BUCKET": BUCKET,
         "EXTERNAL_SERVICE_URL": stack.partner,
         **_snowflake_variables(stack),

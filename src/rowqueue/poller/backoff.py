@@ -60,7 +60,7 @@ def backoff(tasks: Iterable[Task], *, claimed: Collection[str], definition: str,
     """
     rounds: dict[int, list[tuple[datetime, Task]]] = {}
     for task in tasks:
-        if task.created_at is not None and _is_of(task, definition):
+        if task.created_at is not None and task.is_of(definition):
             number = int(task.created_at.timestamp() // tick_s)
             rounds.setdefault(number, []).append((task.created_at, task))
     failed: list[tuple[datetime, Task]] = []
@@ -95,14 +95,6 @@ def ending(task: Task) -> str:
     """How a task ended, for people: stop code, exit code and ECS's reason."""
     exited = None if task.exit_code is None else f"exit code {task.exit_code}"
     return ", ".join(part for part in (task.stop_code, exited, task.stopped_reason) if part) or "no reason given"
-
-
-def _is_of(task: Task, definition: str) -> bool:
-    """A family alone, without a revision, can not tell an old revision from a new one."""
-    if task.definition is None:
-        return False
-    named, wanted = (arn.rsplit("/", 1)[-1] for arn in (task.definition, definition))
-    return named == wanted if ":" in wanted else named.split(":")[0] == wanted
 
 
 def _has_failed(task: Task, claimed: Collection[str]) -> bool:

@@ -48,6 +48,13 @@ class Task:
         """The last part of the ARN."""
         return self.arn.rsplit("/", 1)[-1]
 
+    def is_of(self, definition: str) -> bool:
+        """Whether it was started from this task definition, an ARN or a name; without a revision, from any of these."""
+        if self.definition is None:
+            return False
+        named, wanted = (arn.rsplit("/", 1)[-1] for arn in (self.definition, definition))
+        return named == wanted if ":" in wanted else named.split(":")[0] == wanted
+
     @property
     def begun_at(self) -> datetime | None:
         """When it started, or was requested while it has not; ``None`` if ECS says neither."""

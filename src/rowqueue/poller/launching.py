@@ -84,8 +84,9 @@ def launch(
     """
     seen = {task.arn for task in known}
     started: list[str] = []
-    slot, end = 0, plan.launch + sum(task.period == period for task in known)
-    while slot < end:
+    taken = sum(task.period == period and task.is_of(task_definition) for task in known)
+    slot, end = 0, plan.launch + taken
+    while slot < end and len(started) < plan.launch:
         if seconds_left() <= 0:
             return Launched(started=tuple(started), left=min(end - slot, plan.launch))
         count = min(LARGEST_LAUNCH, end - slot)
@@ -95,7 +96,7 @@ def launch(
         try:
             answer = tasks.launch(count=count, token=token, period=period, probe=plan.probe)
         except LaunchError as error:
-            return Launched(started=tuple(started), fatal=str(error))
+            return Launched(started=tuple(started), failures={"refused": count}, fatal=str(error))
         started += [arn for arn in answer.started if arn not in seen]
         if answer.failures:  # more of the same would meet the same
             return Launched(started=tuple(started), failures=Counter(answer.failures), fatal=_lasting(answer))

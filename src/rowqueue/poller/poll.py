@@ -98,6 +98,7 @@ class Poller:
         report = Report(
             by=by,
             pulse=pulse,
+            held=holding is Holding.STANDING,
             plan=decided,
             ready=ready,
             per_container=per_container,

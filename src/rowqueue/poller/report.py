@@ -23,6 +23,7 @@ class Report:
     Attributes:
         by: what has triggered the tick.
         pulse: the glance at the queue.
+        held: whether a hold stands; one that has ended and awaits its probe does not.
         plan: what was decided, and why.
         ready: entries that a claim would take, 0 if the pulse ruled that out, ``None`` if they were not counted.
         per_container: ready entries for which one task is started.
@@ -40,6 +41,7 @@ class Report:
 
     by: str
     pulse: Pulse
+    held: bool
     plan: Plan
     ready: int | None
     per_container: int
@@ -94,7 +96,8 @@ def _metrics(report: Report) -> dict[Metric, float | list[float]]:
             Metric.STALE_ENTRIES_RESET: report.stale_reset,
             Metric.ENTRIES_RESCUED: rescue.released,
             Metric.ENTRIES_POISONED: rescue.poisoned,
-            Metric.HOLDS: pulse.holds,
+            Metric.ENTRIES_FAILED: rescue.poisoned + report.exhausted,
+            Metric.HOLDS: int(report.held),
             Metric.TASKS_LIVE: fleet.live,
             Metric.TASKS_STARTING: fleet.starting,
             Metric.TASKS_HUNG: len(fleet.hung),

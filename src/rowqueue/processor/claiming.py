@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import asyncio
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from rowqueue.errors import WarehouseError
 from rowqueue.observability import Event, log, log_problem
+from rowqueue.processor.growth import Bounds, Seen, next_block
 from rowqueue.processor.waiting import first_of, in_thread
 
 if TYPE_CHECKING:
+    import asyncio
     from collections.abc import Callable
     from concurrent.futures import Executor
 
@@ -26,6 +27,10 @@ STOP_REQUESTED = "stop requested"
 PROBED = "the probe is done"
 CREDENTIALS = "credentials stop"
 
+_LOOK_S = 0.05
+"""How often it is looked whether there is room for the next block: less to get wrong than a wake-up for each entry."""
+_MOST_LAG_S = 10.0
+"""While outcomes have waited for so long to be settled, nothing is claimed: a stop could not settle them in time."""
 _PAUSE_S = 0.3
 """Mean wait before a claim that came back empty, though entries are ready, is tried again."""
 
@@ -41,7 +46,8 @@ class Claiming:
         processor_id: under which entries are claimed.
         waiting: where claimed entries go.
         held: what is held; it grows with each claim.
-        pace: how early the next block is claimed.
+        pace: how early the next block is claimed, and how large it is.
+        lag_s: seconds for which the oldest outcome has waited to be settled.
         stop: set when a stop is asked for.
         doubted: set when the service seems to refuse us.
         clock: seconds, monotonic.
@@ -56,16 +62,16 @@ class Claiming:
     waiting: asyncio.Queue[Entry]
     held: Held
     pace: Pace
+    lag_s: Callable[[], float]
     stop: asyncio.Event
     doubted: asyncio.Event
     clock: Callable[[], float]
     rng: Callable[[], float]
     new_token: Callable[[], str]
-    _taken: asyncio.Event = field(default_factory=asyncio.Event)
+    _block: int = field(init=False)
 
-    def taken(self) -> None:
-        """An entry was taken out of the queue: there may be room for the next block."""
-        self._taken.set()
+    def __post_init__(self) -> None:
+        self._block = self.settings.max_entries
 
     async def until(self, deadline: float) -> str:
         """Claim until the deadline, or until there is another reason to stop; returns the reason.
@@ -77,6 +83,7 @@ class Claiming:
         while not self._hurried():
             if self.clock() >= deadline:
                 return BUDGET_SPENT
+            began = self.clock()
             entries = await self._claim()
             if first:
                 first = False
@@ -89,15 +96,20 @@ class Claiming:
             elif entries:
                 await self._wait_for_room(deadline)
                 if self._is_short(entries):
-                    # The queue is nearly empty: a claim for each entry that trickles in would cost two statements each.
-                    await self._pause(self.settings.flush_s)
-            elif not await in_thread(self.thread, self.queue.count_ready):
-                return NOTHING_READY
-            elif self.held.entries:  # what is ready may be for a worker that holds nothing
-                await self._wait_until_nothing_is_held(self.settings.flush_s)
-            else:  # another worker was quicker, or waits for the same lock
+                    await self._let_some_come(len(entries), began + self.settings.flush_s - self.clock())
+                self._grow(entries, left_s=deadline - self.clock())
+            elif await self._is_ready_for_us():  # another worker was quicker, or waits for the same lock
                 await self._pause(2 * _PAUSE_S * self.rng())
+            elif self.held.entries and await in_thread(self.thread, self.queue.count_ready):
+                # What is ready is for a worker that holds nothing.
+                await self._wait_until_nothing_is_held(deadline - self.clock())
+            else:
+                return NOTHING_READY
         return STOP_REQUESTED if self.stop.is_set() else CREDENTIALS
+
+    async def _is_ready_for_us(self) -> bool:
+        held = self.held.entries
+        return await in_thread(self.thread, lambda: self.queue.count_ready(holds_nothing=not held)) > 0
 
     async def _record_first_claim(self, entries: int) -> None:
         """If it can not be recorded, the poller takes this task for one that is starting; no reason to give up."""
@@ -117,7 +129,7 @@ class Claiming:
             lambda: self.queue.claim(
                 processor_id=self.processor_id,
                 claim_token=token,
-                entries=1 if self.settings.probe else self.settings.max_entries,
+                entries=1 if self.settings.probe else self._block,
                 characters=self.settings.max_block_characters,
                 holds_nothing=not self.held.entries,
                 probe=self.settings.probe,
@@ -137,9 +149,21 @@ class Claiming:
 
         Sooner would let urgent entries, which a later claim would take first, wait behind this block.
         """
-        while self.waiting.qsize() > self.pace.ahead() and not self._hurried() and self.clock() < deadline:
-            self._taken.clear()
-            await first_of(self._taken.wait(), self.stop.wait(), self.doubted.wait(), within_s=deadline - self.clock())
+        while self._is_busy() and not self._hurried() and (left_s := deadline - self.clock()) > 0:
+            await self._pause(min(_LOOK_S, left_s))
+
+    def _is_busy(self) -> bool:
+        return self.waiting.qsize() > self.pace.ahead() or self.lag_s() > _MOST_LAG_S
+
+    async def _let_some_come(self, came: int, within_s: float) -> None:
+        """The queue is nearly empty: a claim for each entry that trickles in would cost two statements each.
+
+        After a block of some size the next claim is made as soon as there is nothing else to do.
+        """
+        if within_s > 0 and came < self.settings.max_entries:
+            await self._pause(within_s)
+        elif within_s > 0:
+            await first_of(self.waiting.join(), self.stop.wait(), self.doubted.wait(), within_s=within_s)
 
     async def _wait_until_nothing_is_held(self, within_s: float) -> None:
         await first_of(self.held.nothing.wait(), self.stop.wait(), self.doubted.wait(), within_s=within_s)
@@ -150,7 +174,24 @@ class Claiming:
     def _is_short(self, block: list[Entry]) -> bool:
         """Whether a claim was bounded neither by entries nor by characters."""
         characters = sum(len(entry.data) for entry in block)
-        return len(block) < self.settings.max_entries and characters < self.settings.max_block_characters
+        return len(block) < self._block and characters < self.settings.max_block_characters
+
+    def _grow(self, block: list[Entry], *, left_s: float) -> None:
+        seen = Seen(
+            asked=self._block,
+            came=len(block),
+            full=not self._is_short(block),
+            claim_s=self.pace.claim_s,
+            per_second=self.pace.per_second(),
+            at_once=self.settings.concurrency,
+            left_s=left_s,
+        )
+        bounds = Bounds(
+            first=self.settings.max_entries,
+            most=self.settings.max_block_entries,
+            stale_s=60 * self.settings.stale_threshold_minutes,
+        )
+        self._block = next_block(seen, bounds)
 
     async def _pause(self, seconds: float) -> None:
         await first_of(self.stop.wait(), self.doubted.wait(), within_s=seconds)

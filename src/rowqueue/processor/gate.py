@@ -43,6 +43,9 @@ class Gate:
 
     async def enter(self) -> None:
         """Wait until one more delivery may start. Whoever has entered has to leave."""
+        if not self._queue and self._lets_in():
+            self.in_flight += 1
+            return
         admitted = asyncio.get_running_loop().create_future()
         self._queue.append(admitted)
         self._admit()

@@ -1,52 +1,54 @@
-"""How fast entries are delivered and claimed, and so how early the next block is claimed."""
+"""How fast entries can be delivered and claimed, and so how early the next block is claimed."""
 
 from __future__ import annotations
 
 import math
-from collections import deque
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from rowqueue.processor.gate import Gate
 
 _SHORTEST_LEAD_S = 0.1
-_REMEMBERED = 200
+_SHORTEST_DELIVERY_S = 1e-4
+_REMEMBERED = 32
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, kw_only=True)
 class Pace:
-    """Measures as it goes.
+    """Learns as it goes: of the last hundred deliveries, and of the last claims.
+
+    What *can* be delivered is what may be in flight over what a delivery takes (Little's law). Unlike what has been
+    delivered lately it does not sink while nothing is there to deliver.
 
     Attributes:
-        clock: seconds, monotonic.
+        gate: knows how many may be in flight.
+        claim_s: seconds that a claim takes, its read and what it waits for included.
     """
 
-    clock: Callable[[], float]
-    _began_at: float | None = None
-    _delivered_at: deque[float] = field(default_factory=lambda: deque(maxlen=_REMEMBERED))
-    _claim_s: float = _SHORTEST_LEAD_S
+    gate: Gate
+    claim_s: float = _SHORTEST_LEAD_S
+    _deliveries: int = 0
+    _delivery_s: float = 0.0
 
-    def began(self) -> None:
-        """A delivery is started."""
-        if self._began_at is None:
-            self._began_at = self.clock()
-
-    def delivered(self) -> None:
-        """One delivery has ended, however."""
-        self._delivered_at.append(self.clock())
+    def delivered(self, seconds: float) -> None:
+        """One delivery has ended, however, after so long."""
+        self._deliveries = min(self._deliveries + 1, _REMEMBERED)
+        self._delivery_s += (seconds - self._delivery_s) / self._deliveries
 
     def claimed(self, seconds: float) -> None:
-        """A claim took so long, its read included."""
-        self._claim_s = max(_SHORTEST_LEAD_S, (self._claim_s + seconds) / 2)
+        """A claim took so long."""
+        self.claim_s = max(_SHORTEST_LEAD_S, (self.claim_s + seconds) / 2)
+
+    def per_second(self) -> float | None:
+        """Entries that can be delivered; ``None`` before the first one has been."""
+        if not self._deliveries:
+            return None
+        return self.gate.allowed / max(self._delivery_s, _SHORTEST_DELIVERY_S)
 
     def ahead(self) -> int:
         """How many entries may still wait when the next block is claimed: what is delivered while two claims are made.
 
         The second one is for a flush that comes first: both use the one session.
         """
-        if self._began_at is None or not self._delivered_at:
-            return 0
-        since = self._began_at if len(self._delivered_at) < _REMEMBERED else self._delivered_at[0]
-        seconds = max(self.clock() - since, _SHORTEST_LEAD_S)
-        return math.ceil(len(self._delivered_at) / seconds * 2 * self._claim_s)
+        return math.ceil((self.per_second() or 0.0) * 2 * self.claim_s)

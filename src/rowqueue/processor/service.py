@@ -144,23 +144,23 @@ class Service:
             headers = request.headers(entry)
         except ValueError as error:
             return Permanent(reason=str(error))
-        deadline = asyncio.get_running_loop().time() + self._limits.timeout_s
+        response: aiohttp.ClientResponse | None = None
         try:
-            async with asyncio.timeout_at(deadline):
+            async with asyncio.timeout(self._limits.timeout_s):
                 response = await self._session.post(self._url, data=body, headers=headers, allow_redirects=False)
-            async with response:
-                return await self._verdict(response, deadline)
-        except (TimeoutError, aiohttp.ClientError, OSError) as error:
-            return self._verdict_of_fault(error)
-
-    async def _verdict(self, response: aiohttp.ClientResponse, deadline: float) -> Verdict:
-        status = response.status
-        try:
-            async with asyncio.timeout_at(deadline):
                 page = await self._page(response)
         except (TimeoutError, aiohttp.ClientError, OSError) as error:
+            if response is None:
+                return self._verdict_of_fault(error)
             # The status decides; for a 2xx the work is done there, whatever becomes of the body.
             page = f"[the answer was cut off: {type(error).__name__}]"
+        finally:
+            if response is not None:
+                response.release()
+        return self._verdict(response, page)
+
+    def _verdict(self, response: aiohttp.ClientResponse, page: str) -> Verdict:
+        status = response.status
         most = self._limits.max_result_characters
         result = page if len(page) <= most else page[:most] + "[cut]"
         if meaning_of(status) is Meaning.SUCCEEDED:
@@ -179,8 +179,8 @@ class Service:
         read = b""
         # Bytes that so many characters can take in UTF-8, and one more to see that there is more.
         most = 4 * max(self._limits.max_result_characters + 1, _PAGE_CHARACTERS)
-        while len(read) < most and (chunk := await response.content.read(most - len(read))):
-            read += chunk
+        while len(read) < most and not response.content.at_eof():
+            read += await response.content.read(most - len(read))
         return read.decode("utf-8", "replace")
 
     def _verdict_of_fault(self, error: BaseException) -> Verdict:

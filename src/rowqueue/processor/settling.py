@@ -51,16 +51,23 @@ class Settling:
     _finished: list[Finished] = field(default_factory=list)
     _wake: asyncio.Event = field(default_factory=asyncio.Event)
     _closed: bool = False
+    _settling: Finished | None = None
 
     def add(self, finished: Finished) -> None:
         """Have one outcome settled soon."""
         self._finished.append(finished)
-        self._wake.set()
+        if len(self._finished) == 1 or self._is_enough():
+            self._wake.set()
 
     def close(self) -> None:
         """There are no more; :meth:`run` ends when the last is settled."""
         self._closed = True
         self._wake.set()
+
+    def lag_s(self) -> float:
+        """Seconds for which the oldest outcome has waited."""
+        oldest = self._settling or (self._finished[0] if self._finished else None)
+        return self.clock() - oldest.ended if oldest else 0.0
 
     async def run(self) -> None:
         """Settle until closed and done.
@@ -69,22 +76,32 @@ class Settling:
             WarehouseError: outcomes could not be written.
         """
         while self._finished or not self._closed:
-            await self._wake.wait()
             await self._gather()
-            batch, self._finished = self._finished, []
-            for flush in flushes(batch):
+            if flush := next(flushes(self._finished), None):
+                del self._finished[: len(flush)]
+                self._settling = flush[0]
                 await self._settle(flush)
+                self._settling = None
 
     async def _gather(self) -> None:
         """Let a batch come together, but let nobody wait for long to see an outcome."""
+        while not (self._finished or self._closed):
+            await self._woken()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(self.settings.flush_s):
-                while len(self._finished) < self.settings.flush_entries and not self._closed:
-                    self._wake.clear()
-                    await self._wake.wait()
+                while not (self._closed or self._is_enough() or self._is_alone()):
+                    await self._woken()
+
+    async def _woken(self) -> None:
         self._wake.clear()
-        if self._closed:
-            self._wake.set()
+        await self._wake.wait()
+
+    def _is_enough(self) -> bool:
+        return len(self._finished) >= self.settings.flush_entries
+
+    def _is_alone(self) -> bool:
+        """A single entry that nothing else is held beside is not kept waiting: it may be one of many to come alone."""
+        return self.held.entries == 1 == len(self._finished)
 
     async def _settle(self, flush: Sequence[Finished]) -> None:
         began = self.clock()

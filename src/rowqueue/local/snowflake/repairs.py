@@ -81,14 +81,14 @@ def _naming_schemas_too(named: Callable[..., exp.Expr]) -> Callable[..., exp.Exp
     return identifier
 
 
-class RecentResults(dict[str, Any]):
+class RecentResults(dict[Any, Any]):
     """The newest entries only. Fakesnow forgets none: 19 KB for the smallest, and a large result as large as it is."""
 
     def __init__(self, keep: int) -> None:
         self._keep = keep
         self._lock = threading.Lock()
 
-    def __setitem__(self, key: str, value: Any) -> None:
+    def __setitem__(self, key: Any, value: Any) -> None:
         with self._lock:
             super().__setitem__(key, value)
             while len(self) > self._keep:

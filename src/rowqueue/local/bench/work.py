@@ -1,0 +1,64 @@
+"""What the measured systems share: the payload, the partner's TLS, and what they tell of their work."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rowqueue.processor import certificates
+
+if TYPE_CHECKING:
+    import ssl
+    from collections.abc import Mapping
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """What a worker is to do.
+
+    Attributes:
+        environ: the stack's addresses and the processor's settings, as environment variables.
+        name: of this worker, in this run only.
+        entries: how many are delivered in all; the limit knows of no queue that would tell it.
+        concurrency: deliveries in flight.
+        data: what an entry holds.
+    """
+
+    environ: Mapping[str, str]
+    name: str
+    entries: int
+    concurrency: int
+    data: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stretch:
+    """From the first claim to the last settle.
+
+    Attributes:
+        began: seconds on the machine's monotonic clock, which its processes share.
+        ended: the same.
+        entries: how many were delivered.
+    """
+
+    began: float
+    ended: float
+    entries: int
+
+
+def payload(service_ms: int) -> str:
+    """``data`` of an entry, about 200 characters; the body of its delivery has 320."""
+    order = {"id": "A-1700000", "currency": "EUR", "amount": "129.90", "items": [{"sku": "S-1002", "count": 2}] * 2}
+    told = {"partner": {"delay_ms": service_ms}} if service_ms else {}
+    return json.dumps({"type": "order", "payload": order, **told})
+
+
+def tls(environ: Mapping[str, str]) -> ssl.SSLContext:
+    """What a processor would make of the certificates in its bucket."""
+    files = ("PARTNER_CLIENT_CERTIFICATE", "PARTNER_CLIENT_KEY", "PARTNER_CA")
+    names = (certificates.CLIENT, certificates.KEY, certificates.CA)
+    objects = {name: Path(environ[file]).read_bytes() for name, file in zip(names, files, strict=True)}
+    return certificates.ssl_context(objects, now=datetime.now(UTC))

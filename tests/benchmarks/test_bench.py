@@ -1,0 +1,65 @@
+"""The benchmark still works: its smallest form, as the command runs it. What it measures here judges nothing."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+KEYS = {
+    *("system", "weather", "processes", "service_ms", "entries", "entries_per_second", "ratio_to_limit"),
+    *("statements_per_100", "cpu_seconds_per_1000"),
+}
+
+
+def bench(tmp_path, *options):
+    done = subprocess.run(
+        [sys.executable, "-m", "rowqueue.cli", "bench", "--state-dir", str(tmp_path / "state"), *options],
+        capture_output=True,
+        text=True,
+        timeout=110,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return done
+
+
+@pytest.fixture(scope="module")
+def smoke(tmp_path_factory):
+    done = bench(tmp_path_factory.mktemp("smoke"), "--smoke", "--json")
+    rows = json.loads(done.stdout.splitlines()[-1])["runs"]
+    return {(row["system"], row["weather"], row["processes"]): row for row in rows}, done
+
+
+def test_the_last_line_has_every_run_with_its_figures(smoke):
+    rows, _ = smoke
+    assert set(rows) == {("limit", "none", 1), ("sketch", "none", 1), ("ours", "none", 1), ("ours", "real", 2)}
+    assert all(row.keys() >= KEYS and row["entries_per_second"] > 0 for row in rows.values())
+    assert all(row["cpu_seconds_per_1000"] > 0 and row["peak_mb"] > 10 for row in rows.values())
+
+
+def test_people_get_the_same_as_a_table(smoke):
+    _, done = smoke
+    assert len(done.stdout.splitlines()) == 1
+    assert "| ours   | none    | 1" in done.stderr
+
+
+def test_what_does_not_depend_on_the_machine_is_as_promised(smoke):
+    rows, _ = smoke
+    ours, sketch = rows["ours", "none", 1], rows["sketch", "none", 1]
+    assert rows["limit", "none", 1]["statements_per_100"] == 0
+    assert sketch["statements_per_100"] > 200, "an UPDATE and a COMMIT for each entry"
+    assert 1 < ours["statements_per_100"] < 15, "for so few entries the first and the last claim weigh much"
+    assert ours["ratio_to_sketch"] > 2
+    assert ours["ratio_to_limit"] == pytest.approx(
+        ours["entries_per_second"] / rows["limit", "none", 1]["entries_per_second"], rel=0.01
+    )
+
+
+def test_the_size_of_the_table_can_be_measured(tmp_path):
+    (row, *_) = json.loads(bench(tmp_path, "--table-rows", "2000", "--json").stdout.splitlines()[-1])["table"]
+    assert row["duty"] == "pulse"
+    assert row["table_rows"] == 2000
+    assert row["ratio"] == pytest.approx(row["full_ms"] / row["empty_ms"], rel=0.01)

@@ -1,0 +1,276 @@
+"""An environment that scripts/deploy.sh has put into the embedded stack, and what is asked of it.
+
+Nothing here is told twice: the stand-in's Scheduler, Lambda and Fargate run what Terraform deployed, and the tests read
+definitions back from the stand-in. Only what a cloud would bring along comes from outside: Snowflake's address, and
+which local program an image stands for.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import secrets
+import shutil
+import subprocess
+import time
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import psutil
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import rsa
+from terraform import inventory, workbench
+
+from rowqueue.local import deployment, stack
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+ENVIRONMENT, REGION = stack.ENVIRONMENT, stack.REGION
+POLLER, PROCESSOR = deployment.POLLER, deployment.PROCESSOR
+IMAGE = f"123456789012.dkr.ecr.{REGION}.amazonaws.com/{PROCESSOR}@sha256:{'5' * 64}"
+TICK_S = 2.0
+_NO_INDEX = re.compile("failed to fetch|error sending request|dns error|timed out", re.IGNORECASE)
+_SOURCES = ("container", "lambda_poller", "scripts", "snowflake", "src")
+
+# No value is a default's, neither Terraform's nor the program's, so that one which gets lost on the way shows.
+SETTINGS = {
+    "snowflake_account": "acme-orders",
+    "snowflake_warehouse": "ORDERS_WH",
+    "snowflake_database": "ORDERS_DB",
+    "snowflake_schema": "OUTBOX",
+    "snowflake_table": "ORDERS_QUEUE",
+    "snowflake_role_poller": "ORDERS_DB_POLLER",
+    "snowflake_role_processor": "ORDERS_DB_PROCESSOR",
+    "snowflake_authentication": "key_pair",
+    "snowflake_user": "ORDERS_DB_SERVICE",
+    "snowflake_private_key_encrypted": True,
+    "secret_recovery_days": 0,
+    "certificate_bucket": "acme-orders-certificates",
+    "entries_per_container": 3,
+    "max_containers": 2,
+    "stale_threshold_minutes": 11,
+    "container_timeout_seconds": 40,
+    "service_timeout_seconds": 12,
+    "max_retries": 4,
+    "boot_deadline_seconds": 90,
+    "max_crashes": 5,
+    "spot_share": 50,
+    "poller_environment": {"TASK_DEADLINE_SECONDS": "900"},
+    "processor_environment": {"MAX_CONCURRENT_DELIVERIES": "6", "RETRY_BACKOFF_SECONDS": "0.2"},
+    "schedule_expression": "rate(2 minutes)",
+    "push_topic": True,
+    "vpc_cidr": "10.99.0.0/20",
+    "alert_email": "oncall@example.com",
+    "log_retention_days": 14,
+    # The two that the stand-in can not make: moto 5.2.5 has neither composite alarms nor saved queries.
+    "enable_composite_alarms": False,
+    "enable_saved_queries": False,
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Deployed:
+    """What runs.
+
+    Attributes:
+        running: the stack.
+        folder: the copy of the repository that it was deployed from.
+        environ: what a person who deploys has exported.
+        zip: the function's, as it was deployed.
+        before: what the AWS stand-in held before; see inventory.py.
+        outputs: Terraform's.
+    """
+
+    running: stack.Stack
+    folder: Path
+    environ: dict[str, str] = field(repr=False)
+    zip: Path
+    before: dict
+    outputs: dict
+
+    def client(self, service):
+        """A boto3 client of the AWS stand-in."""
+        return deployment.client(self.running, service)
+
+    def script(self, name, *arguments, timeout_s=180):
+        """Run one of the scripts, as a person would, and return what became of it."""
+        return _run([self.folder / "scripts" / name, *arguments], self.folder, self.environ, timeout_s)
+
+    def terraform(self, *arguments):
+        """Run a command of Terraform's in the workspace of the environment."""
+        environ = self.environ | {"TF_WORKSPACE": ENVIRONMENT}
+        return _run(["terraform", "-chdir=terraform", *arguments], self.folder, environ, 180)
+
+    def session(self):
+        """A connection to the Snowflake stand-in, as a producer of entries has one."""
+        return deployment.session(self.running, **_place())
+
+    def function(self):
+        """The function's configuration."""
+        return self.client("lambda").get_function_configuration(FunctionName=POLLER)
+
+    def task_definition(self):
+        """The task definition that the function is told to run."""
+        name = self.function()["Environment"]["Variables"]["ECS_TASK_DEFINITION"]
+        return self.client("ecs").describe_task_definition(taskDefinition=name)["taskDefinition"]
+
+    def logged(self, group):
+        """The lines of a log group that are JSON, oldest first."""
+        pages = self.client("logs").get_paginator("filter_log_events").paginate(logGroupName=group)
+        events = [event for page in pages for event in page["events"]]
+        return [
+            json.loads(event["message"])
+            for event in sorted(events, key=lambda event: event["timestamp"])
+            if event["message"].startswith("{")
+        ]
+
+    def complaints(self):
+        """The last lines with which poller and processors warned, for a test that has waited in vain."""
+        groups = (self.outputs["poller_log_group"], self.outputs["processor_log_group"])
+        lines = [line for group in groups for line in self.logged(group) if line["level"] != "info"]
+        return "\n".join(json.dumps(line) for line in sorted(lines, key=lambda line: line["timestamp"])[-10:])
+
+
+@contextmanager
+def deployed(folder):
+    """Start the stack, make the queue, build the zip, deploy. All is below ``folder``, and ends with the block."""
+    workbench.terraform()
+    plugins = workbench.provider()
+    if shutil.which("aws") is None:
+        workbench.unavailable("the AWS CLI is not on this machine")
+    copy = _copied(folder / "repository")
+    with stack.running(stack.Options(state=folder / "stack", tick_s=TICK_S, task_start_s=0.1)) as running:
+        environ = _environ(folder, running, plugins)
+        _settle(copy, SETTINGS | {"external_service_url": running.partner})
+        zip_file = folder / "snowflake-poller-host.zip"
+        _build(copy, environ, zip_file)
+        _must(copy, environ, "setup_database.sh")
+        _make_queue(running)
+        before = inventory.taken(running)
+        arguments = ("--auto-approve", "--image-uri", IMAGE, "--lambda-zip", str(zip_file))
+        _must(copy, environ, "deploy.sh", ENVIRONMENT, REGION, *arguments)
+        found = Deployed(running=running, folder=copy, environ=environ, zip=zip_file, before=before, outputs={})
+        outputs = json.loads(found.terraform("output", "-json").stdout)
+        found.outputs.update({name: output["value"] for name, output in outputs.items()})
+        _upload_certificates(found)
+        yield found
+
+
+def _copied(folder):
+    folder.mkdir()
+    workbench.copied(folder)
+    for name in _SOURCES:
+        shutil.copytree(workbench.ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(workbench.ROOT / ".dockerignore", folder)
+    (folder / ".venv").symlink_to(workbench.ROOT / ".venv")
+    return folder
+
+
+def _settle(copy, settings):
+    # Terraform reads JSON where the name says so, but deploy.sh looks for ENV.tfvars; JSON values are HCL too.
+    lines = [f"{name} = {json.dumps(value)}" for name, value in settings.items()]
+    (copy / "terraform" / f"{ENVIRONMENT}.tfvars").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    # The provider asks 25 times, for minutes, where the stand-in answers that it does not know a call.
+    override = 'provider "aws" {\n  max_retries = 2\n}\n'
+    (copy / "terraform" / "local_override.tf").write_text(override, encoding="utf-8")
+
+
+def _environ(folder, running, plugins):
+    (folder / "terraform.rc").touch()
+    passphrase = secrets.token_urlsafe(12)
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "SNOWFLAKE_", "TF_"))}
+    names = ("account", "warehouse", "database", "schema", "table")
+    place = {f"SNOWFLAKE_{name.upper()}": SETTINGS[f"snowflake_{name}"] for name in names}
+    return (
+        kept
+        | running.environ
+        | place
+        | {
+            "AWS_CONFIG_FILE": os.devnull,
+            "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
+            "AWS_MAX_ATTEMPTS": "2",
+            "CHECKPOINT_DISABLE": "1",
+            "CLIENT": "driver",
+            "TF_CLI_ARGS_init": f"-plugin-dir={plugins} -lockfile=readonly",
+            "TF_CLI_CONFIG_FILE": str(folder / "terraform.rc"),
+            "SNOWFLAKE_PRIVATE_KEY": _private_key(passphrase),
+            "SNOWFLAKE_PRIVATE_KEY_PASSPHRASE": passphrase,
+        }
+    )
+
+
+def _private_key(passphrase):
+    """A new key as ``openssl genrsa`` makes it, so that the driver signs a real token."""
+    return (
+        rsa.generate_private_key(public_exponent=65537, key_size=2048)
+        .private_bytes(
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.PKCS8,
+            serialization.BestAvailableEncryption(passphrase.encode()),
+        )
+        .decode()
+    )
+
+
+def _place():
+    return {name: SETTINGS[f"snowflake_{name}"] for name in ("warehouse", "database", "schema")}
+
+
+def _make_queue(running):
+    """A queue of another name is made from the same script; setup_database.sh makes the rest."""
+    script = (workbench.ROOT / "snowflake" / "01_create_table.sql").read_text(encoding="utf-8")
+    with deployment.session(running, **_place()) as session:
+        session.execute_string(script.replace("PROCESSING_QUEUE", SETTINGS["snowflake_table"]))
+
+
+def _upload_certificates(found):
+    certificates = found.running.certificates
+    for path in (certificates.client, certificates.client_key, certificates.ca):
+        found.client("s3").upload_file(str(path), found.outputs["certificate_bucket"], f"{ENVIRONMENT}/{path.name}")
+
+
+def processes(running, program):
+    """The environments of the stand-in's processes that run a program, by process."""
+    found = {}
+    for child in psutil.Process(running.services["aws"].pid).children(recursive=True):
+        with suppress(psutil.Error):  # it has ended meanwhile
+            if any(word.endswith(program) for word in child.cmdline()):
+                found[child.pid] = child.environ()
+    return found
+
+
+def wait_until(condition, *, within_s=30.0, instead=lambda: ""):
+    """Wait for something that other processes bring about, and return it; ``instead`` tells what happened otherwise."""
+    deadline = time.monotonic() + within_s
+    while not (result := condition()):
+        assert time.monotonic() < deadline, f"it did not happen within {within_s} s\n{instead()}"
+        time.sleep(0.05)
+    return result
+
+
+def _build(copy, environ, zip_file):
+    done = _run([copy / "scripts" / "build_lambda.sh", "--host", "--output", zip_file], copy, environ, 280)
+    if done.returncode and _NO_INDEX.search(done.stderr):
+        workbench.unavailable("the package index can not be reached, so the function's zip can not be built")
+    assert done.returncode == 0, done.stderr
+
+
+def _must(copy, environ, name, *arguments):
+    done = _run([copy / "scripts" / name, *arguments], copy, environ, 280)
+    assert done.returncode == 0, f"{name} ended with {done.returncode}:\n{done.stdout}\n{done.stderr}"
+
+
+def _run(command, folder, environ, timeout_s):
+    return subprocess.run(
+        [str(word) for word in command],
+        cwd=folder,
+        env=environ,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=timeout_s,
+        check=False,
+    )

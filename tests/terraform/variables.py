@@ -1,0 +1,52 @@
+"""What the function and the task are given, and what becomes of them without it; test_apply_and_run.py tries each."""
+
+NEEDED_BY_THE_FUNCTION = (
+    "ECS_CLUSTER",
+    "ECS_SECURITY_GROUP",
+    "ECS_SUBNETS",
+    "ECS_TASK_DEFINITION",
+    "ENVIRONMENT",
+    "SNOWFLAKE_ACCOUNT",
+    "SNOWFLAKE_AUTHENTICATION",
+    "SNOWFLAKE_DATABASE",
+    "SNOWFLAKE_SCHEMA",
+    "SNOWFLAKE_WAREHOUSE",
+)
+NEEDED_BY_THE_TASK = (
+    "CERT_BUCKET",
+    "ENVIRONMENT",
+    "EXTERNAL_SERVICE_URL",
+    "SNOWFLAKE_ACCOUNT",
+    "SNOWFLAKE_AUTHENTICATION",
+    "SNOWFLAKE_DATABASE",
+    "SNOWFLAKE_PRIVATE_KEY",
+    "SNOWFLAKE_PRIVATE_KEY_PASSPHRASE",
+    "SNOWFLAKE_SCHEMA",
+    "SNOWFLAKE_USER",
+    "SNOWFLAKE_WAREHOUSE",
+)
+# Where it is read, and what takes over without it.
+OPTIONAL = {
+    "CONTAINER_TIMEOUT_SECONDS": ("budget_s", 60.0),
+    "MAX_RETRIES": ("max_retries", 3),
+    "SERVICE_TIMEOUT_SECONDS": ("service_timeout_s", 30.0),
+    "SNOWFLAKE_ROLE": ("snowflake.role", None),  # the user's default role
+    "SNOWFLAKE_TABLE": ("snowflake.table", "PROCESSING_QUEUE"),
+    "STALE_THRESHOLD_MINUTES": ("stale_threshold_minutes", 30.0),
+}
+OPTIONAL_FOR_THE_FUNCTION = OPTIONAL | {
+    "BOOT_DEADLINE_SECONDS": ("boot_deadline_s", 180.0),
+    "ENTRIES_PER_CONTAINER": ("entries_per_container", 8),
+    "MAX_CONTAINERS": ("max_containers", 25),
+    "MAX_CRASHES": ("max_crashes", 2),
+    "SPOT_PERCENT": ("spot_percent", 0),
+    "TASK_DEADLINE_SECONDS": ("task_deadline_s", None),  # what the limits add up to
+    "TICK_SECONDS": ("tick_s", 60.0),
+}
+OPTIONAL_FOR_THE_TASK = OPTIONAL | {
+    "MAX_CONCURRENT_DELIVERIES": ("concurrency", 32),
+    "RETRY_BACKOFF_SECONDS": ("backoff_s", 10.0),
+}
+# No setting of ours. boto3 finds a bucket without it, by a detour. The driver needs it for workload identity, which it
+# refuses with a host that is not Snowflake's, so that is not tried here; tests/integration/test_login.py comes nearest.
+OF_THE_LIBRARIES = {"AWS_DEFAULT_REGION"}
