@@ -9,6 +9,7 @@
 -- name: pulse
 -- What an idle tick needs to know. Constant text, no bind, no clock: on untouched tables Snowflake may answer it from the
 -- result cache, which wakes no warehouse. The poller compares the times with its own clock, with a margin; it never writes by them.
+-- What is finished is left out: a table holds far more of that than of anything else.
 SELECT entries.pending, entries.exhausted, entries.earliest_available_at, entries.processing, entries.earliest_claimed_at, entries.unknown,
        holds.holds, holds.held_until, holds.reason
   FROM (SELECT COUNT(IFF(status = 'pending' AND retry_count < COALESCE(max_retries, {max_retries}), 1, NULL)) AS pending,
@@ -18,7 +19,8 @@ SELECT entries.pending, entries.exhausted, entries.earliest_available_at, entrie
                COUNT(IFF(status = 'processing', 1, NULL)) AS processing,
                MIN(IFF(status = 'processing', COALESCE(claimed_at, available_at), NULL)) AS earliest_claimed_at,
                COUNT(IFF(status IN ('pending', 'processing', 'completed', 'failed', 'cancelled'), NULL, 1)) AS unknown
-          FROM {queue}) AS entries
+          FROM {queue}
+         WHERE status NOT IN ('completed', 'failed', 'cancelled')) AS entries
  CROSS JOIN (SELECT COUNT(*) AS holds,
                     MAX(COALESCE(until_at, '9999-12-31 00:00:00'::TIMESTAMP_NTZ)) AS held_until,
                     MAX(reason) AS reason
