@@ -3,6 +3,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
+# uv trusts what the machine trusts, as pip does: behind a company's proxy nothing else works.
+export UV_SYSTEM_CERTS := 1
 CHECKERS := .venv-terraform
 CHECKERS_INSTALLED := $(CHECKERS)/.installed
 

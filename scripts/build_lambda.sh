@@ -46,6 +46,7 @@ output="${output:-$root/build/snowflake-poller-$name.zip}"
 uv="$root/.venv/bin/uv"
 [[ -x $uv ]] || uv="$(command -v uv)" || fail "uv is needed: run 'make setup'"
 
+export UV_SYSTEM_CERTS=1 # uv trusts what the machine trusts, as pip does
 stage="$(mktemp -d)"
 trap 'rm -rf "$stage"' EXIT
 "$uv" pip install --quiet --target "$stage" --link-mode copy --only-binary :all: --no-deps --require-hashes \
