@@ -66,12 +66,12 @@ def test_entries_that_are_odd_fail_or_pass_alone_and_their_neighbours_are_unharm
     [
         (
             {"SNOWFLAKE_SCHEMA": "NO_SUCH_SCHEMA"},
-            1,
+            6,
             "run snowflake/01_create_table.sql, or grant the role what it needs",
         ),
-        ({"SNOWFLAKE_TABLE": "NO_SUCH_TABLE"}, 1, "NO_SUCH_TABLE"),
+        ({"SNOWFLAKE_TABLE": "NO_SUCH_TABLE"}, 6, "NO_SUCH_TABLE"),
         ({"CERT_BUCKET": "no-such-bucket"}, 3, "s3://no-such-bucket/dev/client.pem: can not be read"),
-        ({"SNOWFLAKE_PORT": "1"}, 1, "Snowflake: "),
+        ({"SNOWFLAKE_PORT": "1"}, 6, "Snowflake: "),
         ({"AWS_ENDPOINT_URL": "http://127.0.0.1:1"}, 3, "can not be read: Could not connect to the endpoint URL"),
         (
             {"CLIENT_KEY_PASSPHRASE": "canary-passphrase", "MAX_ENTRIES": "none"},

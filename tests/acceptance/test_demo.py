@@ -161,7 +161,13 @@ def test_the_readmes_commands_work_as_they_are_written(up, tmp_path):
     aws(environ, "lambda", "invoke", "--function-name", "dev-snowflake-poller", "--payload", "{}", str(result))
     answer = json.loads(result.read_text())
     assert answer["statusCode"] == 200
-    assert set(json.loads(answer["body"])) == {"pendingEntries", "staleEntriesReset", "containersLaunched", "tasks"}
+    assert set(json.loads(answer["body"])) == {
+        "pendingEntries",
+        "staleEntriesReset",
+        "entriesRescued",
+        "containersLaunched",
+        "tasks",
+    }
     assert "taskArns" in json.loads(aws(environ, "ecs", "list-tasks", "--cluster", "dev-snowflake-processor"))
     for name in ("PARTNER_CLIENT_CERTIFICATE", "PARTNER_CLIENT_KEY", "PARTNER_CA"):
         aws(environ, "s3", "cp", environ[name], "s3://dev-snowflake-processor-certs/dev/")
