@@ -29,9 +29,10 @@ locals {
       says   = "An entry waits for too long. Look at the reason in the poller's last tick: a hold, max_containers, launches that fail; else at how the tasks end."
     }
     hold = {
+      # A hold that ends is renewed when its probe is refused, so a tick or two in between see none.
       source = "ours", metric = "Holds", statistic = "Minimum", period = var.tick_seconds
-      is     = ">=", than = 1, breaching = 3, of = 3
-      says   = "A hold stands, so nothing is claimed: the service refuses our certificate, or we its. SELECT * FROM PROCESSING_HOLDS says why and until when."
+      is     = ">=", than = 1, breaching = 3, of = 5
+      says   = "A hold stands, or a new one each time that it ends, so nothing is claimed: the service refuses our certificate, we refuse its, or a person wants it so. SELECT * FROM PROCESSING_HOLDS says why and until when."
     }
     credentials-stop = {
       source = "ours", metric = "CredentialsStops", statistic = "Sum", period = 300
@@ -121,7 +122,8 @@ resource "aws_cloudwatch_metric_alarm" "simple" {
   ok_actions          = [aws_sns_topic.alerts.arn]
 }
 
-# Of few entries a single failure is a large share, so it takes twenty in five minutes.
+# Of few entries a single failure is a large share, so it takes twenty in five minutes. The poller counts what it fails
+# itself; with no processor there is no number of completed entries beside it.
 resource "aws_cloudwatch_metric_alarm" "failure_ratio" {
   alarm_name          = "${var.environment}-snowflake-failure-ratio"
   alarm_description   = "Too many entries fail. SELECT * FROM FAILED_ENTRIES_ANALYSIS says why; what the partner answers is in PROCESSING_ATTEMPTS."
@@ -136,7 +138,7 @@ resource "aws_cloudwatch_metric_alarm" "failure_ratio" {
   metric_query {
     id          = "ratio"
     label       = "share of failed entries"
-    expression  = "IF(completed + failed >= 20, failed / (completed + failed), 0)"
+    expression  = "IF(FILL(completed, 0) + failed >= 20, failed / (FILL(completed, 0) + failed), 0)"
     return_data = true
   }
 

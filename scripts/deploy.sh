@@ -1,11 +1,12 @@
 #!/usr/bin/env bash
 # Deploy an environment to AWS: the poller's zip, the processor's image, and everything in terraform/.
 #
-# Usage: scripts/deploy.sh ENV REGION [--image-uri URI] [--auto-approve] [--dry-run]
+# Usage: scripts/deploy.sh ENV REGION [--image-uri URI] [--lambda-zip FILE] [--auto-approve] [--dry-run]
 #
 #   ENV             dev, staging, prod or another short name; part of the name of every resource
 #   REGION          like us-east-1
 #   --image-uri     use this image, by digest or by a tag that never moves; nothing is built or pushed
+#   --lambda-zip    use this zip, which build_lambda.sh made elsewhere or for another machine; nothing is built
 #   --auto-approve  do not ask before Terraform changes something
 #   --dry-run       look at tools, credentials and quotas, print what would be run, change nothing
 #
@@ -20,12 +21,12 @@
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 help_wanted "$@"
 
-image_uri="" approve=() positional=()
+image_uri="" zip="" approve=() positional=()
 while (($#)); do
   case $1 in
-    --image-uri)
+    --image-uri | --lambda-zip)
       (($# > 1)) || misuse "$1 needs a value"
-      image_uri=$2
+      case $1 in --image-uri) image_uri=$2 ;; --lambda-zip) zip=$2 ;; esac
       shift 2
       ;;
     --auto-approve) approve=(-auto-approve) && shift ;;
@@ -39,6 +40,7 @@ environment=${positional[0]}
 check_environment "$environment"
 use_region "${positional[1]}"
 [[ $image_uri != *:latest ]] || misuse "--image-uri: expected a digest or a tag that never moves, got :latest"
+[[ -z $zip || -f $zip ]] || misuse "--lambda-zip: expected a zip that build_lambda.sh made, got '$zip'"
 
 need_terraform
 need_aws
@@ -112,6 +114,18 @@ provide_image() {
   image_uri="$registry/$repository@${found:-sha256:...}"
 }
 
+# Where the other scripts look for it too.
+provide_zip() {
+  local place
+  place="$root/terraform/$(lambda_zip "$arch")"
+  if [[ -z $zip ]]; then
+    run "$root/scripts/build_lambda.sh" --arch "$arch" --output "$place" >&2
+  elif [[ ! $zip -ef $place ]]; then
+    run mkdir -p "$(dirname "$place")"
+    run cp "$zip" "$place"
+  fi
+}
+
 terraform_arguments "$environment" "$(lambda_zip arm64)" "${image_uri:-$registry/$repository:$tag}"
 use_workspace "$environment"
 arch=arm64
@@ -122,7 +136,7 @@ if [[ -d $root/terraform/.terraform ]]; then
 else
   say "not checked: secret and quotas, for Terraform is not initialised yet"
 fi
-run "$root/scripts/build_lambda.sh" --arch "$arch" --output "$root/terraform/$(lambda_zip "$arch")" >&2
+provide_zip
 terraform_arguments "$environment" "$(lambda_zip "$arch")" "${image_uri:-$registry/$repository:$tag}"
 if [[ -z $image_uri ]]; then
   provide_image

@@ -113,7 +113,8 @@ terraform_arguments() {
   if [[ -n ${ALERT_EMAIL:-} ]]; then tf_arguments+=(-var "alert_email=$ALERT_EMAIL"); fi
 }
 
-# Terraform takes secrets from variables that it keeps nowhere, and sends them when snowflake_secret_version is raised.
+# Terraform takes secrets from variables that it keeps nowhere, and sends them when snowflake_secret_version or
+# client_key_secret_version is raised.
 export_secrets() {
   local name
   for name in PASSWORD PRIVATE_KEY PRIVATE_KEY_PASSPHRASE; do
@@ -121,6 +122,9 @@ export_secrets() {
     wanted="TF_VAR_snowflake_$(printf %s "$name" | tr "[:upper:]" "[:lower:]")"
     if [[ -n ${!given:-} && -z ${!wanted:-} ]]; then export "$wanted=${!given}"; fi
   done
+  if [[ -n ${CLIENT_KEY_PASSPHRASE:-} ]]; then
+    export TF_VAR_client_key_passphrase="${TF_VAR_client_key_passphrase:-$CLIENT_KEY_PASSPHRASE}"
+  fi
 }
 
 # database COMMAND...: what is asked of Snowflake; see scripts/database.py.

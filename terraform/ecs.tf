@@ -49,11 +49,11 @@ locals {
       CERT_BUCKET          = aws_s3_bucket.certificates.id
       EXTERNAL_SERVICE_URL = var.external_service_url
     },
-    var.snowflake_role_processor == null ? {} : { SNOWFLAKE_ROLE = var.snowflake_role_processor },
+    { for role in [local.snowflake_roles.processor] : "SNOWFLAKE_ROLE" => role if role != null },
   )
 
-  # Environment variable -> key of the secret's JSON.
-  processor_secrets = {
+  # Environment variable -> key of the JSON in the secret with the Snowflake login.
+  login_secrets = {
     workload_identity = {}
     password          = { SNOWFLAKE_USER = "username", SNOWFLAKE_PASSWORD = "password" }
     key_pair = merge(
@@ -61,6 +61,12 @@ locals {
       var.snowflake_private_key_encrypted ? { SNOWFLAKE_PRIVATE_KEY_PASSPHRASE = "private_key_passphrase" } : {},
     )
   }[var.snowflake_authentication]
+
+  # Environment variable -> where ECS takes its value from.
+  processor_secrets = merge(
+    { for name, key in local.login_secrets : name => "${one(aws_secretsmanager_secret.snowflake[*].arn)}:${key}::" },
+    { for arn in aws_secretsmanager_secret.client_key[*].arn : "CLIENT_KEY_PASSPHRASE" => arn },
+  )
 
   processor_names       = concat(keys(local.processor_environment), keys(local.processor_secrets))
   processor_names_twice = setintersection(keys(var.processor_environment), local.processor_names)
@@ -96,9 +102,7 @@ resource "aws_ecs_task_definition" "processor" {
     environment = [for name, value in merge(var.processor_environment, local.processor_environment) :
       { name = name, value = value }
     ]
-    secrets = [for name, key in local.processor_secrets :
-      { name = name, valueFrom = "${one(aws_secretsmanager_secret.snowflake[*].arn)}:${key}::" }
-    ]
+    secrets = [for name, from in local.processor_secrets : { name = name, valueFrom = from }]
     logConfiguration = {
       logDriver = "awslogs"
       options = {

@@ -30,7 +30,23 @@ resource "aws_scheduler_schedule" "poller" {
     }
   }
 
-  depends_on = [aws_iam_role_policy.scheduler]
+  # The first tick is due at once, and the tasks that it starts are too: all that they need is there by then, and a
+  # NAT gateway takes minutes. On the way down it is the schedule that goes first.
+  depends_on = [
+    aws_cloudwatch_log_group.processor,
+    aws_ecs_cluster_capacity_providers.main,
+    aws_iam_role_policy.execution,
+    aws_iam_role_policy.processor,
+    aws_iam_role_policy.scheduler,
+    aws_lambda_function_event_invoke_config.poller,
+    aws_route.internet,
+    aws_route.nat,
+    aws_route_table_association.private,
+    aws_route_table_association.public,
+    aws_secretsmanager_secret_version.client_key,
+    aws_secretsmanager_secret_version.snowflake,
+    aws_vpc_security_group_egress_rule.https,
+  ]
 }
 
 # A task that ended with 0 has released all that it held; its event would wake the warehouse for nothing.

@@ -18,6 +18,13 @@ locals {
     Resource = arn
   }]
 
+  may_read_the_passphrase = [for arn in aws_secretsmanager_secret.client_key[*].arn : {
+    Sid      = "ReadTheClientKeysPassphrase"
+    Effect   = "Allow"
+    Action   = "secretsmanager:GetSecretValue"
+    Resource = arn
+  }]
+
   trust = { for service in ["ecs-tasks", "lambda", "scheduler"] : service => {
     Effect    = "Allow"
     Principal = { Service = "${service}.amazonaws.com" }
@@ -54,7 +61,7 @@ resource "aws_iam_role_policy" "processor" {
   })
 }
 
-# What ECS does before the processor starts: the image, the log stream, the secret's values.
+# What ECS does before the processor starts: the image, the log stream, the secrets' values.
 
 resource "aws_iam_role" "execution" {
   name = "${local.processor}-execution"
@@ -91,6 +98,7 @@ resource "aws_iam_role_policy" "execution" {
         Resource = "*" # it has no resource
       }],
       local.may_read_the_secret,
+      local.may_read_the_passphrase,
     )
   })
 }

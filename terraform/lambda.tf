@@ -19,7 +19,7 @@ locals {
       MAX_CRASHES           = tostring(var.max_crashes)
       TICK_SECONDS          = tostring(local.tick_seconds)
     },
-    var.snowflake_role_poller == null ? {} : { SNOWFLAKE_ROLE = var.snowflake_role_poller },
+    { for role in [local.snowflake_roles.poller] : "SNOWFLAKE_ROLE" => role if role != null },
   )
 
   poller_names_twice = setintersection(keys(var.poller_environment), keys(local.poller_environment))

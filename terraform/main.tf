@@ -30,6 +30,14 @@ locals {
     SNOWFLAKE_AUTHENTICATION = var.snowflake_authentication
   }
 
+  # One user has both roles where there is a key or a password, so each has to be asked for; an IAM role is a user of its own.
+  snowflake_roles = { for program, role in {
+    poller    = var.snowflake_role_poller
+    processor = var.snowflake_role_processor
+    } : program => role != null || var.snowflake_authentication == "workload_identity" ? role :
+    upper("${var.snowflake_database}_${program}")
+  }
+
   # Limits that both go by. The poller has to know how long a task may live, the processor when its claims turn stale.
   shared_environment = merge(local.snowflake_environment, {
     ENVIRONMENT               = var.environment

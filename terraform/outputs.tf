@@ -43,6 +43,11 @@ output "secret_name" {
   value       = one(aws_secretsmanager_secret.snowflake[*].name)
 }
 
+output "client_key_secret_name" {
+  description = "Secret with the passphrase of client-key.pem; null without client_key_encrypted."
+  value       = one(aws_secretsmanager_secret.client_key[*].name)
+}
+
 output "poller_log_group" {
   description = "The poller's log: aws logs tail <this> --follow"
   value       = aws_cloudwatch_log_group.poller.name

@@ -1,5 +1,5 @@
-# What poller and processors log in with; with workload identity there is none. Its content is write-only: no state and
-# no plan holds it, so Terraform can not see that it has changed.
+# What poller and processors log in with, which workload identity does without, and the client key's passphrase, if it has
+# one. Their content is write-only: no state and no plan holds it, so Terraform can not see that it has changed.
 
 resource "aws_secretsmanager_secret" "snowflake" {
   count = var.snowflake_authentication == "workload_identity" ? 0 : 1
@@ -10,6 +10,14 @@ resource "aws_secretsmanager_secret" "snowflake" {
 }
 
 locals {
+  # Settings that are secrets, and the variable that brings each to where nobody but the programs reads it.
+  variables_of_secrets = {
+    SNOWFLAKE_PASSWORD               = "snowflake_password"
+    SNOWFLAKE_PRIVATE_KEY            = "snowflake_private_key"
+    SNOWFLAKE_PRIVATE_KEY_PASSPHRASE = "snowflake_private_key_passphrase"
+    CLIENT_KEY_PASSPHRASE            = "client_key_passphrase"
+  }
+
   # The content is sent when this number changes: with snowflake_secret_version, and with what is no secret about it.
   secret_edition = parseint(substr(sha256(jsonencode([
     var.snowflake_secret_version, var.snowflake_authentication, var.snowflake_user, var.snowflake_private_key_encrypted
@@ -35,4 +43,21 @@ resource "aws_secretsmanager_secret_version" "snowflake" {
   # Whoever only changes a size does not have the key at hand, and need not: nothing is sent then. When something is and
   # there is no key, AWS refuses the empty text (its least is one character), and what the secret held stays current.
   secret_string_wo = try(jsonencode(coalesce(local.secret_content[var.snowflake_authentication])), "")
+}
+
+# A secret of its own: the poller has no business with it.
+resource "aws_secretsmanager_secret" "client_key" {
+  count = var.client_key_encrypted ? 1 : 0
+
+  name                    = "${var.environment}-snowflake-client-key-passphrase"
+  description             = "Passphrase of ${local.processor}'s client-key.pem"
+  recovery_window_in_days = var.secret_recovery_days
+}
+
+resource "aws_secretsmanager_secret_version" "client_key" {
+  count = length(aws_secretsmanager_secret.client_key)
+
+  secret_id                = aws_secretsmanager_secret.client_key[0].id
+  secret_string_wo_version = var.client_key_secret_version
+  secret_string_wo         = var.client_key_passphrase == null ? "" : var.client_key_passphrase # "" as above
 }

@@ -83,7 +83,7 @@ variable "snowflake_table" {
 }
 
 variable "snowflake_role_poller" {
-  description = "Role of the poller's session; null takes the user's default role. snowflake/00_roles.sql makes <database>_POLLER."
+  description = "Role of the poller's session; null takes <database>_POLLER, which snowflake/00_roles.sql makes, and with workload_identity the default role of the user."
   type        = string
   default     = null
 
@@ -94,7 +94,7 @@ variable "snowflake_role_poller" {
 }
 
 variable "snowflake_role_processor" {
-  description = "Role of the processors' sessions; null takes the user's default role. snowflake/00_roles.sql makes <database>_PROCESSOR."
+  description = "Role of the processors' sessions; null takes <database>_PROCESSOR, which snowflake/00_roles.sql makes, and with workload_identity the default role of the user."
   type        = string
   default     = null
 
@@ -178,15 +178,42 @@ variable "secret_recovery_days" {
   }
 }
 
+# The client certificate's key
+
+variable "client_key_encrypted" {
+  description = "Whether client-key.pem has a passphrase, so that the tasks are given it, from a secret that is made for it. To be said here, for no decision may hang on a value that is kept nowhere."
+  type        = bool
+  default     = false
+}
+
+variable "client_key_passphrase" {
+  description = "Passphrase of client-key.pem, if it has one; with client_key_encrypted. Written to the secret and kept nowhere else: pass it as TF_VAR_client_key_passphrase."
+  type        = string
+  default     = null
+  sensitive   = true
+  ephemeral   = true
+}
+
+variable "client_key_secret_version" {
+  description = "Raise it to have a new passphrase written to the secret: Terraform keeps none, so it can not see that it has changed."
+  type        = number
+  default     = 1
+
+  validation {
+    condition     = var.client_key_secret_version >= 1 && floor(var.client_key_secret_version) == var.client_key_secret_version
+    error_message = "client_key_secret_version: expected a whole number from 1."
+  }
+}
+
 # What is deployed
 
 variable "image_uri" {
-  description = "The processor's image, by digest or by a tag that never moves: what a running revision starts must not change under it."
+  description = "The processor's image, by digest or by a tag that never moves: what a running revision starts must not change under it. Beside a digest a tag is only for people."
   type        = string
 
   validation {
-    condition     = can(regex("^[a-z0-9][A-Za-z0-9._:-]*(/[a-z0-9._-]+)+(@sha256:[0-9a-f]{64}|:[A-Za-z0-9_][A-Za-z0-9_.-]{0,127})$", var.image_uri)) && !endswith(var.image_uri, ":latest")
-    error_message = "image_uri: expected REGISTRY/REPOSITORY@sha256:<digest> or REGISTRY/REPOSITORY:<tag>, and never the tag latest."
+    condition     = can(regex("^[a-z0-9][A-Za-z0-9._:-]*(/[a-z0-9._-]+)+((:[A-Za-z0-9_][A-Za-z0-9_.-]{0,127})?@sha256:[0-9a-f]{64}|:[A-Za-z0-9_][A-Za-z0-9_.-]{0,127})$", var.image_uri)) && !endswith(var.image_uri, ":latest")
+    error_message = "image_uri: expected REGISTRY/REPOSITORY@sha256:<digest> or REGISTRY/REPOSITORY:<tag>, and never the tag latest without a digest."
   }
 }
 
@@ -213,6 +240,11 @@ variable "external_service_url" {
   validation {
     condition     = can(regex("^https://[A-Za-z0-9.-]+(:[0-9]{1,5})?(/[^\\s@]*)?(\\?[^\\s@]*)?$", var.external_service_url))
     error_message = "external_service_url: expected a URL like https://api.example.com/process, without a user in it."
+  }
+
+  validation {
+    condition     = alltrue([for port in regexall("^https://[^/:?]+:([0-9]+)", var.external_service_url) : tonumber(port[0]) >= 1 && tonumber(port[0]) <= 65535])
+    error_message = "external_service_url: expected a port from 1 to 65535."
   }
 }
 
@@ -358,15 +390,25 @@ variable "task_memory" {
 }
 
 variable "poller_environment" {
-  description = "Further settings of the poller; docs/settings.md lists them."
+  description = "Further settings of the poller; docs/settings.md lists them. No secrets."
   type        = map(string)
   default     = {}
+
+  validation {
+    condition     = length(setintersection(keys(var.poller_environment), keys(local.variables_of_secrets))) == 0
+    error_message = "poller_environment: whoever may see the function would read a secret there; instead of ${join(", ", [for name, variable in local.variables_of_secrets : "${name} set ${variable}" if contains(keys(var.poller_environment), name)])}."
+  }
 }
 
 variable "processor_environment" {
-  description = "Further settings of the processors; docs/settings.md lists them."
+  description = "Further settings of the processors; docs/settings.md lists them. No secrets."
   type        = map(string)
   default     = {}
+
+  validation {
+    condition     = length(setintersection(keys(var.processor_environment), keys(local.variables_of_secrets))) == 0
+    error_message = "processor_environment: whoever may see the task definition would read a secret there; instead of ${join(", ", [for name, variable in local.variables_of_secrets : "${name} set ${variable}" if contains(keys(var.processor_environment), name)])}."
+  }
 }
 
 # When

@@ -1,4 +1,5 @@
-# The three ways to log in: what the secret holds, and what the tasks are given of it.
+# The three ways to log in: what the secret holds, what the tasks are given of it, and in which roles. Then the secret of the
+# client key.
 
 mock_provider "aws" {
   source          = "./tests/mocks"
@@ -30,6 +31,11 @@ run "key_pair" {
   assert {
     condition     = aws_lambda_function.poller.environment[0].variables.SNOWFLAKE_AUTHENTICATION == "key_pair"
     error_message = "The poller logs in by key pair."
+  }
+
+  assert {
+    condition     = length(aws_secretsmanager_secret.client_key) + length(aws_secretsmanager_secret_version.client_key) == 0
+    error_message = "A client key without a passphrase needs no secret."
   }
 }
 
@@ -90,5 +96,64 @@ run "workload_identity" {
   assert {
     condition     = strcontains(output.snowflake_workload_identity_sql, "ALTER USER QUEUE_DB_POLLER SET WORKLOAD_IDENTITY = (TYPE = AWS ARN = '${aws_iam_role.poller.arn}');")
     error_message = "The output says what to run in Snowflake."
+  }
+}
+
+run "a_client_key_with_a_passphrase" {
+  command = plan
+
+  variables {
+    snowflake_authentication = "workload_identity"
+    snowflake_user           = null
+    snowflake_private_key    = null
+    client_key_encrypted     = true
+    client_key_passphrase    = "not a passphrase"
+  }
+
+  assert {
+    condition = jsondecode(aws_ecs_task_definition.processor.container_definitions)[0].secrets == [
+      { name = "CLIENT_KEY_PASSPHRASE", valueFrom = "arn:aws:secretsmanager:us-east-1:111122223333:secret:mock-AbCdEf" },
+    ]
+    error_message = "The task is given the passphrase, the whole of its secret, and no other secret."
+  }
+
+  assert {
+    condition     = length(aws_secretsmanager_secret.snowflake) == 0 && aws_secretsmanager_secret.client_key[0].name == "dev-snowflake-client-key-passphrase" && output.client_key_secret_name == "dev-snowflake-client-key-passphrase"
+    error_message = "Workload identity needs a secret for the client key only."
+  }
+
+  assert {
+    condition     = one([for s in jsondecode(aws_iam_role_policy.execution.policy).Statement : s if s.Sid == "ReadTheClientKeysPassphrase"]) == { Sid = "ReadTheClientKeysPassphrase", Effect = "Allow", Action = "secretsmanager:GetSecretValue", Resource = aws_secretsmanager_secret.client_key[0].arn }
+    error_message = "ECS may read it for the task."
+  }
+
+  assert {
+    condition     = !strcontains(aws_iam_role_policy.poller.policy, "secretsmanager") && !strcontains(aws_iam_role_policy.processor.policy, "secretsmanager")
+    error_message = "Nobody else may."
+  }
+}
+
+run "a_client_key_with_a_passphrase_and_a_key_pair" {
+  command = plan
+
+  variables {
+    client_key_encrypted      = true
+    client_key_passphrase     = "not a passphrase"
+    client_key_secret_version = 2
+  }
+
+  assert {
+    condition     = toset([for s in jsondecode(aws_ecs_task_definition.processor.container_definitions)[0].secrets : s.name]) == toset(["SNOWFLAKE_USER", "SNOWFLAKE_PRIVATE_KEY", "CLIENT_KEY_PASSPHRASE"])
+    error_message = "The task is given both."
+  }
+
+  assert {
+    condition     = aws_secretsmanager_secret_version.client_key[0].secret_string_wo_version == 2
+    error_message = "A higher version sends the passphrase again."
+  }
+
+  assert {
+    condition     = length([for s in jsondecode(aws_iam_role_policy.poller.policy).Statement : s if strcontains(s.Sid, "Passphrase")]) == 0
+    error_message = "The poller has no business with it."
   }
 }

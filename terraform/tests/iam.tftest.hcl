@@ -142,6 +142,19 @@ run "an_image_from_another_account" {
   }
 }
 
+run "an_image_by_tag_and_digest" {
+  command = plan
+
+  variables {
+    image_uri = "999988887777.dkr.ecr.eu-west-1.amazonaws.com/shared/processor:1.2@sha256:aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"
+  }
+
+  assert {
+    condition     = one([for s in jsondecode(aws_iam_role_policy.execution.policy).Statement : s.Resource if s.Sid == "PullTheImage"]) == "arn:aws:ecr:eu-west-1:999988887777:repository/shared/processor"
+    error_message = "The repository's name ends where the tag begins."
+  }
+}
+
 run "an_image_that_is_not_in_ecr" {
   command = plan
 

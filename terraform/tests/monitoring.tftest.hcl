@@ -35,6 +35,8 @@ run "less" {
     enable_saved_queries       = false
     schedule_expression        = "rate(15 minutes)"
     alarm_oldest_ready_seconds = 3600
+    alarm_failure_ratio        = 0.2
+    alarm_certificate_days     = 14
   }
 
   assert {

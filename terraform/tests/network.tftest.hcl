@@ -66,6 +66,19 @@ run "one_nat_gateway_a_zone_and_a_service_on_another_port" {
   }
 }
 
+run "the_highest_port" {
+  command = plan
+
+  variables {
+    external_service_url = "https://partner.example.com:65535"
+  }
+
+  assert {
+    condition     = keys(aws_vpc_security_group_egress_rule.https) == ["443", "65535"]
+    error_message = "A port is anything up to 65535."
+  }
+}
+
 run "somebody_elses" {
   command = plan
 

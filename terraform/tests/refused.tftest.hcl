@@ -106,3 +106,44 @@ run "a_setting_of_the_processor_that_is_set_already" {
 
   expect_failures = [aws_ecs_task_definition.processor]
 }
+
+run "secrets_among_the_settings_of_the_poller" {
+  command = plan
+
+  variables {
+    poller_environment = { SNOWFLAKE_PASSWORD = "in clear" }
+  }
+
+  expect_failures = [var.poller_environment]
+}
+
+run "secrets_among_the_settings_of_the_processors" {
+  command = plan
+
+  variables {
+    processor_environment = { CLIENT_KEY_PASSPHRASE = "in clear" }
+  }
+
+  expect_failures = [var.processor_environment]
+}
+
+run "a_port_zero" {
+  command = plan
+
+  variables {
+    external_service_url      = "https://partner.example.com:0/process"
+    client_key_secret_version = 0
+  }
+
+  expect_failures = [var.external_service_url, var.client_key_secret_version]
+}
+
+run "a_port_that_is_too_high" {
+  command = plan
+
+  variables {
+    external_service_url = "https://partner.example.com:65536/process"
+  }
+
+  expect_failures = [var.external_service_url]
+}

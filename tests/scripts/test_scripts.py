@@ -67,6 +67,11 @@ def test_what_is_run_can_be_run_and_what_is_sourced_can_not(script):
         ("deploy.sh", ["dev", "mars"], "REGION: expected a region like us-east-1, got 'mars'"),
         ("deploy.sh", ["dev", "us-east-1", "--image-uri"], "--image-uri needs a value"),
         ("deploy.sh", ["dev", "us-east-1", "--image-uri", "x:latest"], "expected a digest or a tag that never moves"),
+        (
+            "deploy.sh",
+            ["dev", "us-east-1", "--lambda-zip", "none.zip"],
+            "expected a zip that build_lambda.sh made, got 'none",
+        ),
         ("deploy.sh", ["dev", "us-east-1", "--force"], "unknown argument '--force'"),
         ("deploy.sh", ["dev", "us-east-1"], "nobody is there to be asked: give --auto-approve"),
         ("setup_monitoring.sh", ["dev"], "expected ENV and REGION"),
@@ -199,6 +204,18 @@ def test_an_image_that_is_given_is_used_as_it_is(sandbox):
     assert done.returncode == 0, done.stderr
     assert not [call for call in sandbox.calls if call.startswith("docker") or " ecr " in call]
     assert [call for call in sandbox.calls if call.startswith("terraform apply") and f"image_uri={IMAGE}" in call]
+
+
+def test_a_zip_that_is_given_is_what_every_script_deploys(sandbox, tmp_path):
+    (tmp_path / "given.zip").write_bytes(b"given")
+    given = ("--image-uri", IMAGE, "--lambda-zip", str(tmp_path / "given.zip"))
+    done = sandbox.run("deploy.sh", "dev", "us-east-1", "--auto-approve", *given)
+    assert done.returncode == 0, done.stderr
+    assert (sandbox.folder / "build" / "snowflake-poller-arm64.zip").read_bytes() == b"given"
+    assert not [call for call in sandbox.calls if "build_lambda" in call]
+    assert [
+        call for call in sandbox.calls if call.startswith("terraform apply") and "snowflake-poller-arm64.zip" in call
+    ]
 
 
 @pytest.mark.parametrize("name", ["PRIVATE_KEY", "PRIVATE_KEY_PASSPHRASE", "PASSWORD"])

@@ -42,11 +42,12 @@ SETTINGS = {
     "snowflake_database": "ORDERS_DB",
     "snowflake_schema": "OUTBOX",
     "snowflake_table": "ORDERS_QUEUE",
-    "snowflake_role_poller": "ORDERS_DB_POLLER",
-    "snowflake_role_processor": "ORDERS_DB_PROCESSOR",
+    "snowflake_role_poller": "ORDERS_LAUNCHER",
+    "snowflake_role_processor": "ORDERS_SENDER",
     "snowflake_authentication": "key_pair",
     "snowflake_user": "ORDERS_DB_SERVICE",
     "snowflake_private_key_encrypted": True,
+    "client_key_encrypted": True,
     "secret_recovery_days": 0,
     "certificate_bucket": "acme-orders-certificates",
     "entries_per_container": 3,
@@ -198,21 +199,19 @@ def _environ(folder, running, plugins):
             "TF_CLI_CONFIG_FILE": str(folder / "terraform.rc"),
             "SNOWFLAKE_PRIVATE_KEY": _private_key(passphrase),
             "SNOWFLAKE_PRIVATE_KEY_PASSPHRASE": passphrase,
+            "CLIENT_KEY_PASSPHRASE": secrets.token_urlsafe(12),
         }
     )
 
 
 def _private_key(passphrase):
     """A new key as ``openssl genrsa`` makes it, so that the driver signs a real token."""
-    return (
-        rsa.generate_private_key(public_exponent=65537, key_size=2048)
-        .private_bytes(
-            serialization.Encoding.PEM,
-            serialization.PrivateFormat.PKCS8,
-            serialization.BestAvailableEncryption(passphrase.encode()),
-        )
-        .decode()
-    )
+    return _encrypted(rsa.generate_private_key(public_exponent=65537, key_size=2048), passphrase).decode()
+
+
+def _encrypted(key, passphrase):
+    with_passphrase = serialization.BestAvailableEncryption(passphrase.encode())
+    return key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, with_passphrase)
 
 
 def _place():
@@ -228,8 +227,12 @@ def _make_queue(running):
 
 def _upload_certificates(found):
     certificates = found.running.certificates
-    for path in (certificates.client, certificates.client_key, certificates.ca):
-        found.client("s3").upload_file(str(path), found.outputs["certificate_bucket"], f"{ENVIRONMENT}/{path.name}")
+    key = serialization.load_pem_private_key(certificates.client_key.read_bytes(), password=None)
+    contents = {path.name: path.read_bytes() for path in (certificates.client, certificates.ca)}
+    contents[certificates.client_key.name] = _encrypted(key, found.environ["CLIENT_KEY_PASSPHRASE"])
+    for name, content in contents.items():
+        bucket = found.outputs["certificate_bucket"]
+        found.client("s3").put_object(Bucket=bucket, Key=f"{ENVIRONMENT}/{name}", Body=content)
 
 
 def processes(running, program):

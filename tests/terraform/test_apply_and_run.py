@@ -22,6 +22,7 @@ from terraform.deployed import ENVIRONMENT, POLLER, REGION, SETTINGS, wait_until
 from terraform.variables import (
     NEEDED_BY_THE_FUNCTION,
     NEEDED_BY_THE_TASK,
+    NEEDED_FOR_THE_CERTIFICATES,
     OF_THE_LIBRARIES,
     OPTIONAL_FOR_THE_FUNCTION,
     OPTIONAL_FOR_THE_TASK,
@@ -146,6 +147,7 @@ def test_the_tasks_get_each_secret_from_its_key(environment, played):
         assert environ["SNOWFLAKE_PRIVATE_KEY"] == environment.environ["SNOWFLAKE_PRIVATE_KEY"]
         passphrase = environment.environ["SNOWFLAKE_PRIVATE_KEY_PASSPHRASE"]
         assert environ["SNOWFLAKE_PRIVATE_KEY_PASSPHRASE"] == passphrase
+        assert environ["CLIENT_KEY_PASSPHRASE"] == environment.environ["CLIENT_KEY_PASSPHRASE"]
 
 
 def test_each_part_acts_in_the_role_that_was_made_for_it(environment):
@@ -295,7 +297,7 @@ class TestWithoutOneOfTheVariables:
 
     def test_each_that_is_deployed_is_tried(self, copies):
         assert copies.variables.keys() == set(NEEDED_BY_THE_FUNCTION) | OPTIONAL_FOR_THE_FUNCTION.keys()
-        needed = set(NEEDED_BY_THE_TASK) | OF_THE_LIBRARIES
+        needed = {*NEEDED_BY_THE_TASK, NEEDED_FOR_THE_CERTIFICATES, *OF_THE_LIBRARIES}
         assert names_in(copies.container) == needed | OPTIONAL_FOR_THE_TASK.keys()
 
     def test_with_all_of_them_both_run(self, copies):
@@ -313,6 +315,13 @@ class TestWithoutOneOfTheVariables:
         ended = copies.run(without(copies.container, name))
         assert ended.exit_code == 2
         assert name in ended.told
+
+    def test_without_its_passphrase_the_client_key_stays_shut_and_a_hold_is_placed(self, copies, sql):
+        ended = copies.run(without(copies.container, NEEDED_FOR_THE_CERTIFICATES))
+        assert ended.exit_code == 3
+        assert f"client-key.pem: has a passphrase, so {NEEDED_FOR_THE_CERTIFICATES} is needed" in ended.told
+        assert sql("SELECT COUNT(*) FROM PROCESSING_HOLDS") == [(1,)]
+        sql("DELETE FROM PROCESSING_HOLDS")
 
     @pytest.mark.parametrize("name", OPTIONAL_FOR_THE_FUNCTION)
     def test_the_functions_default_takes_over(self, copies, name):

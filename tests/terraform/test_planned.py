@@ -12,6 +12,7 @@ from botocore.validate import ParamValidator
 from terraform.known_metrics import AWS
 from terraform.workbench import CONFIGURATION
 
+from rowqueue.environment import secret
 from rowqueue.observability import NAMESPACE, Metric
 from rowqueue.settings import PollerSettings, ProcessorSettings, longest_life_s
 
@@ -20,6 +21,8 @@ pytestmark = pytest.mark.timeout(300)
 FUNCTION = "aws_lambda_function.poller"
 TASK = "aws_ecs_task_definition.processor"
 LOGINS = ("key_pair", "a_key_with_a_passphrase", "password", "workload_identity")
+CLIENT_KEYS = ("a_client_key_with_a_passphrase", "a_client_key_with_a_passphrase_and_a_key_pair")
+RUNS = LOGINS + CLIENT_KEYS
 
 
 @pytest.fixture
@@ -54,27 +57,27 @@ def read_by(settings):
 
 
 def without_login(settings):
-    login = dict.fromkeys(("authentication", "user", "password", "private_key", "private_key_passphrase"))
+    login = dict.fromkeys(("authentication", "user", "password", "private_key", "private_key_passphrase", "role"))
     return dataclasses.replace(settings, snowflake=dataclasses.replace(settings.snowflake, **login))
 
 
 # The environments
 
 
-@pytest.mark.parametrize("login", LOGINS)
+@pytest.mark.parametrize("login", RUNS)
 def test_the_poller_accepts_its_environment(tested, login):
     settings = PollerSettings.from_env(of_the_function(tested.plans[login]))
     assert settings.cluster == "dev-snowflake-processor"
     assert settings.task_definition.endswith(":7")  # a revision, so that function and task change together
 
 
-@pytest.mark.parametrize("login", LOGINS)
+@pytest.mark.parametrize("login", RUNS)
 def test_the_processor_accepts_its_environment(tested, login):
     settings = ProcessorSettings.from_env(of_the_task(tested.plans[login]))
     assert (settings.cert_bucket, settings.service_url) == ("mock-certs", "https://partner.example.com/process")
 
 
-@pytest.mark.parametrize("login", LOGINS)
+@pytest.mark.parametrize("login", RUNS)
 def test_no_variable_is_passed_that_nobody_reads(tested, login):
     plan = tested.plans[login]
     assert of_the_function(plan).keys() - set(read_by(PollerSettings)) == set()
@@ -110,6 +113,17 @@ def test_every_variable_reaches_those_whom_it_concerns(tested):
     assert processor.concurrency == 33
 
 
+def test_one_user_for_both_is_told_which_of_its_roles_to_take(tested):
+    for login in ("key_pair", "password"):
+        told = [passed["SNOWFLAKE_ROLE"] for passed in environments(tested.plans[login])]
+        assert told == ["QUEUE_DB_POLLER", "QUEUE_DB_PROCESSOR"]  # as snowflake/00_roles.sql names them
+    assert [passed.get("SNOWFLAKE_ROLE") for passed in environments(tested.plans["workload_identity"])] == [None, None]
+
+
+def environments(plan):
+    return of_the_function(plan), of_the_task(plan)
+
+
 def test_the_poller_and_the_processor_are_told_the_same(tested):
     for plan in tested.plans.values():
         if FUNCTION in plan.resources:
@@ -135,7 +149,7 @@ def test_the_secret_is_written_anew_when_the_way_to_log_in_changes(tested):
     assert tested.plans["defaults"].resources[at]["secret_string_wo_version"] == editions["key_pair"]
 
 
-@pytest.mark.parametrize("login", LOGINS)
+@pytest.mark.parametrize("login", RUNS)
 def test_no_plan_holds_a_secret(tested, login):
     planned = json.dumps(tested.plans[login].resources)
     assert "dev-snowflake" in planned
@@ -166,8 +180,24 @@ def unknown_keys(shape, value):
                 yield key
 
 
+def test_every_setting_that_is_a_secret_is_refused_as_a_plain_one():
+    text = (CONFIGURATION / "secrets.tf").read_text(encoding="utf-8")
+    (table,) = re.findall(r"variables_of_secrets = \{\n(.*?)\n  \}", text, re.DOTALL)
+    refused = dict(re.findall(r'(\w+) += "(\w+)"', table))
+    assert refused.keys() == set(secrets_of(PollerSettings)) | set(secrets_of(ProcessorSettings))
+    assert refused == {name: name.lower() for name in refused}
+
+
+def secrets_of(settings):
+    for item in dataclasses.fields(settings):
+        if nested := item.metadata.get("nested"):
+            yield from secrets_of(nested)
+        elif item.metadata["parse"] is secret:
+            yield item.metadata["name"]
+
+
 def test_nothing_secret_is_a_plain_variable(tested):
-    for login in LOGINS:
+    for login in RUNS:
         names = [pair["name"] for pair in container_of(tested.plans[login])["environment"]]
         assert [name for name in names if "PASS" in name or "KEY" in name] == []
         assert [name for name in of_the_function(tested.plans[login]) if "PASS" in name or "KEY" in name] == []
@@ -230,16 +260,6 @@ def test_each_alarm_is_published_and_says_what_to_look_at(plan):
         assert alarm["alarm_actions"] == alarm["ok_actions"] == ["arn:aws:sns:us-east-1:111122223333:mock"]
         assert alarm["alarm_description"].endswith(".")
         assert alarm["datapoints_to_alarm"] <= alarm["evaluation_periods"]
-
-
-def test_silence_is_an_alarm_and_five_ticks_long(tested):
-    for run, period in (("by_default", 60), ("less", 900)):
-        heartbeat = tested.plans[run].resources['module.monitoring.aws_cloudwatch_metric_alarm.simple["heartbeat"]']
-        assert heartbeat["treat_missing_data"] == "breaching"
-        assert [heartbeat[key] for key in ("metric_name", "statistic", "threshold")] == ["TicksCompleted", "Sum", 1]
-        assert heartbeat["comparison_operator"] == "LessThanThreshold"
-        assert heartbeat["period"] == period
-        assert heartbeat["evaluation_periods"] == heartbeat["datapoints_to_alarm"] == 5
 
 
 def test_the_dashboard_shows_the_alarms_that_are_deployed(plan):

@@ -6,6 +6,7 @@ import itertools
 import json
 import re
 import subprocess
+from collections import defaultdict
 from pathlib import Path
 
 import pytest
@@ -24,6 +25,7 @@ snowflake_push_user_arn = "arn:aws:iam::444455556666:user/snowflake"
 snowflake_push_external_id = "SFC_1"
 function_url = true
 alert_email = "oncall@example.com"
+client_key_encrypted = true
 """
 
 
@@ -60,6 +62,43 @@ def variables():
 def test_the_configuration_is_valid(bench):
     done = bench.run("validate")
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.timeout(300)
+def test_the_first_tick_finds_all_that_it_and_its_tasks_need(bench):
+    done = bench.run("graph")
+    assert done.returncode == 0, done.stderr
+    needs = defaultdict(set)
+    for resource, needed in re.findall(r'^ +"([^"]+)" -> "([^"]+)"', done.stdout, re.MULTILINE):
+        needs[resource].add(needed)
+    before_the_schedule = reached(needs, "aws_scheduler_schedule.poller")
+    assert before_the_schedule > {
+        "aws_ecs_cluster_capacity_providers.main",
+        "aws_iam_role_policy.execution",
+        "aws_iam_role_policy.poller",
+        "aws_iam_role_policy.processor",
+        "aws_iam_role_policy.scheduler",
+        "aws_iam_role_policy_attachment.poller_in_vpc",
+        "aws_lambda_function_event_invoke_config.poller",
+        "aws_nat_gateway.main",
+        "aws_route.internet",
+        "aws_route.nat",
+        "aws_route_table_association.private",
+        "aws_route_table_association.public",
+        "aws_secretsmanager_secret_version.client_key",
+        "aws_secretsmanager_secret_version.snowflake",
+        "aws_vpc_security_group_egress_rule.https",
+    }
+    assert "aws_ecr_lifecycle_policy.processor" not in before_the_schedule  # nobody waits for that
+
+
+def reached(needs, start):
+    found, ahead = set(), [start]
+    while ahead:
+        new = needs[ahead.pop()] - found
+        found |= new
+        ahead += new
+    return found
 
 
 @pytest.mark.timeout(300)

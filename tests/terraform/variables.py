@@ -25,6 +25,8 @@ NEEDED_BY_THE_TASK = (
     "SNOWFLAKE_USER",
     "SNOWFLAKE_WAREHOUSE",
 )
+# With the exit code 3, and a hold: what it opens is the client certificate's key.
+NEEDED_FOR_THE_CERTIFICATES = "CLIENT_KEY_PASSPHRASE"
 # Where it is read, and what takes over without it.
 OPTIONAL = {
     "CONTAINER_TIMEOUT_SECONDS": ("budget_s", 60.0),
