@@ -2,14 +2,14 @@
 # Build the processor's image, and push it if told to.
 #
 # Usage: scripts/build_image.sh --tag IMAGE:TAG [--arch arm64|x86_64] [--base IMAGE] [--push] [--dry-run]
-#        scripts/build_image.sh --print-tag
+#        scripts/build_image.sh --print-tag [--arch arm64|x86_64] [--base IMAGE]
 #
 #   --tag        what the image is called, registry included
 #   --arch       what the task runs on; arm64 by default. For another architecture than this machine's the builder needs
 #                an emulator: Docker Desktop has one, elsewhere 'docker run --privileged tonistiigi/binfmt --install all'
 #   --base       stands in for the base image of container/Dockerfile, for instance the same one by its digest
 #   --push       push it; log in to the registry before
-#   --print-tag  only print a tag that follows from what the image is made of
+#   --print-tag  only print a tag that follows from what the image is made of, its architecture and its base
 #   --dry-run    print what would be run
 #
 # Takes docker, podman or buildah, the first of them that is there and, for docker, whose engine answers; BUILDER names
@@ -18,20 +18,21 @@
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 help_wanted "$@"
 
-# What was built from the same files is not built again.
+# What was built from the same files, for the same architecture, is not built again.
 content_tag() {
   (
     cd "$root"
+    printf '%s\n' "$base"
     find .dockerignore container/Dockerfile container/requirements.txt container/processor.py src/rowqueue -type f \
       ! -path '*/__pycache__/*' ! -path 'src/rowqueue/local/*' ! -path 'src/rowqueue/poller/*' \
       ! -path src/rowqueue/cli.py | LC_ALL=C sort | while read -r file; do
       printf '%s\n' "$file"
       cat "$file"
     done
-  ) | python -c 'import hashlib, sys; print("sha-" + hashlib.sha256(sys.stdin.buffer.read()).hexdigest()[:16])'
+  ) | python -c 'import hashlib, sys; print("sha-" + hashlib.sha256(sys.stdin.buffer.read()).hexdigest()[:16] + "-" + sys.argv[1])' "$arch"
 }
 
-tag="" arch=arm64 base="" push=""
+tag="" arch=arm64 base="" push="" only_the_tag=""
 while (($#)); do
   case $1 in
     --tag | --arch | --base)
@@ -41,19 +42,20 @@ while (($#)); do
       ;;
     --push) push=1 && shift ;;
     --dry-run) dry_run=1 && shift ;;
-    --print-tag)
-      content_tag
-      exit
-      ;;
+    --print-tag) only_the_tag=1 && shift ;;
     *) misuse "unknown argument '$1'" ;;
   esac
 done
-[[ -n $tag ]] || misuse "--tag is missing"
 case $arch in
   arm64) platform=linux/arm64 ;;
   x86_64) platform=linux/amd64 ;;
   *) misuse "--arch: expected arm64 or x86_64, got '$arch'" ;;
 esac
+if [[ -n $only_the_tag ]]; then
+  content_tag
+  exit
+fi
+[[ -n $tag ]] || misuse "--tag is missing"
 
 builder="$(builder)"
 

@@ -45,14 +45,18 @@ fi
 
 # Also the events of stopped tasks call the poller, and it would start new ones: so it may not run at all.
 pause_poller() {
-  local group
-  aws lambda get-function --function-name "$poller" > /dev/null 2>&1 || return 0
+  local answer
+  answer="$(aws lambda get-function --function-name "$poller" --query Configuration.FunctionArn 2>&1)" || {
+    [[ $answer == *ResourceNotFound* ]] || fail "$poller can not be looked up: $answer"
+    return 0
+  }
   run aws lambda put-function-concurrency --function-name "$poller" --reserved-concurrent-executions 0 > /dev/null
-  group="$(aws scheduler list-schedules --query "Schedules[?starts_with(Name, '$environment-snowflake-')] | [0].GroupName" \
-    --output text 2> /dev/null || true)"
-  [[ -n $group && $group != None ]] || return 0
-  aws scheduler list-schedules --group-name "$group" --query 'Schedules[].Name' --output text | tr '\t' '\n' \
-    | while read -r name; do disable_schedule "$group" "$name"; done
+  # The schedule's group has the poller's name: terraform/eventbridge.tf.
+  answer="$(aws scheduler list-schedules --group-name "$poller" --query 'Schedules[].Name' --output text 2>&1)" || {
+    [[ $answer == *ResourceNotFound* ]] || fail "the schedules of $poller can not be listed: $answer"
+    return 0
+  }
+  tr '\t' '\n' <<< "$answer" | sed '/^None$/d; /^$/d' | while read -r name; do disable_schedule "$poller" "$name"; done
 }
 
 # There is no call that only disables a schedule: it is written again as it is, with another state.
@@ -64,14 +68,18 @@ disable_schedule() {
 }
 
 running_tasks() {
-  aws ecs list-tasks --cluster "$cluster" --desired-status RUNNING --query 'taskArns[]' --output text 2> /dev/null \
-    | sed '/^None$/d' | tr '\t' '\n'
+  local answer
+  answer="$(aws ecs list-tasks --cluster "$cluster" --desired-status RUNNING --query 'taskArns[]' --output text 2>&1)" || {
+    [[ $answer == *ClusterNotFound* ]] || fail "the tasks of $cluster can not be listed: $answer"
+    return 0
+  }
+  sed '/^None$/d' <<< "$answer" | tr '\t' '\n'
 }
 
 # Again until none is left: a tick that was under way may have started some meanwhile.
 stop_tasks() {
   local tasks task hundred
-  while tasks="$(running_tasks)" && [[ -n $tasks ]]; do
+  while tasks="$(running_tasks)" || exit && [[ -n $tasks ]]; do
     for task in $tasks; do
       run aws ecs stop-task --cluster "$cluster" --task "$task" --reason "cleanup.sh" > /dev/null
     done

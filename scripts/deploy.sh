@@ -119,7 +119,8 @@ provide_zip() {
   local place
   place="$root/terraform/$(lambda_zip "$arch")"
   if [[ -z $zip ]]; then
-    run "$root/scripts/build_lambda.sh" --arch "$arch" --output "$place" >&2
+    tag="$("$root/scripts/build_image.sh" --print-tag --arch "$arch")"
+run "$root/scripts/build_lambda.sh" --arch "$arch" --output "$place" >&2
   elif [[ ! $zip -ef $place ]]; then
     run mkdir -p "$(dirname "$place")"
     run cp "$zip" "$place"

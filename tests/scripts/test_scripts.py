@@ -356,13 +356,23 @@ def test_snowflakes_own_program_runs_the_scripts_where_it_is_installed(sandbox):
 
 
 def test_the_tag_of_the_image_follows_from_what_the_image_is_made_of(sandbox):
-    def tag():
-        return sandbox.run("build_image.sh", "--print-tag").stdout.strip()
+    def tag(*for_what):
+        return sandbox.run("build_image.sh", "--print-tag", *for_what).stdout.strip()
 
     first = tag()
-    assert re.fullmatch("sha-[0-9a-f]{16}", first)
+    assert re.fullmatch("sha-[0-9a-f]{16}-arm64", first)
+    assert len({first, tag("--arch", "x86_64"), tag("--base", "python:3.13.9-slim")}) == 3
     (sandbox.folder / "src/rowqueue/cli.py").write_text("# not in the image\n")
     assert tag() == first
     with (sandbox.folder / "container/processor.py").open("a") as file:
         file.write("# changed\n")
     assert tag() != first
+
+
+@pytest.mark.parametrize("looking", ["get-function", "list-schedules", "list-tasks"])
+def test_a_cleanup_that_can_not_look_destroys_nothing(sandbox, looking):
+    refused = [f"aws .*{looking}", "An error occurred (AccessDenied)", 254]
+    done = sandbox.run("cleanup.sh", "dev", "us-east-1", "--confirm", "dev", answers=[refused])
+    assert done.returncode != 0
+    assert "can not be" in done.stderr
+    assert not [call for call in sandbox.calls if "destroy" in call or "delete" in call]
