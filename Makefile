@@ -21,7 +21,7 @@ bench: $(INSTALLED) ## Measure beside a raw loop and the first sketch: minutes; 
 	@$(BIN)/rowqueue bench --quick
 
 test: $(INSTALLED) $(CHECKERS_INSTALLED) ## Run all tests
-	@mkdir -p .local && $(BIN)/pytest --basetemp=.local/pytest --numprocesses auto --dist loadgroup
+	@mkdir -p .local && $(BIN)/pytest --basetemp=.local/pytest --numprocesses auto --dist loadfile
 
 unit: $(INSTALLED) ## Run the tests that need no process and no network (seconds)
 	@$(BIN)/pytest tests/unit

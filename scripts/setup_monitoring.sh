@@ -7,7 +7,7 @@
 #   --dry-run       print what would be run, change nothing
 #
 # ALERT_EMAIL, if it is set, is told of alarms once its owner has confirmed AWS's message. To keep it with the next
-# deployment, put alert_email into the environment's tfvars. Nothing but monitoring/ is changed.
+# deployment, put alert_email into the environment's tfvars. Terraform brings along what monitoring/ depends on: deploy first.
 
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 help_wanted "$@"

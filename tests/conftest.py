@@ -6,14 +6,6 @@ import pytest
 from blockbuster import BlockBuster, blockbuster_ctx
 
 CREDENTIALS = ("AWS_", "SNOWFLAKE_", "ECS_")
-TOGETHER = ("contract", "terraform")
-"""Folders whose tests share something for the whole session, so that one process runs them all."""
-
-
-def pytest_itemcollected(item):
-    """When several processes share the work, a file stays with one, for the sake of what its tests have in common."""
-    folder = item.path.parent.name
-    item.add_marker(pytest.mark.xdist_group(folder if folder in TOGETHER else item.path.stem))
 
 
 @pytest.fixture(autouse=True)

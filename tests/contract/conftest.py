@@ -6,30 +6,43 @@ import json
 import os
 import subprocess
 import sys
+import urllib.request
 import uuid
 from pathlib import Path
 
 import pytest
 import snowflake.connector
+from snowflake_rules import findings
 
 from rowqueue.poller.queue import PolledQueue
 from rowqueue.settings import SnowflakeSettings
 from rowqueue.warehouse import SnowflakeWarehouse
 
 ROOT = Path(__file__).parents[2]
+LONGEST_KEPT = 20_000  # the stand-in keeps the beginning of longer texts, and half a statement does not parse
 REAL = {name: value for name, value in os.environ.items() if name.startswith("CONTRACT_SNOWFLAKE_")}
+
+
+def _sent_to(url):
+    with urllib.request.urlopen(f"{url}/_local/statements", timeout=10) as answer:
+        return [statement["text"] for statement in json.load(answer)]
 
 
 @pytest.fixture(scope="session")
 def stand_in():
-    """Address of a Snowflake stand-in that ends with the tests."""
+    """Address of a Snowflake stand-in that ends with the tests; real Snowflake would have taken all that they sent."""
     process = subprocess.Popen(
         [sys.executable, "-m", "rowqueue.local.snowflake", "--port", "0", "--lock-timeout", "10"],
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
     )
     try:
-        yield json.loads(process.stdout.readline())["ready"]
+        url = json.loads(process.stdout.readline())["ready"]
+        yield url
+        sent = _sent_to(url)
+        refused = {text: [str(finding) for finding in findings(text)] for text in sent}
+        assert not {text: found for text, found in refused.items() if found}, "Snowflake would refuse what was sent"
+        assert not [text[:100] for text in sent if len(text) >= LONGEST_KEPT], "too long to be looked at"
     finally:
         process.terminate()
         process.wait(10)
