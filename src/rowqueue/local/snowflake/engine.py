@@ -1,6 +1,6 @@
 """The engine of the Snowflake stand-in: fakesnow, reached through its own HTTP endpoints.
 
-Only this module, ``repairs`` and ``translations`` import fakesnow, in the release that ``pyproject.toml`` pins.
+Only this module, ``repairs`` and ``shortcuts`` import fakesnow, in the release that ``pyproject.toml`` pins.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import fakesnow.server
 from fakesnow.instance import FakeSnow
 from starlette.concurrency import run_in_threadpool
 
-from rowqueue.local.snowflake import repairs, translations
+from rowqueue.local.snowflake import repairs, shortcuts
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -62,7 +62,7 @@ class Engine:
 
     def __init__(self, *, db_path: Path | None, keep_results: int) -> None:
         repairs.apply()
-        translations.remember()
+        shortcuts.take()
         _set_up_logging()
         self._fakesnow = FakeSnow(db_path=db_path)
         self._fakesnow.results_cache = repairs.RecentResults(keep_results)

@@ -7,7 +7,7 @@ import contextlib
 import gzip
 import json
 import uuid
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from starlette.applications import Starlette
 from starlette.requests import Request
@@ -74,12 +74,13 @@ class StandIn:
         orphans.cancel()
 
     async def _login(self, request: Request) -> Response:
-        body = await _body(request)
+        body = json.loads(await _raw(request))
         await pass_by(self._account.weather.login_ms)
         # Not for the engine: some of its own would change it (FAKESNOW_DB_PATH, nop_regexes).
         parameters = body["data"].pop("SESSION_PARAMETERS", None) or {}
         try:
-            reply = await self._engine.login(_with_body(request, {"data": {**body["data"], "SESSION_PARAMETERS": {}}}))
+            raw = json.dumps({"data": {**body["data"], "SESSION_PARAMETERS": {}}}).encode()
+            reply = await self._engine.login(_with_body(request, raw))
         except Failure as failure:
             return _json(rendered(failure))
         data = reply["data"]
@@ -103,29 +104,30 @@ class StandIn:
         session = self._account.find(_token(request))
         if session is None:
             return _json(rendered(Failure(390111, "08003", "Session no longer exists. New login required.")))
-        body = await _body(request)
+        raw = await _raw(request)
         key = (session.token, request.query_params.get("requestId") or str(uuid.uuid4()))
         answer = await self._requests.answer(
-            key, lambda: self._call(session, key[1], request, body), lambda: _client_leaves(request)
+            key, lambda: self._call(session, key[1], request, raw), lambda: _client_leaves(request)
         )
         return _json(answer)
 
-    def _call(self, session: Session, request_id: str, request: Request, body: dict[str, Any]) -> Call:
+    def _call(self, session: Session, request_id: str, request: Request, raw: bytes) -> Call:
+        body = json.loads(raw)
         statement = statements.read(body["sqlText"])
         describe_only = bool(body.get("describeOnly"))
         self._log.add(statement.kind, body["sqlText"])
         if not statement.for_engine:
-            body = {"sqlText": _NOTHING, "describeOnly": describe_only}
+            raw = json.dumps({"sqlText": _NOTHING, "describeOnly": describe_only}).encode()
         return Call(
             session=session,
             id=request_id,
             statement=statement,
-            request=_with_body(request, body),
+            request=_with_body(request, raw),
             describe_only=describe_only,
         )
 
     async def _abort(self, request: Request) -> Response:
-        body = await _body(request)
+        body = json.loads(await _raw(request))
         self._requests.drop((_token(request), body.get("requestId", "")))
         return JSONResponse(_SUCCESS)
 
@@ -157,7 +159,7 @@ class StandIn:
         """Tell the weather; with POST, change it first, for every statement that starts from now on."""
         if request.method == "POST":
             try:
-                self._account.weather = Weather.told(await _body(request))
+                self._account.weather = Weather.told(json.loads(await _raw(request)))
             except UnknownWeather as error:
                 return JSONResponse({"error": str(error)}, status_code=400)
         return JSONResponse(self._account.weather.as_json())
@@ -167,17 +169,13 @@ def _token(request: Request) -> str:
     return request.headers.get("authorization", "").removeprefix('Snowflake Token="').removesuffix('"')
 
 
-async def _body(request: Request) -> dict[str, Any]:
+async def _raw(request: Request) -> bytes:
     raw = await request.body()
-    if request.headers.get("content-encoding") == "gzip":
-        raw = gzip.decompress(raw)
-    body: dict[str, Any] = json.loads(raw)
-    return body
+    return gzip.decompress(raw) if request.headers.get("content-encoding") == "gzip" else raw
 
 
-def _with_body(request: Request, body: dict[str, Any]) -> Request:
-    """The same request with another body, ready to be read again."""
-    raw = json.dumps(body).encode()
+def _with_body(request: Request, raw: bytes) -> Request:
+    """The same request with this body, ready to be read again."""
 
     async def receive() -> Message:
         return {"type": "http.request", "body": raw, "more_body": False}
