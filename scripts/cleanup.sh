@@ -43,6 +43,14 @@ if [[ -z $dry_run && -z $confirmed ]]; then
 fi
 [[ -n $dry_run || $confirmed == "$environment" ]] || fail "not confirmed; nothing was changed"
 
+# With other credentials, or in another region, all this would miss the environment, or hit another of the same name.
+check_place() {
+  local made here="account $account, region $AWS_REGION"
+  made="$(tf show -json | python "$root/scripts/terraform_shown.py" places)" \
+    || fail "the state of $environment can not be read; nothing was changed"
+  [[ -z $made || $made == "$here" ]] || fail "$environment is in $made, and this is $here; nothing was changed"
+}
+
 # Also the events of stopped tasks call the poller, and it would start new ones: so it may not run at all.
 pause_poller() {
   local answer
@@ -106,10 +114,10 @@ empty_bucket() {
 image="$(deployed_image "$environment")"
 terraform_arguments "$environment" "$(lambda_zip arm64)" \
   "${image:-$account.dkr.ecr.$AWS_REGION.amazonaws.com/$cluster:none}"
-export_secrets
 use_workspace "$environment"
 bucket=""
 if [[ -d $root/terraform/.terraform ]]; then
+  check_place
   bucket="$(tf output -raw certificate_bucket 2> /dev/null || true)"
   # Terraform reads the variables though it only destroys.
   zip="$root/terraform/$(lambda_zip arm64)"
@@ -134,5 +142,8 @@ fi
 say "" "left as it is:" \
   "  Snowflake: tables, roles, users and warehouse; to drop them: DROP DATABASE, DROP USER, DROP ROLE, DROP WAREHOUSE" \
   "  the bucket of Terraform's state, if you use one" \
-  "  the secret, until its recovery window is over; to deploy again before that: aws secretsmanager delete-secret" \
-  "    --secret-id $environment-snowflake-credentials --force-delete-without-recovery"
+  "  the log group of Container Insights, which ECS makes: aws logs delete-log-group" \
+  "    --log-group-name /aws/ecs/containerinsights/$cluster/performance" \
+  "  the secrets, until their recovery window is over; to deploy again before that, for each that there was:" \
+  "    aws secretsmanager delete-secret --force-delete-without-recovery --secret-id $environment-snowflake-credentials" \
+  "    aws secretsmanager delete-secret --force-delete-without-recovery --secret-id $environment-snowflake-client-key-passphrase"

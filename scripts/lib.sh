@@ -114,11 +114,11 @@ terraform_arguments() {
 }
 
 # Terraform takes secrets from variables that it keeps nowhere, and sends them when snowflake_secret_version or
-# client_key_secret_version is raised.
+# client_key_secret_version is raised. SERVICE_..., for SNOWFLAKE_... is who sets up the database.
 export_secrets() {
   local name
   for name in PASSWORD PRIVATE_KEY PRIVATE_KEY_PASSPHRASE; do
-    local given="SNOWFLAKE_$name" wanted
+    local given="SERVICE_$name" wanted
     wanted="TF_VAR_snowflake_$(printf %s "$name" | tr "[:upper:]" "[:lower:]")"
     if [[ -n ${!given:-} && -z ${!wanted:-} ]]; then export "$wanted=${!given}"; fi
   done
@@ -136,21 +136,28 @@ deployed_image() {
     --query 'taskDefinition.containerDefinitions[0].image' --output text 2> /dev/null || true
 }
 
-# lambda_zip: the poller's zip as Terraform is told of it: from terraform/, so that it is the same on every machine.
+# lambda_zip ARCH: the poller's zip as Terraform is told of it: from terraform/, so that it is the same on every machine.
 lambda_zip() { printf '../build/snowflake-poller-%s.zip' "$1"; }
 
 # architecture: arm64 or x86_64, as the settings of this environment have it. Needs terraform_arguments.
 architecture() {
-  case "$(tf_value architecture)" in
+  local value=ARM64
+  # Only a dry run comes here without Terraform initialised.
+  if [[ -d $root/terraform/.terraform ]]; then value="$(tf_value architecture)" || exit; fi
+  case $value in
+    ARM64) printf arm64 ;;
     X86_64) printf x86_64 ;;
-    *) printf arm64 ;;
+    *) fail "architecture: expected ARM64 or X86_64, got '$value'" ;;
   esac
 }
 
-# tf_value NAME: a variable of Terraform, its default included, or nothing.
+# tf_value NAME: a variable of Terraform, its default included, or nothing if it is null. To be assigned by a statement of
+# its own: anywhere else the shell passes over a failure.
 tf_value() {
-  local arguments=("${tf_arguments[@]:1}")  # the console knows no -input
-  printf 'var.%s\n' "$1" | tf console "${arguments[@]}" 2> /dev/null | tr -d '"' | sed "/^to[a-z]*(null)\$/d;/^null\$/d" || true
+  local arguments=("${tf_arguments[@]:1}") answer  # the console knows no -input
+  answer="$(printf 'var.%s\n' "$1" | tf console "${arguments[@]}" 2>&1)" || fail "Terraform does not tell $1: $answer"
+  # Its warnings come before the value, also on standard output.
+  sed '$!d; s/"//g; /^to[a-z]*(null)$/d; /^null$/d' <<< "$answer"
 }
 
 # builder: the first program that can build an image here.

@@ -15,8 +15,7 @@
 #     or SNOWFLAKE_AUTHENTICATOR=externalbrowser            signs in with a browser, for people
 #   SNOWFLAKE_WAREHOUSE, _DATABASE, _SCHEMA                 QUEUE_WH, QUEUE_DB and PUBLIC if they are not set
 #
-# Where Snowflake's command line (snow) is installed it runs the SQL, with its default connection if SNOWFLAKE_ACCOUNT is
-# not set; else the project's own driver does. CLIENT=driver or CLIENT=snow decides.
+# The tables have their standard names: SNOWFLAKE_TABLE is not looked at.
 
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 help_wanted "$@"
@@ -30,19 +29,9 @@ for argument in "$@"; do
   esac
 done
 
-sql() { SNOWFLAKE_ACCOUNT="${SNOWFLAKE_ACCOUNT:-default}" database setup --dry-run ${arguments[@]+"${arguments[@]}"}; }
-
 if [[ -n $dry_run ]]; then
-  sql
+  SNOWFLAKE_ACCOUNT="${SNOWFLAKE_ACCOUNT:-default}" database setup --dry-run ${arguments[@]+"${arguments[@]}"}
   exit
 fi
-
-client="${CLIENT:-driver}"
-# Snowflake's own program knows nothing of a host that is not Snowflake's.
-if [[ -z ${CLIENT:-} && -z ${SNOWFLAKE_HOST:-} ]] && command -v snow > /dev/null; then client=snow; fi
-case $client in
-  snow) sql | snow sql --stdin ${SNOWFLAKE_ACCOUNT:+--temporary-connection} ;;
-  driver) database setup ${arguments[@]+"${arguments[@]}"} ;;
-  *) misuse "CLIENT: expected driver or snow, got '$client'" ;;
-esac
+database setup ${arguments[@]+"${arguments[@]}"}
 say "the queue is there"

@@ -7,15 +7,16 @@
 #   --dry-run       print what would be run, change nothing
 #
 # ALERT_EMAIL, if it is set, is told of alarms once its owner has confirmed AWS's message. To keep it with the next
-# deployment, put alert_email into the environment's tfvars. Terraform brings along what monitoring/ depends on: deploy first.
+# deployment, put alert_email into the environment's tfvars. Where that would also change what the alarms watch, nothing is
+# changed: deploy first.
 
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 help_wanted "$@"
 
-approve=() positional=()
+approved="" positional=()
 for argument in "$@"; do
   case $argument in
-    --auto-approve) approve=(-auto-approve) ;;
+    --auto-approve) approved=1 ;;
     --dry-run) dry_run=1 ;;
     -*) misuse "unknown argument '$argument'" ;;
     *) positional+=("$argument") ;;
@@ -28,9 +29,8 @@ use_region "${positional[1]}"
 [[ -z ${ALERT_EMAIL:-} || $ALERT_EMAIL == ?*@?*.?* ]] || misuse "ALERT_EMAIL: expected an address, got '$ALERT_EMAIL'"
 need_terraform
 need_aws
-[[ -n $dry_run || ${#approve[@]} -gt 0 || -t 0 ]] || misuse "nobody is there to be asked: give --auto-approve"
+[[ -n $dry_run || -n $approved || -t 0 ]] || misuse "nobody is there to be asked: give --auto-approve"
 account > /dev/null
-export_secrets
 
 image="$(deployed_image "$environment")"
 [[ -n $image ]] || fail "$environment is not deployed in $AWS_REGION: run scripts/deploy.sh $environment $AWS_REGION first"
@@ -40,7 +40,22 @@ arch="$(architecture)"
 [[ -f $root/terraform/$(lambda_zip "$arch") ]] \
   || run "$root/scripts/build_lambda.sh" --arch "$arch" --output "$root/terraform/$(lambda_zip "$arch")" >&2
 terraform_arguments "$environment" "$(lambda_zip "$arch")" "$image"
-run tf apply "${tf_arguments[@]}" ${approve[@]+"${approve[@]}"} -target=module.monitoring >&2
+
+scratch="$(mktemp -d)" # a saved plan holds the variables
+trap 'rm -rf "$scratch"' EXIT
+run tf plan "${tf_arguments[@]}" -target=module.monitoring -out="$scratch/plan" >&2
+if [[ -z $dry_run ]]; then
+  # What a target depends on comes along with it.
+  outside="$(tf show -json "$scratch/plan" | python "$root/scripts/terraform_shown.py" outside module.monitoring)" \
+    || fail "what the plan changes can not be read; nothing was changed"
+  [[ -z $outside ]] || fail "this would change more than the monitoring ($outside): deploy first:" \
+    "scripts/deploy.sh $environment $AWS_REGION"
+  if [[ -z $approved ]]; then
+    read -r -p "Apply this plan? Only 'yes' does: " approved || true # Terraform does not ask about a saved one
+    [[ $approved == yes ]] || fail "not confirmed; nothing was changed"
+  fi
+fi
+run tf apply -input=false "$scratch/plan" >&2
 [[ -z $dry_run ]] || exit 0
 
 alarms="$(aws cloudwatch describe-alarms --alarm-name-prefix "$environment-snowflake-" --query 'MetricAlarms[].AlarmName' \

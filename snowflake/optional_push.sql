@@ -21,7 +21,13 @@ CREATE NOTIFICATION INTEGRATION IF NOT EXISTS PROCESSING_PUSH
 -- SF_AWS_IAM_USER_ARN and SF_AWS_EXTERNAL_ID of the answer go into terraform.tfvars, for the role's trust policy.
 DESCRIBE INTEGRATION PROCESSING_PUSH;
 
--- Then, as the owner of the schema, who needs EXECUTE TASK, EXECUTE MANAGED TASK and USAGE on the integration:
+-- A task runs with its owner's rights. Let that be the schema's owner: SYSADMIN, where 00_roles.sql made it.
+GRANT EXECUTE TASK ON ACCOUNT TO ROLE SYSADMIN;
+GRANT EXECUTE MANAGED TASK ON ACCOUNT TO ROLE SYSADMIN;
+GRANT USAGE ON INTEGRATION PROCESSING_PUSH TO ROLE SYSADMIN;
+
+-- Then, as that owner, with the database and the schema of the queue in use:
+USE ROLE SYSADMIN;
 
 CREATE TRANSIENT TABLE IF NOT EXISTS PROCESSING_PUSHES (
     entries   NUMBER(38, 0) NOT NULL COMMENT 'Rows inserted since the push before',

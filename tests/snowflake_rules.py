@@ -80,6 +80,8 @@ PRIVILEGES = {
     "SCHEMA": _words("MODIFY MONITOR USAGE"),
     "TABLE": _words("DELETE INSERT REFERENCES SELECT TRUNCATE UPDATE"),
     "VIEW": _words("REFERENCES SELECT"),
+    "ACCOUNT": frozenset({"EXECUTE MANAGED TASK", "EXECUTE TASK"}),
+    "INTEGRATION": _words("USAGE"),
 }
 # What CREATE and ALTER set on an object, from Snowflake's pages of those commands.
 PROPERTIES = {

@@ -15,13 +15,17 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 
+READS = re.compile(
+    r"^aws (\S+ )?(sts get|\S+ (get|list|describe|head)-)|^terraform (version|output|console|show|TF)|^docker info"
+)
+
 # Notes its name and arguments, a JSON line each, and answers by the first rule that matches them: pattern, output, exit
 # code, and perhaps what must have been called before. What Terraform's console is asked comes on its standard input.
 PROGRAM = f"""#!{sys.executable}
 import json, os, re, sys
 call = [os.path.basename(sys.argv[0]), *sys.argv[1:]]
-asked = sys.stdin.read().strip() if {{"console", "--password-stdin", "--stdin"}} & set(call) else ""
-secrets = sorted(name for name in os.environ if name.startswith("TF_VAR_snowflake_p"))
+asked = sys.stdin.read().strip() if {{"console", "--password-stdin"}} & set(call) else ""
+secrets = sorted(name for name in os.environ if name.startswith(("TF_VAR_snowflake_p", "TF_VAR_client_key_p")))
 with open(os.environ["CALLS"], "a+") as calls:
     calls.seek(0)
     before = calls.read()
@@ -37,6 +41,7 @@ ANSWERS = [
     ("^terraform version", "Terraform v1.11.4\non linux_amd64", 0),
     ("^terraform .*output -raw dashboard_url", "https://console.example.com/dev", 0),
     ("^terraform .*output -raw", "dev-snowflake-processor-certs", 0),
+    ("^terraform .*show -json", "{}", 0),
     ("^aws .*sts get-caller-identity", "123456789012", 0),
     ("^aws .*describe-task-definition", "registry.example.com/dev@sha256:1", 0),
     ("^aws .*describe-repositories", "", 254),
@@ -49,6 +54,7 @@ ANSWERS = [
     ("^terraform .*console .*var.snowflake_authentication", '"workload_identity"', 0),
     ("^terraform .*console .*var.task_cpu", "256", 0),
     ("^terraform .*console .*var.max_containers", "25", 0),
+    ("^terraform .*console .*var.spot_share", "0", 0),
     ("^terraform .*console .*var.reserved_concurrent_executions", "tonumber(null)", 0),
 ]
 
@@ -65,18 +71,33 @@ class Sandbox:
         return subprocess.run(
             [str(self.folder / "scripts" / script), *arguments],
             env=self.environ | environ,
-            input=stdin,
+            **({"input": stdin} if isinstance(stdin, str) else {"stdin": stdin}),
             capture_output=True,
             text=True,
             timeout=60,
             check=False,
         )
 
+    def typed(self, text, script, *arguments, answers=()):
+        """Run a script at a terminal, where a person types ``text``."""
+        person, terminal = os.openpty()
+        os.write(person, text.encode())
+        try:
+            return self.run(script, *arguments, answers=answers, stdin=terminal)
+        finally:
+            os.close(person)
+            os.close(terminal)
+
     @property
     def calls(self):
         """What was called so far: program and arguments, without what stands in every call."""
         lines = Path(self.environ["CALLS"]).read_text().splitlines()
         return [re.sub(r" (-chdir=\S+|-input=false)", "", " ".join(json.loads(line)["call"])) for line in lines]
+
+    @property
+    def changes(self):
+        """The calls that do more than look."""
+        return [call for call in self.calls if not READS.search(call)]
 
     def secrets_of(self, call):
         """The secrets that the environment of a call carried."""
@@ -100,11 +121,15 @@ def sandbox(tmp_path):
     (folder / "terraform" / ".terraform").mkdir(parents=True)
     (folder / "terraform" / "dev.tfvars").write_text('snowflake_account = "myorg-account"\n')
     programs.mkdir()
-    for name in ("aws", "terraform", "docker", "snow"):
+    for name in ("aws", "terraform", "docker"):
         (programs / name).write_text(PROGRAM)
         (programs / name).chmod(0o755)
     (tmp_path / "calls").touch()
-    environ = {name: value for name, value in os.environ.items() if not name.startswith(("TF_", "SNOWFLAKE_", "AWS_"))}
+    environ = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(("TF_", "SNOWFLAKE_", "SERVICE_", "AWS_"))
+    }
     return Sandbox(
         folder=folder,
         environ=environ

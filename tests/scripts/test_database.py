@@ -89,7 +89,6 @@ def stand_in():
         port = json.loads(service.stdout.readline())["ready"].rsplit(":", 1)[1]
         environ = {name: value for name, value in os.environ.items() if not name.startswith("SNOWFLAKE_")}
         yield environ | {
-            "CLIENT": "driver",
             "SNOWFLAKE_ACCOUNT": "local",
             "SNOWFLAKE_USER": "admin",
             "SNOWFLAKE_PASSWORD": "canary-password",
@@ -145,7 +144,6 @@ def test_who_owns_the_schema_can_leave_the_roles_to_others(stand_in):
             {"SNOWFLAKE_AUTHENTICATION": "key_pair", "SNOWFLAKE_PRIVATE_KEY": "canary"},
             "SNOWFLAKE_PRIVATE_KEY: expected a PKCS#8 private key in PEM",
         ),
-        ({"CLIENT": "sqlplus"}, "CLIENT: expected driver or snow, got 'sqlplus'"),
     ],
 )
 def test_what_is_missing_is_a_sentence(stand_in, changes, told):

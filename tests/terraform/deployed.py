@@ -194,11 +194,10 @@ def _environ(folder, running, plugins):
             "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
             "AWS_MAX_ATTEMPTS": "2",
             "CHECKPOINT_DISABLE": "1",
-            "CLIENT": "driver",
             "TF_CLI_ARGS_init": f"-plugin-dir={plugins} -lockfile=readonly",
             "TF_CLI_CONFIG_FILE": str(folder / "terraform.rc"),
-            "SNOWFLAKE_PRIVATE_KEY": _private_key(passphrase),
-            "SNOWFLAKE_PRIVATE_KEY_PASSPHRASE": passphrase,
+            "SERVICE_PRIVATE_KEY": _private_key(passphrase),
+            "SERVICE_PRIVATE_KEY_PASSPHRASE": passphrase,
             "CLIENT_KEY_PASSPHRASE": secrets.token_urlsafe(12),
         }
     )

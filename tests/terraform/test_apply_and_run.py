@@ -10,6 +10,7 @@ The tests share the deployment, and the last one takes it down. ``pytest -s`` sh
 from __future__ import annotations
 
 import json
+import re
 from contextlib import contextmanager
 from operator import attrgetter
 from types import SimpleNamespace
@@ -144,8 +145,8 @@ def test_the_tasks_run_from_the_deployed_definition_and_no_other(environment, pl
 def test_the_tasks_get_each_secret_from_its_key(environment, played):
     for environ in played.environs.values():
         assert environ["SNOWFLAKE_USER"] == SETTINGS["snowflake_user"]
-        assert environ["SNOWFLAKE_PRIVATE_KEY"] == environment.environ["SNOWFLAKE_PRIVATE_KEY"]
-        passphrase = environment.environ["SNOWFLAKE_PRIVATE_KEY_PASSPHRASE"]
+        assert environ["SNOWFLAKE_PRIVATE_KEY"] == environment.environ["SERVICE_PRIVATE_KEY"]
+        passphrase = environment.environ["SERVICE_PRIVATE_KEY_PASSPHRASE"]
         assert environ["SNOWFLAKE_PRIVATE_KEY_PASSPHRASE"] == passphrase
         assert environ["CLIENT_KEY_PASSPHRASE"] == environment.environ["CLIENT_KEY_PASSPHRASE"]
 
@@ -376,6 +377,32 @@ def resolved(environment, container):
 # In the end
 
 
+def test_monitoring_is_changed_alone_or_not_at_all(environment):
+    settings = environment.folder / "terraform" / f"{ENVIRONMENT}.tfvars"
+    command, deployed_ones = ("setup_monitoring.sh", ENVIRONMENT, REGION, "--auto-approve"), settings.read_text()
+
+    def ratio():
+        answer = environment.client("cloudwatch").describe_alarms(AlarmNamePrefix=f"{ENVIRONMENT}-snowflake-failure")
+        return answer["MetricAlarms"][0]["Threshold"]
+
+    before, definition = ratio(), environment.task_definition()
+    settings.write_text(f"{deployed_ones}alarm_failure_ratio = 0.5\ntask_memory = 1024\n")
+    done = environment.script(*command)
+    assert done.returncode == 1, done.stderr
+    assert "more than the monitoring (" in done.stderr
+    assert "aws_ecs_task_definition.processor" in done.stderr.splitlines()[-1]
+    assert (ratio(), environment.task_definition()) == (before, definition)
+
+    settings.write_text(f"{deployed_ones}alarm_failure_ratio = 0.5\n")
+    done = environment.script(*command)
+    assert done.returncode == 0, done.stderr
+    assert ratio() != before
+
+    settings.write_text(deployed_ones)
+    assert environment.script(*command).returncode == 0
+    assert (ratio(), environment.task_definition()) == (before, definition)
+
+
 def test_a_second_plan_finds_nothing_to_change(environment):
     arguments = {
         "environment": ENVIRONMENT,
@@ -390,6 +417,14 @@ def test_a_second_plan_finds_nothing_to_change(environment):
     shown = json.loads(environment.terraform("show", "-json", str(out)).stdout)
     changes = {change["address"] for change in shown["resource_changes"] if change["change"]["actions"] != ["no-op"]}
     assert changes == KNOWN_FALSE_DRIFTS.keys(), done.stdout
+
+
+def test_cleanup_in_another_region_leaves_all_as_it_is(environment):
+    made = inventory.taken(environment.running)
+    done = environment.script("cleanup.sh", ENVIRONMENT, "eu-west-1", "--confirm", ENVIRONMENT)
+    assert done.returncode == 1, done.stderr
+    assert re.search(r"in account (\d+), region us-east-1, and this is account \1, region eu-west-1;", done.stderr)
+    assert inventory.taken(environment.running) == made
 
 
 def test_cleanup_lets_the_tasks_finish_and_leaves_nothing_but_snowflake(environment, insert, entries, until):
