@@ -153,6 +153,6 @@ def tick(warehouse, ecs, **given):
 def ready(count, *, seen=()):
     return Warehouse(
         pulse=pulse(pending=count, available=NAIVE - timedelta(seconds=9)),
-        count_ready=[(count,)],
+        count_ready=[(count, 0)],
         processors_seen=[(name,) for name in seen],
     )

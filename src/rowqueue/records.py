@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
     from datetime import datetime
 
     from rowqueue.lifecycle import Settlement
@@ -37,6 +38,23 @@ class Pulse:
     holds: int = 0
     held_until: datetime | None = None
     hold_reason: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ready:
+    """What claims would take now.
+
+    Attributes:
+        entries: how many.
+        suspects: how many of them a worker has died on; only a worker that holds nothing gets one of these.
+    """
+
+    entries: int
+    suspects: int = 0
+
+    def for_worker(self, *, holds_nothing: bool) -> int:
+        """How many a worker could get."""
+        return self.entries if holds_nothing else self.entries - self.suspects
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,13 +116,21 @@ class Attempt:
     error_message: str | None = None
 
 
+_as_json = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
+
+
 def as_json(value: object) -> str:
-    """As it is bound: not escaped, so that a text takes no more bytes than it has to."""
-    return json.dumps(value, ensure_ascii=False)
+    """As it is bound: neither escaped nor spaced, so that it takes no more bytes than it has to."""
+    return _as_json(value)
+
+
+def as_table(rows: Iterable[Mapping[str, object]]) -> str:
+    """Many rows as they are bound: by position, for their names would be most of what is sent."""
+    return _as_json([list(row.values()) for row in rows])
 
 
 def settlement_row(settlement: Settlement) -> dict[str, object]:
-    """As the statement ``settle`` reads it."""
+    """In the order in which the statement ``settle`` reads it."""
     return {
         "entry_id": settlement.entry_id,
         "claim_token": settlement.claim_token,
@@ -119,16 +145,19 @@ def settlement_row(settlement: Settlement) -> dict[str, object]:
 
 
 def attempt_row(attempt: Attempt) -> dict[str, object]:
-    """As the statement ``insert_attempts`` reads it."""
+    """In the order in which the statement ``insert_attempts`` reads it.
+
+    What most rows have in common stands together: the driver compresses what it sends, and does so in half the time.
+    """
     return {
-        "entry_id": attempt.entry_id,
         "claim_token": attempt.claim_token,
         "attempt": attempt.attempt,
         "outcome": attempt.outcome,
-        "started_ms_ago": attempt.started_ms_ago,
-        "finished_ms_ago": attempt.finished_ms_ago,
         "response_status": attempt.response_status,
         "error_message": storable(attempt.error_message),
+        "entry_id": attempt.entry_id,
+        "started_ms_ago": attempt.started_ms_ago,
+        "finished_ms_ago": attempt.finished_ms_ago,
     }
 
 
@@ -144,6 +173,6 @@ def death_row(death: Death) -> dict[str, object]:
 
 def storable(value: str | None) -> str | None:
     """What a service sent may hold what no VARCHAR takes: NUL and lone surrogates become U+FFFD."""
-    if value is None:
-        return None
+    if value is None or (value.isascii() and "\0" not in value):
+        return value
     return value.replace("\0", "\ufffd").encode("utf-16", "surrogatepass").decode("utf-16", "replace")

@@ -16,7 +16,7 @@ from rowqueue import sql
 from rowqueue.errors import LockContention, ValueRefused, WarehouseUnavailable
 from rowqueue.lifecycle import MAX_ERROR_MESSAGE_CHARACTERS, Entry
 from rowqueue.observability import Event, log_problem
-from rowqueue.records import as_json, attempt_row, settlement_row, storable
+from rowqueue.records import Ready, as_json, as_table, attempt_row, settlement_row, storable
 from rowqueue.settings import SETTLE_PATIENCE_S
 
 if TYPE_CHECKING:
@@ -78,17 +78,14 @@ class QueueStore:
         self._statements = sql.statements(queue=queue, max_retries=max_retries)
         self._max_retries = max_retries
 
-    def count_ready(self, *, probe: bool = False, holds_nothing: bool = True) -> int:
-        """How many entries a claim would take now; none while there is a hold, but for a probe after its end.
+    def count_ready(self, *, probe: bool = False) -> Ready:
+        """What claims would take now: nothing while there is a hold, but for a probe after its end.
 
         Args:
             probe: whether to count in spite of a hold that has ended.
-            holds_nothing: whether to count those that a worker has died on, too.
         """
-        ((ready,),) = self._rows(
-            "count_ready", max_retries=self._max_retries, probe=int(probe), holds_nothing=int(holds_nothing)
-        )
-        return int(ready)
+        ((entries, suspects),) = self._rows("count_ready", max_retries=self._max_retries, probe=int(probe))
+        return Ready(entries=entries, suspects=suspects)
 
     def claim(
         self,
@@ -156,8 +153,8 @@ class QueueStore:
         Raises:
             WarehouseUnavailable: it can not be known what was written.
         """
-        made = as_json([attempt_row(attempt) for attempt in attempts])
-        sent = as_json([settlement_row(settlement) for settlement in settlements])
+        made = as_table(map(attempt_row, attempts))
+        sent = as_table(map(settlement_row, settlements))
         if attempts:
             self._persisting(lambda: self._change("insert_attempts", processor_id=processor_id, attempts=made))
         changed = self._persisting(lambda: self._change("settle", settlements=sent))

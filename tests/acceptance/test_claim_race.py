@@ -25,7 +25,7 @@ store.pulse()
 print("ready", flush=True)
 sys.stdin.readline()
 settled, claims = [], 0
-while store.count_ready():
+while store.count_ready().entries:
     claims += 1
     entries = store.claim(processor_id=name, claim_token=f"{name}-{claims}", entries=8, characters=10**9)
     if entries:

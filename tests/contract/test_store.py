@@ -48,7 +48,7 @@ def attempt(entry, **changes):
 
 def test_the_insert_of_the_users_document_is_all_it_takes(sql, store):
     sql("""INSERT INTO PROCESSING_QUEUE (data) VALUES ('{"type": "new_type", "payload": {"a": 1}}')""")
-    assert store.count_ready() == 1
+    assert store.count_ready().entries == 1
     (entry,) = claim(store)
     assert json.loads(entry.data) == {"type": "new_type", "payload": {"a": 1}}
     assert len(entry.idempotency_key) == 36
@@ -101,7 +101,7 @@ def test_a_claim_takes_no_entry_before_its_time_and_none_that_is_out_of_attempts
     insert(sql, "used up", retry_count=3)
     insert(sql, "own limit reached", retry_count=1, max_retries=1)
     insert(sql, "own limit open", retry_count=3, max_retries=4)
-    assert store.count_ready() == 1
+    assert store.count_ready().entries == 1
     assert [entry.data for entry in claim(store)] == ["own limit open"]
 
 
@@ -117,7 +117,7 @@ def test_many_claims_at_once_take_every_entry_exactly_once(sql, stores):
 
     def work(number):
         taken = []
-        while workers[number].count_ready():
+        while workers[number].count_ready().entries:
             taken += claim(workers[number], 4, token=f"{number}-{len(taken)}", processor=f"dev-{number}")
         return [entry.id for entry in taken]
 
@@ -148,7 +148,7 @@ def test_a_settle_writes_every_outcome_of_a_batch_in_one_go(sql, store):
                COUNT_IF(claimed_at IS NULL)
           FROM PROCESSING_QUEUE""")
     assert (ended, failed, waits, free) == (1, 1, 1, 1)
-    assert store.count_ready() == 1, "what was released is ready at once"
+    assert store.count_ready().entries == 1, "what was released is ready at once"
 
 
 def test_a_released_entry_keeps_its_place_and_what_was_known_of_it(sql, store):
@@ -281,7 +281,7 @@ def test_while_a_hold_stands_nothing_is_ready_and_nothing_is_claimed_not_even_by
     insert(sql, "{}")
     store.place_hold(reason="the service answered 401", seconds=60, created_by="dev-1")
     for probe in (False, True):
-        assert store.count_ready(probe=probe) == 0
+        assert store.count_ready(probe=probe).entries == 0
         assert store.claim(processor_id="p", claim_token="t", entries=9, characters=BIG, probe=probe) == []
     pulse = store.pulse()
     assert (pulse.holds, pulse.hold_reason) == (1, "the service answered 401")
@@ -292,9 +292,9 @@ def test_a_hold_that_has_ended_lets_only_a_probe_claim_until_it_is_lifted(sql, s
     insert(sql, "1", "2")
     store.place_hold(reason="x", seconds=60, created_by="dev-1")
     sql("UPDATE PROCESSING_HOLDS SET until_at = DATEADD('second', -1, SYSDATE())")
-    assert store.count_ready() == 0
+    assert store.count_ready().entries == 0
     assert claim(store) == []
-    assert store.count_ready(probe=True) == 2
+    assert store.count_ready(probe=True).entries == 2
     assert len(store.claim(processor_id="p", claim_token="t", entries=1, characters=BIG, probe=True)) == 1
     store.lift_ended_holds()
     assert store.pulse().holds == 0
@@ -421,7 +421,8 @@ def test_a_row_that_was_set_to_processing_by_hand_is_seen_and_reset(sql, store):
 def test_suspects_are_not_ready_for_a_worker_that_holds_something(sql, store):
     insert(sql, "1", crash_count=1)
     insert(sql, "2")
-    assert (store.count_ready(), store.count_ready(holds_nothing=False)) == (2, 1)
+    ready = store.count_ready()
+    assert (ready.for_worker(holds_nothing=True), ready.for_worker(holds_nothing=False)) == (2, 1)
 
 
 def test_without_a_death_alone_nothing_is_asked_of_snowflake(store):

@@ -123,8 +123,9 @@ async def test_a_closed_gate_lets_nobody_in_until_it_is_opened():
     assert await let_in(gate, 4) == 4
 
 
-def pace_of(*, most, deliveries_s, claims_s):
+def pace_of(*, most, deliveries_s, claims_s, in_flight=None):
     pace = Pace(gate=Gate(most=most, clock=Clock()))
+    pace.gate.in_flight = most if in_flight is None else in_flight
     for seconds in deliveries_s:
         pace.delivered(seconds)
     for seconds in claims_s:
@@ -132,10 +133,17 @@ def pace_of(*, most, deliveries_s, claims_s):
     return pace
 
 
-def test_before_anything_was_delivered_nothing_is_claimed_ahead():
-    pace = pace_of(most=100, deliveries_s=[], claims_s=[0.5])
-    assert pace.ahead() == 0
+@pytest.mark.parametrize(("in_flight", "expected"), [(100, 0), (92, 8), (0, 100)])
+def test_before_anything_was_delivered_no_more_is_claimed_ahead_than_can_start_at_once(in_flight, expected):
+    pace = pace_of(most=100, deliveries_s=[], claims_s=[0.5], in_flight=in_flight)
+    assert pace.ahead() == expected
     assert pace.per_second() is None
+
+
+def test_what_can_start_at_once_is_claimed_ahead_too():
+    busy = pace_of(most=100, deliveries_s=[1.0] * 10, claims_s=[0.5] * 20)
+    idle = pace_of(most=100, deliveries_s=[1.0] * 10, claims_s=[0.5] * 20, in_flight=70)
+    assert idle.ahead() == busy.ahead() + 30
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from rowqueue.processor.growth import SHARE, Bounds, Seen, next_block
 from rowqueue.settings import ProcessorSettings
 
 BOUNDS = Bounds(first=8, most=10_000, stale_s=1800)
-FULL = Seen(asked=8, came=8, full=True, claim_s=0.5, per_second=2000.0, at_once=100, left_s=600)
+FULL = Seen(asked=8, came=8, full=True, claim_s=0.5, per_second=2000.0, at_once=8, left_s=600)
 
 
 @pytest.mark.parametrize(
@@ -33,9 +33,10 @@ FULL = Seen(asked=8, came=8, full=True, claim_s=0.5, per_second=2000.0, at_once=
         ("what comes back short is followed by as much", {"asked": 2048, "came": 100, "full": False}, {}, 100),
         ("and not by less than the first", {"asked": 2048, "came": 1, "full": False}, {}, 8),
         ("nothing, though entries are ready, changes nothing", {"asked": 2048, "came": 0, "full": False}, {}, 2048),
-        ("before the first answer only what can start at once", {"asked": 32, "came": 32, "per_second": None}, {}, 100),
-        ("and by no more than four times", {"per_second": None}, {}, 32),
-        ("also when the first block is larger than that", {"per_second": None, "at_once": 4}, {}, 8),
+        ("before the first answer only what can start at once", {"per_second": None, "at_once": 25}, {}, 25),
+        ("all of it, for that waits nowhere", {"per_second": None, "at_once": 100}, {}, 100),
+        ("also later", {"asked": 10, "came": 10, "at_once": 100}, {}, 100),
+        ("but what can start at once bounds no first block", {"per_second": None, "at_once": 4}, {}, 8),
         ("a block is delivered in a quarter of the budget", {"asked": 4096, "came": 4096, "left_s": 10}, {}, 5000),
         ("towards its end less than the first", {"left_s": 0.01}, {}, 5),
         ("and never nothing", {"left_s": -3}, {}, 1),
@@ -70,7 +71,7 @@ def test_whatever_is_seen_it_stays_within_the_cap_and_within_what_the_budget_can
     )
     block = next_block(seen, Bounds(first=first, most=first + more, stale_s=1800))
     assert 1 <= block <= first + more
-    assert block <= max(first, 4 * asked)
+    assert block <= max(first, 4 * asked, 32)
     if per_second is not None:
         assert block <= max(1, per_second * max(0, left_s))
 

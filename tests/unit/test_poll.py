@@ -114,7 +114,7 @@ def test_while_a_hold_stands_nothing_is_counted_and_nothing_launched():
 def after_a_hold(ready):
     return Warehouse(
         pulse=pulse(pending=ready, available=NAIVE, holds=1, held_until=NAIVE - timedelta(seconds=1)),
-        count_ready=[(ready,)],
+        count_ready=[(ready, 0)],
         processors_seen=[],
     )
 

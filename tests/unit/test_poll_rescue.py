@@ -29,7 +29,7 @@ def holding(*, entries=4, age_s=30, name=f"dev-{ID}", **answers):
         processors_seen=[(name,)],
         record_deaths=entries,
         release_dead=entries,
-        count_ready=[(entries,)],
+        count_ready=[(entries, 0)],
         **answers,
     )
 
@@ -126,7 +126,7 @@ def test_stale_claims_are_reset_and_what_they_free_is_counted():
         holders=[("dev-laptop", 4, NAIVE - timedelta(minutes=31))],
         record_resets=4,
         reset_stale=4,
-        count_ready=[(4,)],
+        count_ready=[(4, 0)],
     )
     report = tick(warehouse, ECS())
     assert warehouse.sent == ["pulse", "holders", "record_resets", "reset_stale", "count_ready"]
@@ -145,7 +145,7 @@ def test_when_the_lock_is_not_to_be_had_the_tick_goes_on_and_raises_at_its_end(c
     warehouse = holding()
     warehouse.answers["release_dead"] = WarehouseUnavailable("cancelled by the driver", errno=604)
     warehouse.answers["pulse"] = pulse(pending=8, available=NAIVE, processing=4, claimed=NAIVE)
-    warehouse.answers["count_ready"] = [(8,)]
+    warehouse.answers["count_ready"] = [(8, 0)]
     ecs = ECS([dead(ID)])
     with pytest.raises(WarehouseUnavailable, match="cancelled"):
         tick(warehouse, ecs)

@@ -20,6 +20,7 @@ from rowqueue.errors import (
 from rowqueue.lifecycle import CredentialsFault, Entry, RetryPolicy, Status, Succeeded, Transient
 from rowqueue.processor import claiming
 from rowqueue.processor.run import Processor
+from rowqueue.records import Ready
 from rowqueue.settings import ProcessorSettings
 
 SETTINGS = {
@@ -59,9 +60,9 @@ class QueueInMemory:
         block, self.waiting = self.waiting[:entries], self.waiting[entries:]
         return block
 
-    def count_ready(self, *, probe=False, holds_nothing=True):
+    def count_ready(self, *, probe=False):
         self.calls.append("count_ready")
-        return len(self.waiting)
+        return Ready(entries=len(self.waiting))
 
     def place_hold(self, *, reason, seconds, created_by):
         self.holds.append(reason)
@@ -554,7 +555,7 @@ def asked_of(queue):
 async def test_blocks_grow_while_they_come_back_full_and_fall_back_when_one_does_not():
     queue = QueueInMemory(entries(900))
     asked = asked_of(queue)
-    report = await processor(queue, succeed).run()
+    report = await processor(queue, succeed, MAX_CONCURRENT_DELIVERIES="32").run()
     assert report.settled == {"completed": 900}
     assert asked[:4] == [8, 32, 128, 512]
     assert asked[4] > asked[5] >= 8, "the fifth found 220"

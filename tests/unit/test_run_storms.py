@@ -20,6 +20,7 @@ from rowqueue.errors import CredentialsStop, DeliveryFault, LockContention, Serv
 from rowqueue.lifecycle import CredentialsFault, Entry, Permanent, RetryPolicy, Succeeded, Transient
 from rowqueue.processor import claiming, gate
 from rowqueue.processor.run import Processor
+from rowqueue.records import Ready
 from rowqueue.settings import ProcessorSettings
 
 ENVIRON = {
@@ -62,9 +63,9 @@ class SlowQueue:
         self.claimed += ids
         return [Entry(id=n, data="{}", idempotency_key="key", claim_token=claim_token) for n in ids]
 
-    def count_ready(self, *, probe=False, holds_nothing=True):
+    def count_ready(self, *, probe=False):
         self.wait()
-        return self.left
+        return Ready(entries=self.left)
 
     def settle_or_bisect(self, settlements, attempts, *, processor_id):
         self.wait()

@@ -29,10 +29,13 @@ class Warehouse:
             self.failures -= 1
             raise self.fails_with
         rows = json.loads(values["settlements" if statement.name == "settle" else "attempts"])
-        if any("poison" in str(row.get("result")) or "poison" in str(row["error_message"]) for row in rows):
+        if any("poison" in str(row) for row in rows):
             raise ValueRefused("can not be stored", errno=100078)
         for row in rows:
-            (self.settled if statement.name == "settle" else self.attempts)[row["entry_id"]] = row
+            if statement.name == "settle":
+                self.settled[row[0]] = row
+            else:
+                self.attempts[row[5]] = row
         return len(rows)
 
     def rows(self, statement, values):
@@ -74,8 +77,9 @@ def test_a_value_that_can_not_be_stored_holds_back_no_neighbour_and_its_outcome_
     assert set(warehouse.settled) == set(range(50))
     for entry_id, row in warehouse.settled.items():
         expected = (None, UNSTORABLE) if entry_id in poisoned else ("fine", None)
-        assert (row["result"], row["error_message"]) == expected
-        assert row["status"] == "completed"
+        _, _, status, *_, result, error_message = row
+        assert (result, error_message) == expected
+        assert status == "completed"
 
 
 def test_one_such_value_among_many_is_found_by_halving():

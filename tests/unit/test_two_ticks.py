@@ -23,7 +23,7 @@ class Queue(Warehouse):
 
     def rows(self, statement, values):
         if statement.name == "count_ready":
-            return [(self.left.pop(0) if len(self.left) > 1 else self.left[0],)]
+            return [(self.left.pop(0) if len(self.left) > 1 else self.left[0], 0)]
         return super().rows(statement, values)
 
     change = rows

@@ -203,7 +203,7 @@ class Poller:
         if not self._may_be_ready(pulse, holding, freed=freed):
             return 0
         self._check("the count")
-        return self.queue.count_ready(probe=holding is Holding.ENDED)
+        return self.queue.count_ready(probe=holding is Holding.ENDED).entries
 
     def _holding(self, pulse: Pulse) -> Holding:
         """By the poller's clock; the claim itself looks again, by Snowflake's."""

@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 
 MAX_FLUSH_BYTES = 900_000
 """Of JSON in one statement. Snowflake advises at most 1 MB, binds included ("Limits on Query Text Size")."""
-_OVERHEAD_BYTES = 300
-"""What an outcome takes in either statement beside the two texts, generously: 220 with an id of six digits."""
+_OVERHEAD_BYTES = 150
+"""What an outcome takes in either statement beside the two texts, generously: 80 with an id of six digits."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

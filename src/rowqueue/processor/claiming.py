@@ -31,6 +31,8 @@ _LOOK_S = 0.05
 """How often it is looked whether there is room for the next block: less to get wrong than a wake-up for each entry."""
 _MOST_LAG_S = 10.0
 """While outcomes have waited for so long to be settled, nothing is claimed: a stop could not settle them in time."""
+_RECORDED_WITHIN_S = 5.0
+"""After its first claim a task is known to have started, at the latest. The poller looks each minute."""
 _PAUSE_S = 0.3
 """Mean wait before a claim that came back empty, though entries are ready, is tried again."""
 
@@ -69,6 +71,8 @@ class Claiming:
     rng: Callable[[], float]
     new_token: Callable[[], str]
     _block: int = field(init=False)
+    _first_claim: tuple[float, int] | None = None
+    _recorded: bool = False
 
     def __post_init__(self) -> None:
         self._block = self.settings.max_entries
@@ -79,44 +83,57 @@ class Claiming:
         Raises:
             WarehouseError: a claim failed.
         """
-        first = True
         while not self._hurried():
             if self.clock() >= deadline:
                 return BUDGET_SPENT
             began = self.clock()
             entries = await self._claim()
-            if first:
-                first = False
-                await self._record_first_claim(len(entries))
+            short = self._is_short(entries)
+            await self._record_first_claim(entries, began, urgent=not short and not self._is_busy())
             if self.settings.probe:
                 return PROBED
             if any(entry.is_suspect for entry in entries):
                 # A worker has died on it. If this one does too, there shall be no doubt over what.
                 await self._wait_until_nothing_is_held(deadline - self.clock())
-            elif entries:
+            else:
                 await self._wait_for_room(deadline)
-                if self._is_short(entries):
+                if short and entries:
                     await self._let_some_come(len(entries), began + self.settings.flush_s - self.clock())
                 self._grow(entries, left_s=deadline - self.clock())
-            elif await self._is_ready_for_us():  # another worker was quicker, or waits for the same lock
-                await self._pause(2 * _PAUSE_S * self.rng())
-            elif self.held.entries and await in_thread(self.thread, self.queue.count_ready):
-                # What is ready is for a worker that holds nothing.
-                await self._wait_until_nothing_is_held(deadline - self.clock())
-            else:
-                return NOTHING_READY
+                if short and not self._hurried() and not await self._something_ready(deadline, pause=not entries):
+                    return NOTHING_READY
         return STOP_REQUESTED if self.stop.is_set() else CREDENTIALS
 
-    async def _is_ready_for_us(self) -> bool:
-        held = self.held.entries
-        return await in_thread(self.thread, lambda: self.queue.count_ready(holds_nothing=not held)) > 0
+    async def _something_ready(self, deadline: float, *, pause: bool) -> bool:
+        """Look, and if there is something wait until this worker may have it.
 
-    async def _record_first_claim(self, entries: int) -> None:
-        """If it can not be recorded, the poller takes this task for one that is starting; no reason to give up."""
+        A look takes no lock; a claim locks the table also when it finds nothing.
+
+        Args:
+            deadline: of the wait.
+            pause: whether to wait a little in any case: another worker was quicker, or waits for the same lock.
+        """
+        ready = await in_thread(self.thread, self.queue.count_ready)
+        if ready.entries and not ready.for_worker(holds_nothing=not self.held.entries):
+            await self._wait_until_nothing_is_held(deadline - self.clock())
+        elif ready.entries and pause:
+            await self._pause(2 * _PAUSE_S * self.rng())
+        return ready.entries > 0
+
+    async def _record_first_claim(self, entries: list[Entry], began: float, *, urgent: bool) -> None:
+        """As soon as there is time for it: small blocks are delivered before the next one is there.
+
+        If it can not be recorded, the poller takes this task for one that is starting; no reason to give up.
+        """
+        if self._first_claim is None:
+            self._first_claim = (began, len(entries))
+        since, count = self._first_claim
+        if self._recorded or (urgent and self.clock() - since < _RECORDED_WITHIN_S):
+            return
+        self._recorded = True
         try:
             await in_thread(
-                self.thread,
-                lambda: self.queue.record_first_claim(processor_id=self.processor_id, entries=entries),
+                self.thread, lambda: self.queue.record_first_claim(processor_id=self.processor_id, entries=count)
             )
         except WarehouseError as error:
             log_problem(Event.PROCESSOR_NOT_RECORDED, error=str(error))

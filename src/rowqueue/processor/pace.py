@@ -47,8 +47,10 @@ class Pace:
         return self.gate.allowed / max(self._delivery_s, _SHORTEST_DELIVERY_S)
 
     def ahead(self) -> int:
-        """How many entries may still wait when the next block is claimed: what is delivered while two claims are made.
+        """How many entries may still wait when the next block is claimed.
 
+        So many as can start at once, for they do not wait for long, and what is delivered while two claims are made.
         The second one is for a flush that comes first: both use the one session.
         """
-        return math.ceil((self.per_second() or 0.0) * 2 * self.claim_s)
+        idle = max(0.0, self.gate.allowed - self.gate.in_flight)
+        return math.ceil(idle + (self.per_second() or 0.0) * 2 * self.claim_s)

@@ -29,12 +29,12 @@ SELECT entries.pending, entries.exhausted, entries.earliest_available_at, entrie
 
 -- name: count_ready
 -- Entries that a claim would take now: none while there is a hold, also one that has ended and awaits its probe.
-SELECT COUNT(*) AS ready
+-- Those that a worker has died on are also told apart: only a worker that holds nothing gets one.
+SELECT COUNT(*) AS entries, COUNT(IFF(crash_count > 0, 1, NULL)) AS suspects
   FROM {queue}
  WHERE status = 'pending'
    AND available_at <= SYSDATE()
    AND retry_count < COALESCE(max_retries, %(max_retries)s)
-   AND (crash_count = 0 OR %(holds_nothing)s = 1)
    AND NOT EXISTS (SELECT 1
                      FROM PROCESSING_HOLDS
                     WHERE scope = '*'
@@ -84,7 +84,7 @@ SELECT id, data, idempotency_key, retry_count, max_retries, crash_count, DATEDIF
 
 -- name: insert_attempts
 -- The audit trail, written before the settle. Only what is not there yet, so that sending it twice does no harm.
--- The worker sends how long ago an attempt started and ended, not when: the clock is Snowflake's.
+-- The worker sends how long ago an attempt started and ended, not when: the clock is Snowflake's. Each row comes as an array.
 INSERT INTO PROCESSING_ATTEMPTS (entry_id, claim_token, attempt, processor_id, started_at, finished_at,
                                  outcome, response_status, error_message)
 SELECT made.entry_id,
@@ -96,14 +96,14 @@ SELECT made.entry_id,
        made.outcome,
        made.response_status,
        made.error_message
-  FROM (SELECT a.value:entry_id::NUMBER(38, 0) AS entry_id,
-               a.value:claim_token::VARCHAR AS claim_token,
-               a.value:attempt::NUMBER(38, 0) AS attempt,
-               a.value:started_ms_ago::NUMBER(38, 0) AS started_ms_ago,
-               a.value:finished_ms_ago::NUMBER(38, 0) AS finished_ms_ago,
-               a.value:outcome::VARCHAR AS outcome,
-               a.value:response_status::NUMBER(38, 0) AS response_status,
-               a.value:error_message::VARCHAR AS error_message
+  FROM (SELECT a.value[0]::VARCHAR AS claim_token,
+               a.value[1]::NUMBER(38, 0) AS attempt,
+               a.value[2]::VARCHAR AS outcome,
+               a.value[3]::NUMBER(38, 0) AS response_status,
+               a.value[4]::VARCHAR AS error_message,
+               a.value[5]::NUMBER(38, 0) AS entry_id,
+               a.value[6]::NUMBER(38, 0) AS started_ms_ago,
+               a.value[7]::NUMBER(38, 0) AS finished_ms_ago
           FROM TABLE(FLATTEN(INPUT => PARSE_JSON(%(attempts)s))) AS a) AS made
   LEFT JOIN PROCESSING_ATTEMPTS AS recorded
     ON recorded.entry_id = made.entry_id
@@ -112,7 +112,7 @@ SELECT made.entry_id,
 
 -- name: settle
 -- Write the outcomes of a whole batch back, in one statement, each fenced by its claim token: a worker that lost its claim
--- changes nothing. Rows changed are compared with rows sent.
+-- changes nothing. Rows changed are compared with rows sent. Each row comes as an array: names would be most of it.
 UPDATE {queue}
    SET status = settled.new_status,
        retry_count = retry_count + settled.counted,
@@ -125,15 +125,15 @@ UPDATE {queue}
        response_status = IFF(settled.released = 1, response_status, settled.new_response_status),
        result = IFF(settled.released = 1, result, settled.new_result),
        error_message = IFF(settled.released = 1, error_message, settled.new_error_message)
-  FROM (SELECT s.value:entry_id::NUMBER(38, 0) AS settled_id,
-               s.value:claim_token::VARCHAR AS settled_token,
-               s.value:status::VARCHAR AS new_status,
-               s.value:counted::NUMBER(38, 0) AS counted,
-               s.value:released::NUMBER(38, 0) AS released,
-               s.value:delay_ms::NUMBER(38, 0) AS delay_ms,
-               s.value:response_status::NUMBER(38, 0) AS new_response_status,
-               s.value:result::VARCHAR AS new_result,
-               s.value:error_message::VARCHAR AS new_error_message
+  FROM (SELECT s.value[0]::NUMBER(38, 0) AS settled_id,
+               s.value[1]::VARCHAR AS settled_token,
+               s.value[2]::VARCHAR AS new_status,
+               s.value[3]::NUMBER(38, 0) AS counted,
+               s.value[4]::NUMBER(38, 0) AS released,
+               s.value[5]::NUMBER(38, 0) AS delay_ms,
+               s.value[6]::NUMBER(38, 0) AS new_response_status,
+               s.value[7]::VARCHAR AS new_result,
+               s.value[8]::VARCHAR AS new_error_message
           FROM TABLE(FLATTEN(INPUT => PARSE_JSON(%(settlements)s))) AS s) AS settled
  WHERE id = settled.settled_id
    AND claim_token = settled.settled_token

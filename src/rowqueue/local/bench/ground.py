@@ -50,7 +50,10 @@ class Ground:
 
     @contextlib.contextmanager
     def queue(self, *, entries: int, data: str, finished: int = 0) -> Iterator[dict[str, str]]:
-        """A fresh schema with so many ready entries, and so many finished ones; yields what leads a worker to it."""
+        """A fresh schema with so many ready entries, and so many finished ones; yields what leads a worker to it.
+
+        The next one gets its name, so that the stand-in need not translate the statements anew: Snowflake does not.
+        """
         self._queues += 1
         schema = f"BENCH_{self._queues}"
         self.sql(f"CREATE SCHEMA {schema}")
@@ -66,6 +69,7 @@ class Ground:
         finally:
             self.sql("USE SCHEMA PUBLIC")
             self.sql(f"DROP SCHEMA {schema}")
+            self._queues -= 1
 
     def sql(self, text: str, *values: object) -> list[tuple[Any, ...]]:
         """Run one statement."""

@@ -6,9 +6,11 @@ A queue sends the same few texts with other values, and its processors share the
 
 from __future__ import annotations
 
+import functools
 from string import Template
 from typing import TYPE_CHECKING, Any, Final
 
+import fakesnow.checks
 import fakesnow.cursor
 import fakesnow.macros
 import fakesnow.server
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
 
 _KEPT: Final = 300
 _SENT_AS: Final = "sent_as"
+_UNQUALIFIED: Final = "unqualified"
 
 # FLATTEN of an array or an object. It looks at its input once; fakesnow does so for each column it could have.
 _FLATTEN = Template(
@@ -48,6 +51,7 @@ def take() -> None:
     parse_once = _parsing_once(fakesnow.cursor.parse_one)
     fakesnow.cursor.parse_one = parse_once
     fakesnow.server.parse_one = parse_once
+    fakesnow.checks.is_unqualified_table_expression = _looking_once(fakesnow.checks.is_unqualified_table_expression)
     cursor = fakesnow.cursor.FakeSnowflakeCursor
     cursor._transform = _rewriting_once(cursor._transform)  # noqa: SLF001 - there is no other way in
     cursor._describe_last_sql = _columns_of_last_result  # noqa: SLF001
@@ -71,7 +75,7 @@ def _parsing_once(parse: Callable[[str], exp.Expr]) -> Callable[[str], exp.Expr]
 
 
 def _rewriting_once(rewrite: Callable[..., exp.Expr]) -> Callable[..., exp.Expr]:
-    """What is kept is never handed out itself: fakesnow rewrites trees in place."""
+    """In a tree of its own, for fakesnow rewrites in place; then it only reads it, and writes it as text."""
     rewritten = RecentResults(_KEPT)
 
     def transform(cursor: Any, tree: exp.Expr, parameters: Any) -> exp.Expr:
@@ -82,9 +86,22 @@ def _rewriting_once(rewrite: Callable[..., exp.Expr]) -> Callable[..., exp.Expr]
         kept: exp.Expr | None = rewritten.get(key)
         if kept is None:
             rewritten[key] = kept = rewrite(cursor, tree.copy(), parameters)
-        return kept.copy()
+            kept.sql = functools.cache(kept.sql)  # type: ignore[method-assign]
+        return kept
 
     return transform
+
+
+def _looking_once(look: Callable[[exp.Expr], tuple[bool, bool]]) -> Callable[[exp.Expr], tuple[bool, bool]]:
+    def is_unqualified(tree: exp.Expr) -> tuple[bool, bool]:
+        if _SENT_AS not in tree.meta:
+            return look(tree)
+        if _UNQUALIFIED not in tree.meta:
+            tree.meta[_UNQUALIFIED] = look(tree)
+        seen: tuple[bool, bool] = tree.meta[_UNQUALIFIED]
+        return seen
+
+    return is_unqualified
 
 
 def _depends_on_its_text_only(tree: exp.Expr) -> bool:
