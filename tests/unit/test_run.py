@@ -555,10 +555,39 @@ def asked_of(queue):
 async def test_blocks_grow_while_they_come_back_full_and_fall_back_when_one_does_not():
     queue = QueueInMemory(entries(900))
     asked = asked_of(queue)
+    count, more = queue.count_ready, entries(40)
+
+    def counting(**options):
+        queue.waiting, more[:] = queue.waiting + more, []
+        return count(**options)
+
+    queue.count_ready = counting
     report = await processor(queue, succeed, MAX_CONCURRENT_DELIVERIES="32").run()
-    assert report.settled == {"completed": 900}
+    assert report.settled == {"completed": 940}
     assert asked[:4] == [8, 32, 128, 512]
-    assert asked[4] > asked[5] >= 8, "the fifth found 220"
+    assert asked[4] > 220
+    assert asked[5:] == [220], "the fifth found so many, and after the sixth there were none"
+
+
+async def test_a_queue_that_looks_empty_is_not_claimed_from_again():
+    queue = QueueInMemory(entries(5))
+    await processor(queue, succeed).run()
+    assert queue.calls.count("claim") == 1, "a claim locks the table also when it finds nothing"
+    assert queue.calls[-3:] == ["count_ready", "settle", "end"]
+
+
+async def test_small_blocks_come_before_the_record_of_the_first_claim():
+    queue = QueueInMemory(entries(900))
+    await processor(queue, succeed, MAX_CONCURRENT_DELIVERIES="32").run()
+    assert queue.calls[:2] == ["claim", "claim"]
+    assert queue.calls.count("first_claim") == 1
+
+
+async def test_the_first_claim_is_recorded_in_time_though_every_block_is_urgent(monkeypatch):
+    monkeypatch.setattr(claiming, "_RECORDED_WITHIN_S", 0.0)
+    queue = QueueInMemory(entries(900))
+    await processor(queue, succeed, MAX_CONCURRENT_DELIVERIES="32").run()
+    assert queue.calls[:3] == ["claim", "first_claim", "claim"]
 
 
 async def test_blocks_grow_no_larger_than_their_cap():
