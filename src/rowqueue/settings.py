@@ -192,7 +192,10 @@ class ProcessorSettings(FromEnvironment):
     service_url: str = setting("EXTERNAL_SERVICE_URL", https_url, "Where entries are delivered.")
     snowflake: SnowflakeSettings = field(metadata={"nested": SnowflakeSettings})
     max_entries: int = setting(
-        "MAX_ENTRIES", whole_number(1, LARGEST_BLOCK), "Entries claimed at first; blocks grow from there.", default=8
+        "MAX_ENTRIES",
+        whole_number(1, LARGEST_BLOCK),
+        "Entries claimed at first; the poller sets it to its ENTRIES_PER_CONTAINER.",
+        default=8,
     )
     max_block_entries: int = setting(
         "MAX_BLOCK_ENTRIES", whole_number(1, LARGEST_BLOCK), "Entries claimed at once, at most.", default=LARGEST_BLOCK
