@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import ssl
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from rowqueue import __version__
 from rowqueue.lifecycle import CredentialsFault, Entry, Permanent, Succeeded, Transient, Verdict
 from rowqueue.processor import request
 from rowqueue.processor.answers import Meaning, meaning_of, retry_after_s, verdict_of
+from rowqueue.processor.shared_timeout import SharedTimeout
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -131,6 +131,7 @@ class Service:
         self._processor_id = processor_id
         self._limits = limits
         self._now = now
+        self._timeout = SharedTimeout(limits.timeout_s)
 
     async def deliver(self, entry: Entry) -> Verdict:
         """POST one entry and say how it ended. Only cancellation is raised."""
@@ -146,7 +147,7 @@ class Service:
             return Permanent(reason=str(error))
         response: aiohttp.ClientResponse | None = None
         try:
-            async with asyncio.timeout(self._limits.timeout_s):
+            with self._timeout:
                 response = await self._session.post(self._url, data=body, headers=headers, allow_redirects=False)
                 page = await self._page(response)
         except (TimeoutError, aiohttp.ClientError, OSError) as error:

@@ -122,5 +122,5 @@ def form(*, groups: tuple[str, ...] = (), quick: bool = False, smoke: bool = Fal
         return Form(cases=_SMOKE, repetitions=repetitions or 1, slow_repetitions=repetitions or 1, judged=False)
     names = groups or (tuple(GROUPS)[:4] if quick else tuple(GROUPS))
     cases = tuple(dict.fromkeys(case for name in names for case in GROUPS[name]))
-    often, seldom = (3, 1) if quick else (5, 3)
+    often, seldom = (7, 1) if quick else (7, 3)
     return Form(cases=cases, repetitions=repetitions or often, slow_repetitions=repetitions or seldom)
