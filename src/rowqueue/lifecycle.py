@@ -60,7 +60,7 @@ class Entry:
 
     @property
     def is_suspect(self) -> bool:
-        """Whether it may have killed a worker: it is claimed alone."""
+        """Whether it may have killed a worker: it is claimed by one that holds nothing else, and at last alone."""
         return self.crash_count > 0
 
     @property

@@ -94,6 +94,7 @@ class QueueStore:
         claim_token: str,
         entries: int,
         characters: int,
+        suspects: int = 1,
         holds_nothing: bool = True,
         probe: bool = False,
     ) -> list[Entry]:
@@ -104,7 +105,8 @@ class QueueStore:
             claim_token: never used before.
             entries: at most so many.
             characters: at most so much data, but always one entry.
-            holds_nothing: whether the worker holds no other entry, and may get one that a worker has died on, alone.
+            suspects: at most so many that one worker has died on, and no others with them; after more deaths, one.
+            holds_nothing: whether the worker holds no other entry, and may get suspects.
             probe: whether to claim in spite of a hold that has ended.
 
         Raises:
@@ -118,11 +120,12 @@ class QueueStore:
                 max_retries=self._max_retries,
                 entries=entries,
                 characters=characters,
+                suspects=suspects,
                 holds_nothing=int(holds_nothing),
                 probe=int(probe),
             )
         except WarehouseUnavailable:
-            claimed = entries  # it may have been made: the token tells
+            claimed = 1  # it may have been made: the token tells
         return self._repeating(lambda: self._claimed(claim_token)) if claimed else []
 
     def _claimed(self, claim_token: str) -> list[Entry]:

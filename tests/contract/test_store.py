@@ -369,17 +369,35 @@ def test_the_audit_trail_says_how_a_worker_died_once_and_not_over_what_it_has_re
     ]
 
 
-def test_what_may_have_killed_a_worker_is_claimed_alone_by_one_that_holds_nothing(sql, store):
-    insert(sql, "1", "2", "3", "4")
-    claim(store, 2)
+def test_what_may_have_killed_a_worker_is_claimed_by_one_that_holds_nothing_and_with_no_others(sql, store):
+    insert(sql, "1", "2", "3", "4", "5", "6")
+    claim(store, 4)
     store.release_dead([death(crashed=True)])
-    assert state(sql, "crash_count") == [1, 1, 0, 0]
-    busy = store.claim(processor_id="dev-2", claim_token="a", entries=9, characters=BIG, holds_nothing=False)
-    assert [entry.data for entry in busy] == ["3", "4"], "a worker that holds something gets none of them"
-    (suspect,) = claim(store, 9, token="b")
-    assert (suspect.data, suspect.is_suspect) == ("1", True)
-    insert(sql, "urgent", priority=9)
-    assert [entry.data for entry in claim(store, 9, token="c")] == ["urgent"], "a block ends before the next of them"
+    assert state(sql, "crash_count") == [1, 1, 1, 1, 0, 0]
+    more = {"processor_id": "dev-2", "characters": BIG, "suspects": 3}
+    busy = store.claim(claim_token="a", entries=9, holds_nothing=False, **more)
+    assert [entry.data for entry in busy] == ["5", "6"], "a worker that holds something gets none of them"
+    insert(sql, "7")
+    suspects = store.claim(claim_token="b", entries=9, **more)
+    assert [(entry.data, entry.is_suspect) for entry in suspects] == [("1", True), ("2", True), ("3", True)]
+    assert [entry.data for entry in store.claim(claim_token="c", entries=9, **more)] == ["4"], "and not the 7 with it"
+    insert(sql, "8", crash_count=1)
+    assert [entry.data for entry in claim(store, 9, token="d")] == ["7"], "a block ends before the next of them"
+
+
+def test_what_may_have_killed_two_workers_is_claimed_alone(sql, store):
+    insert(sql, "1", "2", crash_count=2)
+    insert(sql, "3", crash_count=1)
+    insert(sql, "4", crash_count=2)
+    taken = [
+        store.claim(processor_id="dev-2", claim_token=token, entries=9, characters=BIG, suspects=3) for token in "abcd"
+    ]
+    assert [[entry.data for entry in block] for block in taken] == [["1"], ["2"], ["3"], ["4"]]
+
+
+def test_a_probe_takes_one_suspect(sql, store):
+    insert(sql, "1", "2", crash_count=1)
+    assert len(store.claim(processor_id="p", claim_token="t", entries=1, characters=BIG, suspects=1, probe=True)) == 1
 
 
 def test_an_entry_that_workers_keep_dying_on_alone_is_failed_as_poison(sql, store):

@@ -732,3 +732,40 @@ def seconds_of(connection, text):
     began = time.monotonic()
     run(connection, text)
     return time.monotonic() - began
+
+
+def test_an_earlier_result_comes_back_with_its_own_columns(connection):
+    cursor = connection.cursor()
+    cursor.execute("SELECT 1.25::NUMBER(10, 2) AS amount, 'x' AS name")
+    earlier = cursor.sfqid
+    run(connection, "SELECT 'y' AS amount, 2 AS name")
+    cursor.execute(f"SELECT * FROM TABLE(RESULT_SCAN('{earlier}'))")
+    assert cursor.fetchall() == [(Decimal("1.25"), "x")]
+    assert [column.name for column in cursor.description] == ["AMOUNT", "NAME"]
+
+
+def test_a_statement_that_was_sent_before_sees_what_was_defined_since(connection, queue):
+    assert run(connection, "SELECT * FROM queue ORDER BY id")[0][1:] == ("a", None)
+    run(connection, "ALTER TABLE queue ADD COLUMN size NUMBER")
+    assert run(connection, "SELECT * FROM queue ORDER BY id")[0][1:] == ("a", None, None)
+    run(connection, "CREATE OR REPLACE TABLE queue (id NUMBER, due DATE)")
+    assert run(connection, "SELECT * FROM queue ORDER BY id") == []
+    run(connection, "CREATE SCHEMA elsewhere")
+    run(connection, "CREATE TABLE elsewhere.queue (id NUMBER)")
+    run(connection, "INSERT INTO elsewhere.queue SELECT 7")
+    run(connection, "USE SCHEMA elsewhere")
+    assert run(connection, "SELECT * FROM queue ORDER BY id") == [(7,)]
+
+
+@pytest.mark.parametrize(
+    ("document", "expected"),
+    [
+        ("[1, null, [2]]", [(None, "[0]", 0, "1"), (None, "[1]", 1, None), (None, "[2]", 2, "[2]")]),
+        ('{"a": 1, "b.c": {"d": 2}}', [("a", "a", None, "1"), ("b.c", "b.c", None, '{"d":2}')]),
+        ("[]", []),
+        ("null", []),
+    ],
+)
+def test_flatten_tells_key_path_index_and_value(connection, document, expected):
+    flattened = "SELECT key, path, index, value::VARCHAR FROM TABLE(FLATTEN(INPUT => PARSE_JSON(?)))"
+    assert run(connection, flattened, document) == expected

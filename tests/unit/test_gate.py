@@ -123,6 +123,20 @@ async def test_a_closed_gate_lets_nobody_in_until_it_is_opened():
     assert await let_in(gate, 4) == 4
 
 
+async def test_there_is_room_for_what_is_allowed_and_neither_in_nor_waiting():
+    clock = Clock()
+    gate = Gate(most=10, clock=clock)
+    assert gate.room == 10
+    assert await let_in(gate, 4) == 4
+    assert gate.room == 6
+    gate.slow_down(20)
+    assert gate.room == 0, "nobody is let in for 20 s"
+    clock.now += 20
+    assert gate.room == 1, "half as many are allowed, and four are in"
+    gate.close()
+    assert gate.room == 0
+
+
 def pace_of(*, most, deliveries_s, claims_s, in_flight=None):
     pace = Pace(gate=Gate(most=most, clock=Clock()))
     pace.gate.in_flight = most if in_flight is None else in_flight

@@ -6,7 +6,7 @@ import asyncio
 import itertools
 import time
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import pytest
 
@@ -17,7 +17,7 @@ from rowqueue.errors import (
     ServiceUnreachable,
     WarehouseUnavailable,
 )
-from rowqueue.lifecycle import CredentialsFault, Entry, RetryPolicy, Status, Succeeded, Transient
+from rowqueue.lifecycle import CredentialsFault, Entry, Permanent, RetryPolicy, Status, Succeeded, Transient
 from rowqueue.processor import claiming
 from rowqueue.processor.run import Processor
 from rowqueue.records import Ready
@@ -48,21 +48,28 @@ class QueueInMemory:
     fail_on_claim: Exception | None = None
     fail_on_settle: Exception | None = None
     ended: dict | None = None
+    first_claim: int | None = None
     holds: list[str] = field(default_factory=list)
 
-    def claim(self, *, processor_id, claim_token, entries, characters, holds_nothing=True, probe=False):
+    def claim(self, *, processor_id, claim_token, entries, characters, suspects, holds_nothing, probe):
         self.calls.append("claim")
         if self.fail_on_claim and self.calls.count("claim") > 1:
             raise self.fail_on_claim
         if self.empty_claims:
             self.empty_claims -= 1
             return []
-        block, self.waiting = self.waiting[:entries], self.waiting[entries:]
+        ready = [entry for entry in self.waiting if holds_nothing or not entry.is_suspect]
+        alike = list(itertools.takewhile(lambda entry: entry.crash_count == ready[0].crash_count, ready))
+        most = {0: entries, 1: suspects}.get(ready[0].crash_count, 1) if ready else 0
+        before = itertools.accumulate((len(entry.data) for entry in alike), initial=0)
+        block = [entry for entry, size in zip(alike[:most], before, strict=False) if size < characters]
+        taken = {entry.id for entry in block}
+        self.waiting = [entry for entry in self.waiting if entry.id not in taken]
         return block
 
     def count_ready(self, *, probe=False):
         self.calls.append("count_ready")
-        return Ready(entries=len(self.waiting))
+        return Ready(entries=len(self.waiting), suspects=sum(entry.is_suspect for entry in self.waiting))
 
     def place_hold(self, *, reason, seconds, created_by):
         self.holds.append(reason)
@@ -80,6 +87,7 @@ class QueueInMemory:
 
     def record_first_claim(self, *, processor_id, entries):
         self.calls.append("first_claim")
+        self.first_claim = entries
 
     def record_end(self, *, processor_id, entries, seconds, reason):
         self.calls.append("end")
@@ -93,7 +101,7 @@ def entries(count):
 THREAD = ThreadPoolExecutor(1)
 
 
-def processor(queue, deliver, *, stop=None, **settings):
+def processor(queue, deliver, *, stop=None, rng=lambda: 0.01, **settings):
     tokens = itertools.count()
     return Processor(
         queue=queue,
@@ -103,7 +111,7 @@ def processor(queue, deliver, *, stop=None, **settings):
         processor_id="dev-1",
         thread=THREAD,
         stop=stop or asyncio.Event(),
-        rng=lambda: 0.01,
+        rng=rng,
         new_token=lambda: f"token-{next(tokens)}",
     )
 
@@ -509,7 +517,7 @@ async def test_a_worker_that_holds_entries_asks_for_none_that_may_kill_it():
 
     def claiming(*, holds_nothing, **rest):
         asked.append(holds_nothing)
-        return claim(**rest)
+        return claim(holds_nothing=holds_nothing, **rest)
 
     queue.claim = claiming
 
@@ -520,6 +528,104 @@ async def test_a_worker_that_holds_entries_asks_for_none_that_may_kill_it():
     await processor(queue, slow, MAX_ENTRIES="8", MAX_CONCURRENT_DELIVERIES="4", FLUSH_SECONDS="0.05").run()
     assert asked[0] is True
     assert False in asked, "the next block is claimed before the one before is settled"
+
+
+async def test_what_a_worker_has_died_on_waits_until_this_one_holds_nothing():
+    suspects = [replace(entry, id=entry.id + 100, crash_count=1) for entry in entries(250)]
+    queue = QueueInMemory(entries(30) + suspects)
+    held, blocks = [], []
+    claim = queue.claim
+
+    def claiming(**options):
+        block = claim(**options)
+        if block and block[0].is_suspect:
+            held.append(30 + sum(blocks) - len(queue.settlements))
+            blocks.append(len(block))
+        return block
+
+    queue.claim = claiming
+    report = await processor(queue, succeed, FLUSH_SECONDS="0.05").run()
+    assert report.settled == {"completed": 280}
+    assert blocks == [100, 100, 50]
+    assert held == [0, 0, 0], "whatever was claimed before is settled"
+    assert queue.calls.count("claim") <= 8, "it waits for that, and does not ask again and again"
+
+
+async def test_what_two_workers_have_died_on_is_claimed_alone():
+    queue = QueueInMemory([replace(entry, crash_count=2) for entry in entries(3)])
+    asked = asked_of(queue)
+    await processor(queue, succeed, FLUSH_SECONDS="0.05").run()
+    assert len(asked) == 4
+    assert queue.calls.count("settle") == 3
+
+
+async def test_a_probe_asks_for_one_suspect_at_most_and_a_small_cap_binds_them_too():
+    for settings, expected in (({"PROBE": "1"}, 1), ({"MAX_ENTRIES": "5", "MAX_BLOCK_ENTRIES": "20"}, 20), ({}, 100)):
+        queue, asked = QueueInMemory([]), []
+        claim = queue.claim
+
+        def claiming(claim=claim, asked=asked, **options):
+            asked.append(options["suspects"])
+            return claim(**options)
+
+        queue.claim = claiming
+        await processor(queue, succeed, **settings).run()
+        assert asked == [expected]
+
+
+async def test_no_look_follows_a_stop():
+    queue, stop = QueueInMemory(entries(3)), asyncio.Event()
+
+    async def deliver(entry):
+        stop.set()
+        return await succeed(entry)
+
+    await processor(queue, deliver, stop=stop).run()
+    assert "count_ready" not in queue.calls
+
+
+async def test_after_an_empty_claim_there_is_a_pause_though_something_is_ready():
+    queue = QueueInMemory(entries(3), empty_claims=3)
+    began = time.monotonic()
+    await processor(queue, succeed, rng=lambda: 0.25).run()
+    assert time.monotonic() - began > 3 * 2 * 0.3 * 0.25
+
+
+async def test_a_block_bounded_by_characters_is_not_short():
+    large = [replace(entry, data='"' + "x" * 98 + '"') for entry in entries(40)]
+    queue = QueueInMemory(large)
+    await processor(queue, succeed, MAX_BLOCK_CHARACTERS="500").run()
+    assert queue.calls.count("count_ready") == 1, "after eight blocks of five, and not after each"
+
+
+async def test_an_outcome_that_came_of_no_answer_says_nothing_of_the_pace():
+    queue = QueueInMemory(entries(5000))
+    asked = asked_of(queue)
+
+    async def deliver(entry):
+        if entry.id == 0:
+            return Permanent(reason="data is not JSON")
+        return await asyncio.sleep(60)
+
+    stop = asyncio.Event()
+    asyncio.get_running_loop().call_later(0.5, stop.set)
+    await processor(queue, deliver, stop=stop, MAX_CONCURRENT_DELIVERIES="32", STOP_GRACE_SECONDS="0.05").run()
+    assert sum(asked) < 100, "as many as can start, and a little more"
+
+
+async def test_no_more_waits_than_half_a_block_when_the_next_is_claimed():
+    queue = QueueInMemory(entries(3000))
+    waiting = []
+    claim = queue.claim
+    running = processor(queue, succeed, MAX_ENTRIES="8", MAX_BLOCK_ENTRIES="40", MAX_CONCURRENT_DELIVERIES="4")
+
+    def claiming(**options):
+        waiting.append(running._waiting.qsize())
+        return claim(**options)
+
+    queue.claim = claiming
+    await running.run()
+    assert max(waiting) <= 20
 
 
 async def test_an_entry_that_a_worker_has_died_on_is_delivered_alone_and_settled_before_anything_else_is_claimed():
@@ -574,20 +680,6 @@ async def test_a_queue_that_looks_empty_is_not_claimed_from_again():
     await processor(queue, succeed).run()
     assert queue.calls.count("claim") == 1, "a claim locks the table also when it finds nothing"
     assert queue.calls[-3:] == ["count_ready", "settle", "end"]
-
-
-async def test_small_blocks_come_before_the_record_of_the_first_claim():
-    queue = QueueInMemory(entries(900))
-    await processor(queue, succeed, MAX_CONCURRENT_DELIVERIES="32").run()
-    assert queue.calls[:2] == ["claim", "claim"]
-    assert queue.calls.count("first_claim") == 1
-
-
-async def test_the_first_claim_is_recorded_in_time_though_every_block_is_urgent(monkeypatch):
-    monkeypatch.setattr(claiming, "_RECORDED_WITHIN_S", 0.0)
-    queue = QueueInMemory(entries(900))
-    await processor(queue, succeed, MAX_CONCURRENT_DELIVERIES="32").run()
-    assert queue.calls[:3] == ["claim", "first_claim", "claim"]
 
 
 async def test_blocks_grow_no_larger_than_their_cap():

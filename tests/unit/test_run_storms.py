@@ -52,7 +52,7 @@ class SlowQueue:
     def wait(self):
         time.sleep(self.rng.random() * self.slowness)
 
-    def claim(self, *, processor_id, claim_token, entries, characters, holds_nothing=True, probe=False):
+    def claim(self, *, processor_id, claim_token, entries, characters, suspects, holds_nothing, probe):
         self.wait()
         self.claims += 1
         if self.claims == self.fails_at:

@@ -31,8 +31,9 @@ _LOOK_S = 0.05
 """How often it is looked whether there is room for the next block: less to get wrong than a wake-up for each entry."""
 _MOST_LAG_S = 10.0
 """While outcomes have waited for so long to be settled, nothing is claimed: a stop could not settle them in time."""
-_RECORDED_WITHIN_S = 5.0
-"""After its first claim a task is known to have started, at the latest. The poller looks each minute."""
+_SUSPECTS = 100
+"""Entries that a worker has died on are claimed so many at a time, and alone after the next death: the largest block is
+a hundred times a hundred, so neither round takes longer than the other."""
 _PAUSE_S = 0.3
 """Mean wait before a claim that came back empty, though entries are ready, is tried again."""
 
@@ -71,8 +72,6 @@ class Claiming:
     rng: Callable[[], float]
     new_token: Callable[[], str]
     _block: int = field(init=False)
-    _first_claim: tuple[float, int] | None = None
-    _recorded: bool = False
 
     def __post_init__(self) -> None:
         self._block = self.settings.max_entries
@@ -83,17 +82,20 @@ class Claiming:
         Raises:
             WarehouseError: a claim failed.
         """
+        first = True
         while not self._hurried():
             if self.clock() >= deadline:
                 return BUDGET_SPENT
             began = self.clock()
             entries = await self._claim()
             short = self._is_short(entries)
-            await self._record_first_claim(entries, began, urgent=not short and not self._is_busy())
+            if first:
+                first = False
+                await self._record_first_claim(len(entries))
             if self.settings.probe:
                 return PROBED
             if any(entry.is_suspect for entry in entries):
-                # A worker has died on it. If this one does too, there shall be no doubt over what.
+                # A worker has died on one of them. If this one does too, no others are to blame.
                 await self._wait_until_nothing_is_held(deadline - self.clock())
             else:
                 await self._wait_for_room(deadline)
@@ -120,20 +122,11 @@ class Claiming:
             await self._pause(2 * _PAUSE_S * self.rng())
         return ready.entries > 0
 
-    async def _record_first_claim(self, entries: list[Entry], began: float, *, urgent: bool) -> None:
-        """As soon as there is time for it: small blocks are delivered before the next one is there.
-
-        If it can not be recorded, the poller takes this task for one that is starting; no reason to give up.
-        """
-        if self._first_claim is None:
-            self._first_claim = (began, len(entries))
-        since, count = self._first_claim
-        if self._recorded or (urgent and self.clock() - since < _RECORDED_WITHIN_S):
-            return
-        self._recorded = True
+    async def _record_first_claim(self, entries: int) -> None:
+        """If it can not be recorded, the poller takes this task for one that is starting; no reason to give up."""
         try:
             await in_thread(
-                self.thread, lambda: self.queue.record_first_claim(processor_id=self.processor_id, entries=count)
+                self.thread, lambda: self.queue.record_first_claim(processor_id=self.processor_id, entries=entries)
             )
         except WarehouseError as error:
             log_problem(Event.PROCESSOR_NOT_RECORDED, error=str(error))
@@ -141,13 +134,15 @@ class Claiming:
     async def _claim(self) -> list[Entry]:
         token = self.new_token()
         began = self.clock()
+        most = 1 if self.settings.probe else self.settings.max_block_entries
         entries = await in_thread(
             self.thread,
             lambda: self.queue.claim(
                 processor_id=self.processor_id,
                 claim_token=token,
-                entries=1 if self.settings.probe else self._block,
+                entries=min(self._block, most),
                 characters=self.settings.max_block_characters,
+                suspects=min(_SUSPECTS, most),
                 holds_nothing=not self.held.entries,
                 probe=self.settings.probe,
             ),
@@ -170,7 +165,8 @@ class Claiming:
             await self._pause(min(_LOOK_S, left_s))
 
     def _is_busy(self) -> bool:
-        return self.waiting.qsize() > self.pace.ahead() or self.lag_s() > _MOST_LAG_S
+        ahead = min(self.pace.ahead(), self.settings.max_block_entries // 2)
+        return self.waiting.qsize() > ahead or self.lag_s() > _MOST_LAG_S
 
     async def _let_some_come(self, came: int, within_s: float) -> None:
         """The queue is nearly empty: a claim for each entry that trickles in would cost two statements each.

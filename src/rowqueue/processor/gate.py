@@ -89,6 +89,13 @@ class Gate:
         self._admit()
 
     @property
+    def room(self) -> int:
+        """How many could come in at once, now."""
+        if self._closed or self.clock() < self._opens_at:
+            return 0
+        return max(0, int(self.allowed) - self.in_flight - self.waiting)
+
+    @property
     def waiting(self) -> int:
         """How many wait to be let in."""
         return sum(not admitted.done() for admitted in self._queue)

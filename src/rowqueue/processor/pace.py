@@ -52,5 +52,4 @@ class Pace:
         So many as can start at once, for they do not wait for long, and what is delivered while two claims are made.
         The second one is for a flush that comes first: both use the one session.
         """
-        idle = max(0.0, self.gate.allowed - self.gate.in_flight)
-        return math.ceil(idle + (self.per_second() or 0.0) * 2 * self.claim_s)
+        return math.ceil(self.gate.room + (self.per_second() or 0.0) * 2 * self.claim_s)

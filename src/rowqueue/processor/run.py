@@ -213,7 +213,9 @@ class Processor:
 
     def _heed(self, entry: Entry, verdict: Verdict, began: float) -> None:
         """Settle the entry, unless the verdict throws doubt on us all."""
-        self._pace.delivered(self.clock() - began)
+        if not isinstance(verdict, Interrupted) and verdict.response_status is not None:
+            # What got no answer says nothing of how long the service takes.
+            self._pace.delivered(self.clock() - began)
         if isinstance(verdict, Transient) and verdict.response_status == _TOO_MANY_REQUESTS:
             self._gate.slow_down(verdict.retry_after_s)
         outcome = self._trust.weigh(entry, verdict, began=began)

@@ -43,7 +43,8 @@ SELECT COUNT(*) AS entries, COUNT(IFF(crash_count > 0, 1, NULL)) AS suspects
 -- name: claim
 -- One worker takes a batch: the best ready entries, bounded by number and by characters (the first is always taken).
 -- A hold keeps all but a probe from claiming; a hold that stands keeps the probe too.
--- An entry that a worker has died on is claimed alone, and only by a worker that holds nothing: if it kills again, it is known.
+-- Entries that a worker has died on are claimed only by a worker that holds nothing: after one death among their like, after more
+-- each of them alone. If it kills then, it is known.
 -- The outer status guard keeps a statement that waited for the lock from taking what another took meanwhile.
 -- The batch is cut by QUALIFY, for Snowflake does not reliably accept a bind in LIMIT ("Invalid row count '?' in limit
 -- clause"); the constant LIMIT below it only bounds the sort.
@@ -53,7 +54,8 @@ UPDATE {queue}
        processor_id = %(processor_id)s,
        claimed_at = SYSDATE()
   FROM (SELECT id AS ready_id
-          FROM (SELECT id, priority, available_at, LENGTH(data) AS characters, IFF(crash_count > 0, 1, 0) AS suspect
+          FROM (SELECT id, priority, available_at, LENGTH(data) AS characters,
+                       IFF(crash_count > 0, 1, 0) AS suspect, IFF(crash_count > 1, 1, 0) AS alone
                   FROM {queue}
                  WHERE status = 'pending'
                    AND available_at <= SYSDATE()
@@ -65,12 +67,20 @@ UPDATE {queue}
                                       AND (%(probe)s = 0 OR until_at IS NULL OR until_at > SYSDATE()))
                  ORDER BY priority DESC, available_at, id
                  LIMIT 10000) AS candidates
-       QUALIFY ROW_NUMBER() OVER (ORDER BY priority DESC, available_at, id) <= %(entries)s
-           AND SUM(characters) OVER (ORDER BY priority DESC, available_at, id
+       QUALIFY SUM(characters) OVER (ORDER BY priority DESC, available_at, id
                                      ROWS BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW) - characters < %(characters)s
-           AND (SUM(suspect) OVER (ORDER BY priority DESC, available_at, id
-                                   ROWS BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW) = 0
-                OR ROW_NUMBER() OVER (ORDER BY priority DESC, available_at, id) = 1)) AS ready
+           AND ROW_NUMBER() OVER (ORDER BY priority DESC, available_at, id)
+               <= CASE WHEN SUM(suspect) OVER (ORDER BY priority DESC, available_at, id
+                                               ROWS BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW) = 0
+                       THEN %(entries)s
+                       WHEN SUM(suspect) OVER (ORDER BY priority DESC, available_at, id
+                                               ROWS BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW)
+                            = ROW_NUMBER() OVER (ORDER BY priority DESC, available_at, id)
+                        AND SUM(alone) OVER (ORDER BY priority DESC, available_at, id
+                                             ROWS BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW) = 0
+                       THEN %(suspects)s
+                       ELSE 1
+                  END) AS ready
  WHERE id = ready.ready_id
    AND status = 'pending'
 

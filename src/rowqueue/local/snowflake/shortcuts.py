@@ -54,7 +54,8 @@ def take() -> None:
     fakesnow.checks.is_unqualified_table_expression = _looking_once(fakesnow.checks.is_unqualified_table_expression)
     cursor = fakesnow.cursor.FakeSnowflakeCursor
     cursor._transform = _rewriting_once(cursor._transform)  # noqa: SLF001 - there is no other way in
-    cursor._describe_last_sql = _columns_of_last_result  # noqa: SLF001
+    cursor._execute = _noting_scans(cursor._execute)  # noqa: SLF001
+    cursor._describe_last_sql = _told_by_the_result(cursor._describe_last_sql)  # noqa: SLF001
     fakesnow.macros.FS_FLATTEN = _FLATTEN
 
 
@@ -111,7 +112,21 @@ def _depends_on_its_text_only(tree: exp.Expr) -> bool:
     return tree.find(exp.DynamicIdentifier, exp.Rand) is None
 
 
-def _columns_of_last_result(cursor: Any) -> list[tuple[str | None, ...]]:
+def _noting_scans(execute: Callable[..., None]) -> Callable[..., None]:
+    def noting(cursor: Any, tree: exp.Expr, parameters: Any = None) -> None:
+        execute(cursor, tree, parameters)
+        cursor.has_brought_back = tree.args.get("result_scan_sfqid") is not None
+
+    return noting
+
+
+def _told_by_the_result(describe: Callable[[Any], list[Any]]) -> Callable[[Any], list[Any]]:
     """As DESCRIBE tells them, for which fakesnow would plan the statement again: name, type, and what nobody reads."""
-    description = cursor._duck_conn.description  # noqa: SLF001
-    return [(name, str(kind), None, None, None, None) for name, kind, *_ in description]
+
+    def columns(cursor: Any) -> list[Any]:
+        if cursor.has_brought_back:  # by RESULT_SCAN: the connection knows only of the results after it
+            return describe(cursor)
+        description = cursor._duck_conn.description  # noqa: SLF001
+        return [(name, str(kind), None, None, None, None) for name, kind, *_ in description]
+
+    return columns
