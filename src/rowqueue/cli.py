@@ -115,7 +115,7 @@ def _show(console: Console, verdict: Verdict) -> None:
 
 @main.command("bench")
 @click.option("--only", multiple=True, type=click.Choice(list(cases.GROUPS)), help="This part; may be repeated.")
-@click.option("--quick", is_flag=True, help="The promised parts, slow ones once: five minutes instead of twenty.")
+@click.option("--quick", is_flag=True, help="The promised parts, slow ones once: four minutes instead of eleven.")
 @click.option("--smoke", is_flag=True, help="Seconds: does it work? Too small to judge by.")
 @click.option("--repetitions", type=click.IntRange(1, 50), default=None, help="Of each case.")
 @click.option("--table-rows", type=click.IntRange(1, 10_000_000), help="Instead: statements on a table this full.")
