@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import random
 import re
 from typing import TYPE_CHECKING, NoReturn
 
@@ -32,8 +31,12 @@ def body(entry: Entry, *, processor_id: str, now: datetime, max_characters: int)
         raise ValueError(f"data is not JSON: {error}") from error
 
 
-def headers(entry: Entry) -> dict[str, str]:
+def headers(entry: Entry, *, span: int) -> dict[str, str]:
     """``Idempotency-Key`` and trace id are the same for every delivery of the entry; the rest is this one's.
+
+    Args:
+        entry: as it was claimed.
+        span: 64 bits that no other delivery of the entry has, not all of them 0.
 
     Raises:
         ValueError: a producer has set an ``idempotency_key`` that no header takes.
@@ -46,8 +49,7 @@ def headers(entry: Entry) -> dict[str, str]:
         "Content-Type": "application/json",
         "Idempotency-Key": entry.idempotency_key,
         "X-Attempt": str(entry.attempt),
-        # W3C Trace Context, version 00, sampled. The span has to be unique, not a secret, and so costs no system call.
-        "traceparent": f"00-{trace}-{random.getrandbits(64) or 1:016x}-01",
+        "traceparent": f"00-{trace}-{span:016x}-01",  # W3C Trace Context, version 00, sampled
     }
 
 

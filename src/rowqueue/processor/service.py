@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import ssl
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -115,6 +116,7 @@ class Service:
         processor_id: told to the service.
         limits: of each delivery.
         now: UTC, aware.
+        new_span: 64 bits for a trace; unique and no secret, so it asks the system for nothing.
     """
 
     def __init__(
@@ -125,12 +127,14 @@ class Service:
         processor_id: str,
         limits: Limits,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
+        new_span: Callable[[], int] = lambda: random.getrandbits(64) or 1,
     ) -> None:
         self._session = session
         self._url = url
         self._processor_id = processor_id
         self._limits = limits
         self._now = now
+        self._new_span = new_span
         self._timeout = SharedTimeout(limits.timeout_s)
 
     async def deliver(self, entry: Entry) -> Verdict:
@@ -142,7 +146,7 @@ class Service:
                 now=self._now(),
                 max_characters=self._limits.max_data_characters,
             )
-            headers = request.headers(entry)
+            headers = request.headers(entry, span=self._new_span())
         except ValueError as error:
             return Permanent(reason=str(error))
         response: aiohttp.ClientResponse | None = None

@@ -26,7 +26,7 @@ def prepare(job: Job) -> Callable[[], Stretch]:
     context = tls(job.environ)
     entry = Entry(id=1_000_000, data=job.data, idempotency_key=uuid.uuid4().hex, claim_token="")
     body = request.body(entry, processor_id=job.name, now=datetime.now(UTC), max_characters=len(job.data))
-    headers = request.headers(entry)
+    headers = request.headers(entry, span=1)
 
     def run() -> Stretch:
         began = time.monotonic()
