@@ -69,7 +69,7 @@ def store(warehouse, *, slept=None, patience_s=5.0):
     return QueueStore(warehouse, queue="Q", max_retries=3, settle_patience_s=patience_s, sleep=waits.append)
 
 
-@pytest.mark.parametrize("poisoned", [{0}, {49}, {7, 8, 31}, set(range(50))], ids=str)
+@pytest.mark.parametrize("poisoned", [[0], [49], [7, 8, 31], range(50)], ids=str)
 def test_a_value_that_can_not_be_stored_holds_back_no_neighbour_and_its_outcome_is_recorded_all_the_same(poisoned):
     warehouse = Warehouse()
     lost = store(warehouse).settle_or_bisect(settlements(50, poisoned=poisoned), attempts(50), processor_id="dev-1")
