@@ -28,7 +28,7 @@ async def test_a_wait_that_takes_too_long_ends_in_time_and_the_task_goes_on():
         began = time.monotonic()
         with pytest.raises(TimeoutError):
             await waited(timeout, 60)
-        assert 0.05 <= time.monotonic() - began < 1
+        assert 0.05 <= time.monotonic() - began < 2
         assert asyncio.current_task().cancelling() == 0
     assert await waited(timeout, 0) == "done"
 
@@ -46,7 +46,7 @@ async def test_each_of_many_ends_by_its_own_start():
 
     answers = await asyncio.gather(*(one(number) for number in range(10)))
     assert answers == ["late", "done"] * 5
-    assert all(0.2 <= seconds - number / 50 < 0.2 + 0.5 for number, seconds in ended.items())
+    assert all(0.2 <= seconds - number / 50 < 2 for number, seconds in ended.items())
     assert list(ended) == sorted(ended)
 
 
@@ -104,13 +104,13 @@ async def test_one_that_does_not_end_when_it_should_keeps_no_other_from_ending()
             try:
                 await asyncio.sleep(60)
             finally:
-                await asyncio.sleep(0.5)
+                await asyncio.sleep(2)
 
     first = asyncio.create_task(slow_to_end())
     await asyncio.sleep(0.02)
     began = time.monotonic()
     with pytest.raises(TimeoutError):
         await waited(timeout, 60)
-    assert time.monotonic() - began < 0.4
+    assert time.monotonic() - began < 1.5
     with pytest.raises(TimeoutError):
         await first
