@@ -134,7 +134,7 @@ class Processor:
             ServiceUnreachable: not one delivery got an answer; each was settled as a retry.
             DeliveryFault: a delivery met a fault of this program; it was settled as a retry.
         """
-        gc.set_threshold(20_000, 20, 20)
+        gc.set_threshold(20_000, 20, 20)  # entries make no cycles: to look for some after each 700 objects takes 4 %
         gc.freeze()  # what is imported by now stays: looking it over again and again takes 5 % of the CPU
         started = self.clock()
         try:

@@ -65,6 +65,7 @@ class Engine:
         shortcuts.take()
         _set_up_logging()
         self._fakesnow = FakeSnow(db_path=db_path)
+        # A queue's statements are small, and other processes want the other cores; sessions have threads of their own.
         self._fakesnow.duck_conn.execute("SET threads = 1")
         self._fakesnow.results_cache = repairs.RecentResults(keep_results)
         # A database path that comes with a login, fakesnow's documented way, fails from the second connection on.
