@@ -1,10 +1,7 @@
 """The container's entry point: reads settings, builds the parts, runs until there is a reason to stop.
 
-Exit codes: 0 done, also after SIGTERM · 1 a fault of ours · 2 settings or credentials · 3 certificates; a hold is
-placed if they are unfit · 4 the service would not have us, or we it: what was held is released, and a hold placed ·
-5 not one delivery got an answer · 6 Snowflake can not be used. With 2 and 3 at its start nothing was claimed. The
-watchdog ends with 1 what should have ended long ago, with the stacks of all threads. What dies with 1, or by a signal,
-may have died of what it held: rowqueue.poller.rescue knows these numbers too.
+It exits with one of :class:`rowqueue.contract.ExitCode`. The watchdog ends a task that runs for too long with 1 (FAULT)
+and logs the stacks of all threads.
 """
 
 from __future__ import annotations
@@ -22,6 +19,7 @@ from typing import TYPE_CHECKING
 import structlog
 
 from rowqueue import credentials, observability
+from rowqueue.contract import ExitCode
 from rowqueue.errors import (
     CertificateError,
     CertificateUnreadable,
@@ -46,20 +44,20 @@ if TYPE_CHECKING:
     import ssl
     from collections.abc import Callable
 
-_EXIT_CODES: tuple[tuple[type[RowqueueError], int], ...] = (
-    (SettingsError, 2),
-    (CredentialsError, 2),
-    (LoginRefused, 2),
-    (CertificateError, 3),
-    (CredentialsStop, 4),
-    (ServiceUnreachable, 5),
-    (WarehouseError, 6),
-    (RowqueueError, 1),
+_EXIT_CODES: tuple[tuple[type[RowqueueError], ExitCode], ...] = (
+    (SettingsError, ExitCode.SETTINGS),
+    (CredentialsError, ExitCode.SETTINGS),
+    (LoginRefused, ExitCode.SETTINGS),
+    (CertificateError, ExitCode.CERTIFICATES),
+    (CredentialsStop, ExitCode.CREDENTIALS_STOP),
+    (ServiceUnreachable, ExitCode.NO_ANSWER),
+    (WarehouseError, ExitCode.NO_SNOWFLAKE),
+    (RowqueueError, ExitCode.FAULT),
 )
 
 
-def main() -> int:
-    """Run one processor; returns its exit code."""
+def main() -> ExitCode:
+    """Run one processor."""
     observability.configure("processor")
     # As PID 1 a process ignores SIGTERM unless it handles it, and a stop may come while this one starts.
     early = threading.Event()
@@ -81,9 +79,9 @@ def main() -> int:
         return _failed(error)
     except Exception as fault:  # noqa: BLE001 -- it belongs into the log as one line, like everything else
         log_fault(Event.PROCESSOR_FAILED, fault)
-        return 1
+        return ExitCode.FAULT
     log(Event.PROCESSOR_ENDED, reason=report.reason, seconds=round(report.seconds, 3), **report.settled)
-    return 0
+    return ExitCode.DONE
 
 
 def _certificates(settings: ProcessorSettings, queue: QueueStore, name: str) -> ssl.SSLContext:
@@ -155,7 +153,7 @@ def _request_stop(stop: asyncio.Event, number: signal.Signals) -> None:
     stop.set()
 
 
-def _failed(error: RowqueueError) -> int:
+def _failed(error: RowqueueError) -> ExitCode:
     log_problem(Event.PROCESSOR_FAILED, error=str(error), kind=type(error).__name__)
     return next(code for kind, code in _EXIT_CODES if isinstance(error, kind))
 

@@ -10,10 +10,10 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from rowqueue import credentials, observability
+from rowqueue.contract import TickAnswer, tick_answer
 from rowqueue.errors import RowqueueError
 from rowqueue.observability import Event, Metric, embedded, log_problem
 from rowqueue.poller import fargate
-from rowqueue.poller.fleet import processor_id
 from rowqueue.poller.poll import Poller
 from rowqueue.poller.queue import PolledQueue
 from rowqueue.poller.triggers import Refusal, TaskStopped, Tick, trigger_of
@@ -36,11 +36,8 @@ def handler(event: Any, context: object) -> dict[str, Any]:
         context: Lambda's; not needed.
 
     Returns:
-        ``{"statusCode": 200, "body": "<JSON>"}``; the body holds ``pendingEntries`` (ready to be claimed; 0
-        also where they were not counted, for nothing could be launched),
-        ``staleEntriesReset``, ``entriesRescued``, ``containersLaunched`` and ``tasks`` (``taskArn`` and
-        ``processorId`` of each). After a stop that left nothing to do it is ``{}``. Another status where a request to
-        the URL is refused.
+        ``{"statusCode": 200, "body": "<JSON>"}``; the body is a :class:`rowqueue.contract.TickAnswer`, or
+        ``{}`` after a stop that left nothing to do. Another status if a request to the URL is refused.
 
     Raises:
         RowqueueError: the tick could not be completed. Raised, not answered: the alarm looks at Lambda's errors.
@@ -77,13 +74,11 @@ def _run(trigger: Tick | TaskStopped, settings: PollerSettings) -> Report | None
         return poller.tick(by=trigger.by) if isinstance(trigger, Tick) else poller.attend(trigger.task_arn)
 
 
-def _answer(report: Report, settings: PollerSettings) -> dict[str, Any]:
-    return {
-        "pendingEntries": report.ready or 0,
-        "staleEntriesReset": report.stale_reset,
-        "entriesRescued": report.rescue.released,
-        "containersLaunched": len(report.launched.started),
-        "tasks": [
-            {"taskArn": arn, "processorId": processor_id(settings.environment, arn)} for arn in report.launched.started
-        ],
-    }
+def _answer(report: Report, settings: PollerSettings) -> TickAnswer:
+    return tick_answer(
+        environment=settings.environment,
+        ready=report.ready,
+        stale_reset=report.stale_reset,
+        rescued=report.rescue.released,
+        started=report.launched.started,
+    )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
+from rowqueue import contract
 from rowqueue.environment import (
     FromEnvironment,
     Secret,
@@ -192,7 +193,7 @@ class ProcessorSettings(FromEnvironment):
     service_url: str = setting("EXTERNAL_SERVICE_URL", https_url, "Where entries are delivered.")
     snowflake: SnowflakeSettings = field(metadata={"nested": SnowflakeSettings})
     max_entries: int = setting(
-        "MAX_ENTRIES",
+        contract.MAX_ENTRIES,
         whole_number(1, LARGEST_BLOCK),
         "Entries claimed at first; the poller sets it to its ENTRIES_PER_CONTAINER.",
         default=8,
@@ -243,7 +244,7 @@ class ProcessorSettings(FromEnvironment):
     hold_s: float = setting(
         "HOLD_SECONDS", number(1, 86400), "After a credentials stop nothing is claimed for so long.", default=300.0
     )
-    probe: bool = setting("PROBE", flag, "Try one entry after a hold; set by the poller.", default=False)
+    probe: bool = setting(contract.PROBE, flag, "Try one entry after a hold; set by the poller.", default=False)
     max_data_characters: int = setting(
         "MAX_DATA_CHARACTERS", whole_number(1, 2**27), "Longer data is not sent.", default=10_000_000
     )

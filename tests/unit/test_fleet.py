@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rowqueue.poller.fleet import Task, processor_id, survey
+from rowqueue.poller.fleet import Task, survey
 
 NOW = datetime(2026, 11, 20, 12, 0, tzinfo=UTC)
 BOOT, OLDEST = 180, 580
@@ -53,7 +53,3 @@ def test_every_live_task_is_of_one_kind_at_most(ages):
     assert fleet.starting + len(fleet.hung) + len(fleet.overdue) <= fleet.live
     assert fleet.starting + len(fleet.hung) == len(tasks) - len(claimed)
     assert not {t.arn for t in fleet.hung} & {t.arn for t in fleet.overdue}
-
-
-def test_the_name_of_a_processor_leads_from_its_rows_to_its_task():
-    assert processor_id("dev", "arn:aws:ecs:eu-west-1:1:task/cluster/0123abc") == "dev-0123abc"

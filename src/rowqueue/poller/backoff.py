@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
+from rowqueue.contract import ExitCode
 from rowqueue.poller.fleet import HUNG
 from rowqueue.poller.plan import Plan
 
@@ -16,8 +17,6 @@ if TYPE_CHECKING:
 
 LONGEST_WAIT_S = 900.0
 """However often launches have died, one more is tried after so many seconds."""
-_WHATEVER_WAS_CLAIMED = frozenset({3, 4, 6})
-"""container/processor.py ends with these over certificates, credentials and a Snowflake that can not be used."""
 _LONG_AGO = datetime.min.replace(tzinfo=UTC)
 
 
@@ -43,7 +42,7 @@ def may_have_died_at_boot(task: Task) -> bool:
     """
     if task.desired_status != "STOPPED":
         return False
-    return task.started_at is None or task.exit_code not in {0, None} or HUNG in (task.stopped_reason or "")
+    return task.started_at is None or task.exit_code not in {ExitCode.DONE, None} or HUNG in (task.stopped_reason or "")
 
 
 def backoff(tasks: Iterable[Task], *, claimed: Collection[str], definition: str, tick_s: float) -> Backoff:
@@ -98,7 +97,7 @@ def ending(task: Task) -> str:
 
 
 def _has_failed(task: Task, claimed: Collection[str]) -> bool:
-    return may_have_died_at_boot(task) and (task.arn not in claimed or task.exit_code in _WHATEVER_WAS_CLAIMED)
+    return may_have_died_at_boot(task) and (task.arn not in claimed or ExitCode.is_failed_launch(task.exit_code))
 
 
 def _went_well(task: Task, claimed: Collection[str]) -> bool:

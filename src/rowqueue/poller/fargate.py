@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from rowqueue import aws
+from rowqueue.contract import CONTAINER, LAUNCH_PERIOD, MAX_ENTRIES, PROBE
 from rowqueue.errors import LaunchError
 from rowqueue.poller.fleet import Task
 
@@ -23,10 +24,6 @@ if TYPE_CHECKING:
 
     from rowqueue.settings import PollerSettings
 
-CONTAINER = "processor"
-"""The container's name in the task definition, which overrides refer to."""
-PERIOD = "LAUNCH_PERIOD"
-"""Each task carries the period of its launch in its environment, where DescribeTasks shows it."""
 _DESCRIBED_AT_ONCE = 100  # AWS, DescribeTasks.tasks
 _MOST_STOPPED = 1000
 """Stopped tasks that are looked at. ECS keeps them for an hour or more, and a large fleet leaves thousands."""
@@ -133,7 +130,7 @@ class Fargate:
         Args:
             count: how many.
             token: the same token never starts anything twice.
-            period: of the launch; see :data:`PERIOD`.
+            period: of the launch; see :data:`rowqueue.contract.LAUNCH_PERIOD`.
             probe: whether the task is to try a single entry after a hold.
 
         Raises:
@@ -177,8 +174,8 @@ class Fargate:
 
     def _request(self, *, count: int, token: str, period: int, probe: bool) -> RunTaskRequestTypeDef:
         """The same parameters for the same count and kind: another parameter under one token is a conflict."""
-        environment = {"MAX_ENTRIES": str(self._settings.entries_per_container), PERIOD: str(period)}
-        environment |= {"PROBE": "1"} if probe else {}
+        environment = {MAX_ENTRIES: str(self._settings.entries_per_container), LAUNCH_PERIOD: str(period)}
+        environment |= {PROBE: "1"} if probe else {}
         overrides: TaskOverrideTypeDef = {
             "containerOverrides": [
                 {"name": CONTAINER, "environment": [{"name": n, "value": v} for n, v in environment.items()]}
@@ -238,7 +235,7 @@ def _period(described: TaskTypeDef) -> int | None:
         pair.get("value", "")
         for override in described.get("overrides", {}).get("containerOverrides", ())
         for pair in override.get("environment", ())
-        if pair.get("name") == PERIOD
+        if pair.get("name") == LAUNCH_PERIOD
     )
     return next((int(value) for value in told if value.isdecimal()), None)
 

@@ -78,11 +78,6 @@ class Fleet:
     overdue: tuple[Task, ...] = ()
 
 
-def processor_id(environment: str, task_arn: str) -> str:
-    """The name under which the task with this ARN claims, which leads from a row to a log and back."""
-    return f"{environment}-{task_arn.rsplit('/', 1)[-1]}"
-
-
 def survey(
     live: Sequence[Task],
     *,

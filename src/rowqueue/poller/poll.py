@@ -8,11 +8,12 @@ from dataclasses import dataclass, replace
 from datetime import UTC
 from typing import TYPE_CHECKING
 
+from rowqueue.contract import processor_id
 from rowqueue.errors import LaunchError, TickOverdue
 from rowqueue.observability import Event, Metric, embedded, log, log_problem
 from rowqueue.poller.backoff import Backoff, backoff, ending, may_have_died_at_boot, restrained
 from rowqueue.poller.clearing import CLOCK_SKEW, clear
-from rowqueue.poller.fleet import HUNG, OVERDUE, Fleet, processor_id, survey
+from rowqueue.poller.fleet import HUNG, OVERDUE, Fleet, survey
 from rowqueue.poller.launching import Launched, launch
 from rowqueue.poller.plan import Demand, Holding, Plan, plan
 from rowqueue.poller.report import Report, publish

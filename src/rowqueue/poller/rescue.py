@@ -6,11 +6,11 @@ one that is lost, late, doubled or forged changes nothing. ECS alone says who is
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
+from rowqueue.contract import ExitCode, task_id
 from rowqueue.lifecycle import MAX_ERROR_MESSAGE_CHARACTERS
 from rowqueue.poller.backoff import ending
 from rowqueue.poller.fleet import HUNG, OVERDUE
@@ -25,15 +25,11 @@ if TYPE_CHECKING:
     from rowqueue.poller.queue import PolledQueue
     from rowqueue.records import Holder
 
-_TASK_ID = re.compile(r"[0-9a-f]{32}")  # AWS, the long format of ECS's ARNs
 _FORGOTTEN = timedelta(hours=1)
 """ECS shows a stopped task for an hour at least (AWS, DescribeTasks). One that it does not know before is not of this
 cluster, or not of ECS, and is left to the stale reset."""
 _BY_ITSELF = "EssentialContainerExited"
 _OUT_OF_MEMORY = "OutOfMemory"
-_NO_SNOWFLAKE = 6
-_ORDERLY = frozenset({0, 2, 3, 4, 5, _NO_SNOWFLAKE})
-"""What container/processor.py ends with when it knows why; anything else was not its own decision."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,14 +75,16 @@ def rescue(
         WarehouseError: Snowflake failed; the next tick goes on.
     """
     alive = {task.id for task in live}
-    missing = {task_id: holder for holder in holders if (task_id := task_of(holder, environment)) not in {None, *alive}}
+    missing = {
+        name: holder for holder in holders if (name := task_id(holder.processor_id, environment)) not in {None, *alive}
+    }
     if not missing:
         return Rescue()
-    known = tasks.find(sorted(str(task_id) for task_id in missing))
+    known = tasks.find(sorted(str(name) for name in missing))
     dead = tuple(
         death
-        for task_id, holder in missing.items()
-        if (death := _death_of_ours(tasks, holder, known.get(str(task_id)), now)) is not None
+        for name, holder in missing.items()
+        if (death := _death_of_ours(tasks, holder, known.get(str(name)), now)) is not None
     )
     if not dead:
         return Rescue()
@@ -99,12 +97,6 @@ def rescue(
 
 def _death_of_ours(tasks: Fargate, holder: Holder, task: Task | None, now: datetime) -> Death | None:
     return None if task is not None and not tasks.is_ours(task) else death_of(holder, task, now=now)
-
-
-def task_of(holder: Holder, environment: str) -> str | None:
-    """The ECS task of a holder; ``None`` for a worker that is not ours, or runs elsewhere."""
-    prefix, _, task_id = (holder.processor_id or "").rpartition("-")
-    return task_id if prefix == environment and _TASK_ID.fullmatch(task_id) else None
 
 
 def death_of(holder: Holder, task: Task | None, *, now: datetime) -> Death | None:
@@ -127,7 +119,7 @@ def death_of(holder: Holder, task: Task | None, *, now: datetime) -> Death | Non
         processor_id=holder.processor_id,
         reason=f"the task has stopped: {ending(task)}"[:MAX_ERROR_MESSAGE_CHARACTERS],
         crashed=crashed,
-        counted=task.exit_code == _NO_SNOWFLAKE,
+        counted=ExitCode.counts_as_retry(task.exit_code),
         alone=crashed and holder.entries == 1,
     )
 
@@ -139,7 +131,7 @@ def has_crashed(task: Task) -> bool:
     """
     told = task.stopped_reason or ""
     if task.stop_code == _BY_ITSELF:
-        return _OUT_OF_MEMORY in told or (task.exit_code is not None and task.exit_code not in _ORDERLY)
+        return _OUT_OF_MEMORY in told or ExitCode.is_crash(task.exit_code)
     return HUNG in told or OVERDUE in told
 
 

@@ -8,6 +8,7 @@ import socket
 import urllib.request
 from typing import TYPE_CHECKING
 
+from rowqueue import contract
 from rowqueue.errors import SettingsError
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ def processor_id(settings: ProcessorSettings, environ: Mapping[str, str]) -> str
         SettingsError: the metadata endpoint does not answer.
     """
     if uri := environ.get(_METADATA):
-        return f"{settings.environment}-{_task_arn(uri).rsplit('/', 1)[-1]}"
+        return contract.processor_id(settings.environment, _task_arn(uri))
     return settings.processor_id or f"{settings.environment}-{socket.gethostname()}-{os.getpid()}"
 
 

@@ -1,0 +1,160 @@
+"""What separate processes agree on: exit codes, names, and words that one writes and another reads.
+
+The poller launches processors and reads how they end; people and scripts read the poller's answer; SQL reads what both
+record. Everything that has to be the same on both sides is declared here, once.
+"""
+
+from __future__ import annotations
+
+import re
+from enum import IntEnum, StrEnum
+from typing import TYPE_CHECKING, Self, TypedDict
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+CONTAINER = "processor"
+"""The container's name in the task definition. The overrides of a launch refer to it."""
+MAX_ENTRIES = "MAX_ENTRIES"
+"""Environment variable of a processor: the size of its first block."""
+PROBE = "PROBE"
+"""Environment variable of a processor: ``1`` makes it try a single entry after a hold."""
+LAUNCH_PERIOD = "LAUNCH_PERIOD"
+"""Environment variable of a processor: the schedule's period in which it was launched. DescribeTasks shows it."""
+
+_TASK_ID = re.compile(r"[0-9a-f]{32}")  # AWS, the long format of ECS's ARNs
+
+
+class ExitCode(IntEnum):
+    """How a processor ends. Any other number, for example 137 after SIGKILL, was not its own decision.
+
+    Attributes:
+        meaning: the sentence in the tables of README.md and docs/architecture.md.
+    """
+
+    meaning: str
+
+    DONE = 0, "nothing was ready any more, the time budget was spent, or a stop was requested"
+    FAULT = 1, "a fault of this program, or the watchdog ended a task that ran for too long"
+    SETTINGS = 2, "the settings or the credentials for Snowflake are wrong"
+    CERTIFICATES = (
+        3,
+        "the certificates are missing, expired or unfit, and a hold is placed; or S3 fails; nothing was claimed",
+    )
+    CREDENTIALS_STOP = (
+        4,
+        "a credentials stop: mutual TLS or authorization failed; entries in hand were released, and a hold is placed",
+    )
+    NO_ANSWER = 5, "no delivery got an answer; each entry waits for its retry"
+    NO_SNOWFLAKE = 6, "Snowflake could not be used"
+
+    def __new__(cls, code: int, meaning: str) -> Self:
+        """Make a member of its number and its sentence."""
+        member = int.__new__(cls, code)
+        member._value_ = code
+        member.meaning = meaning
+        return member
+
+    @staticmethod
+    def is_crash(code: int | None) -> bool:
+        """Whether an exit code means that the processor crashed, possibly because of an entry it had in hand.
+
+        Args:
+            code: as ECS reports it; ``None`` if the container never ran.
+        """
+        return code is not None and code not in _ORDERLY
+
+    @staticmethod
+    def is_failed_launch(code: int | None) -> bool:
+        """Whether another launch would meet the same fault, even if this processor had claimed entries."""
+        return code in _FAILED_LAUNCH
+
+    @staticmethod
+    def counts_as_retry(code: int | None) -> bool:
+        """Whether the processor may have delivered entries without recording it.
+
+        Their release counts as a retry. Otherwise the same entries could be delivered again without end.
+        """
+        return code == ExitCode.NO_SNOWFLAKE
+
+
+_ORDERLY = frozenset(ExitCode) - {ExitCode.FAULT}
+_FAILED_LAUNCH = frozenset({ExitCode.CERTIFICATES, ExitCode.CREDENTIALS_STOP, ExitCode.NO_SNOWFLAKE})
+
+
+class AttemptOutcome(StrEnum):
+    """How a delivery ended: the words in ``PROCESSING_ATTEMPTS.outcome``."""
+
+    SUCCEEDED = "succeeded"
+    TRANSIENT = "transient"
+    PERMANENT = "permanent"
+    INTERRUPTED = "interrupted"
+    CRASHED = "crashed"
+    """Written by the poller: the processor crashed."""
+    RESET = "reset"
+    """Written by the poller: the claim was stale."""
+
+
+class ProcessorEvent(StrEnum):
+    """What happened to a processor: the words in ``PROCESSORS.event``."""
+
+    FIRST_CLAIM = "first_claim"
+    ENDED = "ended"
+
+
+def processor_id(environment: str, task_arn: str) -> str:
+    """The name under which an ECS task claims: ``<environment>-<task id>``. It leads from a row to the task's log."""
+    return f"{environment}-{task_arn.rsplit('/', 1)[-1]}"
+
+
+def task_id(processor_id: str | None, environment: str) -> str | None:
+    """The ECS task that claims under a name; ``None`` if the name is not of an ECS task of this environment."""
+    prefix, _, name = (processor_id or "").rpartition("-")
+    return name if prefix == environment and _TASK_ID.fullmatch(name) else None
+
+
+class LaunchedTask(TypedDict):
+    """One task in a :class:`TickAnswer`."""
+
+    taskArn: str
+    processorId: str
+
+
+class TickAnswer(TypedDict):
+    """What the function answers after a tick.
+
+    Attributes:
+        pendingEntries: entries that a claim would take; 0 also if they were not counted.
+        staleEntriesReset: stale claims that were taken away.
+        entriesRescued: entries that dead tasks had in hand and that are free again.
+        containersLaunched: tasks that were started.
+        tasks: these tasks.
+    """
+
+    pendingEntries: int
+    staleEntriesReset: int
+    entriesRescued: int
+    containersLaunched: int
+    tasks: list[LaunchedTask]
+
+
+def tick_answer(
+    *, environment: str, ready: int | None, stale_reset: int, rescued: int, started: Iterable[str]
+) -> TickAnswer:
+    """Build the answer of a tick.
+
+    Args:
+        environment: names the processors.
+        ready: entries that a claim would take; ``None`` if they were not counted.
+        stale_reset: stale claims that were taken away.
+        rescued: entries that were taken from dead tasks.
+        started: ARNs of the tasks that were started.
+    """
+    tasks = [LaunchedTask(taskArn=arn, processorId=processor_id(environment, arn)) for arn in started]
+    return TickAnswer(
+        pendingEntries=ready or 0,
+        staleEntriesReset=stale_reset,
+        entriesRescued=rescued,
+        containersLaunched=len(tasks),
+        tasks=tasks,
+    )
