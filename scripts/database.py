@@ -1,7 +1,7 @@
-"""What setup_database.sh and test_system.sh ask of Snowflake, with the project's own driver.
+"""Run SQL in Snowflake for setup_database.sh and test_system.sh, with the project's own driver.
 
-``setup`` runs the scripts of snowflake/, ``insert`` puts one entry into the queue, ``follow`` watches it to its end.
-Who we are comes from SNOWFLAKE_..., as for the poller and the processor.
+``setup`` runs the scripts in snowflake/. ``insert`` adds one entry to the queue. ``follow`` prints each change of an
+entry until it ends. The variables SNOWFLAKE_... say how to log in, as for the poller and the processor.
 """
 
 from __future__ import annotations
@@ -40,23 +40,23 @@ def chosen(*, sample_data: bool, roles: bool) -> list[Path]:
 
 
 def names(settings: SnowflakeSettings) -> str:
-    """The statements that tell the scripts where the queue is."""
+    """The statements that set the names of warehouse, database and schema for the scripts."""
     values = {"warehouse": settings.warehouse, "database": settings.database, "schema": settings.schema}
     return "\n".join(f"SET queue_{name} = '{value.upper()}';" for name, value in values.items())
 
 
 def place(settings: SnowflakeSettings) -> str:
-    """The statements that go to where the queue is, for those who leave out the script that makes it."""
+    """The statements that select warehouse, database and schema, which 00_roles.sql does too."""
     return f"USE WAREHOUSE {settings.warehouse};\nUSE DATABASE {settings.database};\nUSE SCHEMA {settings.schema};"
 
 
 def connect(settings: SnowflakeSettings, environ: Mapping[str, str], **more: object) -> Any:
-    """A session of the person who runs this.
+    """Log in as the person who runs this script.
 
-    ``SNOWFLAKE_AUTHENTICATOR`` (externalbrowser, username_password_mfa) is for people, who need more than a password.
+    ``SNOWFLAKE_AUTHENTICATOR`` (externalbrowser, username_password_mfa) is for people, who need a second factor.
 
     Raises:
-        CredentialsError: the environment does not say who we are.
+        CredentialsError: the environment has no complete login.
     """
     arguments: dict[str, object] = {
         "account": settings.account,
@@ -90,15 +90,15 @@ def _identity(settings: SnowflakeSettings, environ: Mapping[str, str]) -> dict[s
 
 
 def run_scripts(session: Any, texts: Iterable[tuple[str, str]], tell: Callable[[str], None]) -> None:
-    """Run each text, statement by statement, in one session.
+    """Run each script, statement by statement, in one session.
 
     Args:
         session: a connection.
-        texts: a name for messages, and SQL.
-        tell: is given a line for each.
+        texts: pairs of a name for messages and SQL.
+        tell: receives one line per script.
 
     Raises:
-        StatementRefused: Snowflake refused one; what ran before it has run.
+        StatementRefused: Snowflake refused a statement; the statements before it have run.
     """
     for name, text in texts:
         try:
@@ -109,12 +109,12 @@ def run_scripts(session: Any, texts: Iterable[tuple[str, str]], tell: Callable[[
 
 
 def in_one_line(error: Exception) -> str:
-    """What the driver says; of a statement that does not compile, the reason is in the second line."""
+    """The driver's message in one line; if a statement does not compile, its second line has the reason."""
     return f"Snowflake: {' '.join(str(error).split())}"
 
 
 def insert(session: Any, table: str, *, reference: str, data: str) -> None:
-    """Put one entry into the queue."""
+    """Add one entry to the queue."""
     session.cursor().execute(f"INSERT INTO {table} (data, reference) VALUES (?, ?)", (data, reference))  # noqa: S608 -- an identifier
 
 
@@ -126,14 +126,14 @@ def follow(
     clock: Callable[[], float] = time.monotonic,
     sleep: Callable[[float], None] = time.sleep,
 ) -> int:
-    """Tell each change of an entry until it has ended or the time is up; returns the exit code.
+    """Print each change of an entry until it has ended or the time is up; returns the exit code.
 
     Args:
         look: returns status, retry_count, response_status, error_message and result, or None if there is no such entry.
-        tell: is given a line for each change.
+        tell: receives one line per change.
         within_s: seconds to wait.
-        clock: seconds, from any point.
-        sleep: waits for so many seconds.
+        clock: returns seconds since any fixed point.
+        sleep: waits for the given seconds.
     """
     began, last = clock(), None
     while True:
@@ -221,16 +221,18 @@ def _options(argv: Sequence[str] | None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def _lines(environ: Mapping[str, str]) -> Iterator[tuple[str, str]]:
+def _with_defaults(environ: Mapping[str, str]) -> Iterator[tuple[str, str]]:
     yield from DEFAULTS.items()
+    if environ.get("SNOWFLAKE_PASSWORD"):  # a person may have one, a service may not
+        yield "SNOWFLAKE_AUTHENTICATION", "password"
     yield from ((name, value) for name, value in environ.items() if value)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Do what is asked; what goes wrong is a sentence on standard error."""
+    """Run the command; an error is one line on standard error and exit code 2."""
     options = _options(argv)
     try:
-        settings = SnowflakeSettings.from_env(dict(_lines(os.environ)))
+        settings = SnowflakeSettings.from_env(dict(_with_defaults(os.environ)))
         return _setup(options, settings) if options.command == "setup" else _in_the_queue(options, settings)
     except RowqueueError as error:
         print(error, file=sys.stderr)

@@ -1,6 +1,7 @@
-"""What the scripts read from ``terraform show -json``, on standard input.
+"""Read ``terraform show -json`` from standard input for the scripts.
 
-``outside MODULE`` names what a plan would change outside a module, ``places`` the accounts and regions of a state.
+``outside MODULE`` prints the addresses that a plan would change outside a module. ``places`` prints the accounts and
+regions of the resources in a state.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def outside(plan: dict[str, Any], module: str) -> list[str]:
-    """The addresses outside ``module`` at which the plan does more than look."""
+    """The addresses outside ``module`` that the plan changes."""
     return [
         change["address"]
         for change in plan.get("resource_changes", [])
@@ -23,7 +24,7 @@ def outside(plan: dict[str, Any], module: str) -> list[str]:
 
 
 def places(state: dict[str, Any]) -> list[str]:
-    """Where the resources of a state are, by their ARNs; global services have no region in theirs."""
+    """The accounts and regions in the ARNs of a state's resources. ARNs of global services have no region."""
     found = set()
     for resource in _resources(state.get("values", {}).get("root_module", {})):
         _, _, _, region, account, *_ = f"{resource['values'].get('arn') or ''}:::::".split(":")

@@ -1,4 +1,4 @@
-"""Zip a folder for Lambda so that equal contents give equal bytes: ``zip_folder.py FOLDER ZIP``."""
+"""Zip a folder for Lambda: ``zip_folder.py FOLDER ZIP``. Equal contents give equal bytes."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ import sys
 import zipfile
 from pathlib import Path
 
-# AWS, "Lambda quotas": a zip that is uploaded directly, and what it unpacks to, layers included.
+# AWS, "Lambda quotas": the size of a zip that is uploaded directly, and its unpacked size, layers included.
 MOST_ZIPPED = 50 * 2**20
 MOST_UNZIPPED = 250 * 2**20
 
 _EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest time that a zip can hold
-_READABLE = 0o644  # Lambda reads the files as another user than their owner
+_READABLE = 0o644  # the user that runs the function does not own the files
 
 
 def write(folder: Path, archive: Path) -> int:
-    """Zip every file below ``folder``, in the order of their names; returns their bytes."""
+    """Zip every file below ``folder`` in the order of the names; returns the unpacked size in bytes."""
     total = 0
     partial = archive.with_name(f"{archive.name}.partial")
     with zipfile.ZipFile(partial, "w") as file:
@@ -33,7 +33,7 @@ def write(folder: Path, archive: Path) -> int:
 
 
 def main(folder: str, archive: str, *, most_zipped: int = MOST_ZIPPED, most_unzipped: int = MOST_UNZIPPED) -> int:
-    """Zip, tell the sizes, and refuse what Lambda would; the limits are in bytes."""
+    """Zip, print the sizes, and fail if Lambda would refuse the zip; the limits are in bytes."""
     path = Path(archive)
     unzipped = write(Path(folder), path)
     zipped = path.stat().st_size
