@@ -38,24 +38,26 @@ lint: $(INSTALLED) ## ruff: style, banned imports, formatting
 types: $(INSTALLED) ## mypy, strict
 	@$(BIN)/mypy
 
-fences: $(INSTALLED) ## import-linter: which rooms import which
+fences: $(INSTALLED) ## import-linter: which modules import which; a note for each module of more than 300 lines
 	@$(BIN)/lint-imports --no-logo
+	@find src local lambda_poller container scripts -name '*.py' -exec wc -l {} + \
+	  | awk '$$2 != "total" && $$1 > 300 {print "Note: " $$2 " has " $$1 " lines. Does it have more than one duty?"}'
 
 docs: $(INSTALLED) ## Write docs/settings.md anew from the settings classes
-	@$(BIN)/python -m rowqueue.local.settings_page > docs/settings.md
+	@$(BIN)/python scripts/settings_page.py > docs/settings.md
 
 .PHONY: docs-current
 docs-current: $(INSTALLED)
-	@$(BIN)/python -m rowqueue.local.settings_page | diff -u docs/settings.md - \
+	@$(BIN)/python scripts/settings_page.py | diff -u docs/settings.md - \
 	  || { echo "docs/settings.md is not what the settings classes say: make docs" >&2; exit 1; }
 
 # What pins, and what each file is compiled from. What ships has the versions that the tests ran with; Python 3.13 is
 # what Lambda and the image run, and --universal makes one file do for ARM64 and x86-64.
 PINS := requirements-dev.txt requirements-terraform.txt lambda_poller/requirements.txt container/requirements.txt
-from.requirements-dev.txt := pyproject.toml --python-version 3.11 --extra dev
+from.requirements-dev.txt := pyproject.toml local/pyproject.toml --python-version 3.11 --extra processor --group dev
 from.requirements-terraform.txt := requirements-terraform.in --python-version 3.11
-from.lambda_poller/requirements.txt := pyproject.toml --python-version 3.13 --constraint requirements-dev.txt
-from.container/requirements.txt := pyproject.toml --python-version 3.13 --constraint requirements-dev.txt --extra processor
+from.lambda_poller/requirements.txt := lambda_poller/requirements.in --python-version 3.13 --constraint requirements-dev.txt
+from.container/requirements.txt := container/requirements.in --python-version 3.13 --constraint requirements-dev.txt
 COMPILE := $(BIN)/uv pip compile --quiet --universal --generate-hashes --custom-compile-command 'make lock'
 NO_INDEX := failed to fetch|error sending request|dns error|timed out|network
 
@@ -69,7 +71,7 @@ pins: $(INSTALLED) ## Are the pins what pyproject.toml and requirements-terrafor
 	  file=$$1; shift; cp "$$file" "$$folder/pins"; \
 	  if ! $(COMPILE) "$$@" --output-file "$$folder/pins" > /dev/null 2> "$$folder/errors"; then \
 	    grep -qiE '$(NO_INDEX)' "$$folder/errors" || { cat "$$folder/errors" >&2; return 1; }; \
-	    echo "SKIPPED: whether $$file is current; the package index can not be reached" >&2; \
+	    echo "SKIPPED: whether $$file is current; the package index cannot be reached" >&2; \
 	  elif ! diff -u "$$file" "$$folder/pins" >&2; then \
 	    echo "$$file is not what its source asks for: make lock" >&2; return 1; \
 	  else \
@@ -80,13 +82,13 @@ pins: $(INSTALLED) ## Are the pins what pyproject.toml and requirements-terrafor
 
 setup: $(INSTALLED) ## Make .venv with the pinned dependencies
 
-$(INSTALLED): requirements-dev.txt pyproject.toml
+$(INSTALLED): requirements-dev.txt pyproject.toml local/pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
 	  echo "Python 3.11 or newer is needed; $(PYTHON) is $$($(PYTHON) --version 2>&1). Try: make PYTHON=python3.12 ..." >&2; exit 1; }
 	@echo "Installing the pinned dependencies into $(VENV) (about a minute, once)..." >&2
 	@$(PYTHON) -m venv $(VENV)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.txt
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-build-isolation --no-deps --editable .
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-build-isolation --no-deps --editable . --editable ./local
 	@touch $@
 
 terraform-tools: $(CHECKERS_INSTALLED)

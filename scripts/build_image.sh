@@ -24,7 +24,7 @@ content_tag() {
     cd "$root"
     printf '%s\n' "$base"
     find .dockerignore container/Dockerfile container/requirements.txt container/processor.py src/rowqueue -type f \
-      ! -path '*/__pycache__/*' ! -path 'src/rowqueue/local/*' ! -path 'src/rowqueue/poller/*' \
+      ! -path '*/__pycache__/*' ! -path 'src/rowqueue/poller/*' \
       ! -path src/rowqueue/cli.py | LC_ALL=C sort | while read -r file; do
       printf '%s\n' "$file"
       cat "$file"

@@ -22,6 +22,6 @@ def a_clean_environment(monkeypatch, tmp_path_factory):
 @pytest.fixture(autouse=True)
 def no_blocking_call_on_the_event_loop():
     """A blocking call in a coroutine of ours fails the test that made it."""
-    with blockbuster_ctx("rowqueue", excluded_modules=["rowqueue.local"]) as blockbuster:
+    with blockbuster_ctx("rowqueue") as blockbuster:
         assert isinstance(blockbuster, BlockBuster)
         yield

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from rowqueue.local import deployment, stack
+from rowqueue_local import deployment, stack
 
 ROOT = Path(__file__).parents[2]
 ROWQUEUE = [sys.executable, "-m", "rowqueue.cli"]

@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from rowqueue.local import deployment
+from rowqueue_local import deployment
 
 DEEP = "[" * 100_000 + "]" * 100_000
 

@@ -16,7 +16,7 @@ import psutil
 import pytest
 import snowflake.connector
 
-from rowqueue.local import processes
+from rowqueue_local import processes
 
 ROOT = Path(__file__).parents[2]
 ROWQUEUE = [sys.executable, "-m", "rowqueue.cli"]

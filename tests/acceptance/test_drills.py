@@ -8,8 +8,8 @@ import sys
 
 import pytest
 
-from rowqueue.local import processes
-from rowqueue.local.drills.all import ALL
+from rowqueue_local import processes
+from rowqueue_local.drills.all import ALL
 
 DRILL = [sys.executable, "-m", "rowqueue.cli", "drill"]
 

@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from rowqueue.local import authority, deployment
+from rowqueue_local import authority, deployment
 
 
 def counts(sql):

@@ -32,7 +32,7 @@ def _sent_to(url):
 def stand_in():
     """Address of a Snowflake stand-in that ends with the tests; real Snowflake would have taken all that they sent."""
     process = subprocess.Popen(
-        [sys.executable, "-m", "rowqueue.local.snowflake", "--port", "0", "--lock-timeout", "10"],
+        [sys.executable, "-m", "rowqueue_local.snowflake", "--port", "0", "--lock-timeout", "10"],
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
     )

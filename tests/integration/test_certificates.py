@@ -16,9 +16,9 @@ from moto import mock_aws
 
 from rowqueue.environment import Secret
 from rowqueue.errors import CertificateError
-from rowqueue.local import authority
 from rowqueue.observability import configure
 from rowqueue.processor import certificates
+from rowqueue_local import authority
 
 NOW = datetime.now(UTC)
 

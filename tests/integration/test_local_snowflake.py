@@ -22,7 +22,7 @@ import pytest
 import snowflake.connector
 from snowflake.connector.errors import DatabaseError, IntegrityError, ProgrammingError
 
-from rowqueue.local.processes import spawn, stop
+from rowqueue_local.processes import spawn, stop
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -37,7 +37,7 @@ class StandIn:
         self.stderr = folder / f"stderr-{uuid.uuid4().hex}"
         with self.stderr.open("wb") as stderr:
             self.process = spawn(
-                [sys.executable, "-m", "rowqueue.local.snowflake", "--port", "0", *options],
+                [sys.executable, "-m", "rowqueue_local.snowflake", "--port", "0", *options],
                 registry=folder / "registry",
                 env=os.environ,
                 stdout=subprocess.PIPE,
@@ -569,7 +569,7 @@ class TestTheProcess:
             assert stand_in.stats("results_kept") == 7
 
     def test_a_port_that_is_taken_is_told_in_a_sentence(self, stand_in):
-        command = [sys.executable, "-m", "rowqueue.local.snowflake", "--port", str(stand_in.address.port)]
+        command = [sys.executable, "-m", "rowqueue_local.snowflake", "--port", str(stand_in.address.port)]
         ended = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
         assert ended.returncode == 1
         assert ended.stderr.startswith(f"can not listen on 127.0.0.1:{stand_in.address.port}: Address already in use")

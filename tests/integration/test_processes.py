@@ -10,7 +10,7 @@ import sys
 import psutil
 import pytest
 
-from rowqueue.local import processes
+from rowqueue_local import processes
 
 SLEEP = [sys.executable, "-c", "import time; time.sleep(60)"]
 

@@ -12,9 +12,9 @@ import trustme
 from aiohttp import web
 
 from rowqueue.lifecycle import CredentialsFault, Entry, Permanent, Succeeded, Transient
-from rowqueue.local import authority, partner
-from rowqueue.local.drills.servers import serving
 from rowqueue.processor import certificates, service
+from rowqueue_local import authority, partner
+from rowqueue_local.drills.servers import serving
 
 
 @pytest.fixture(scope="module")

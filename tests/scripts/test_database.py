@@ -8,8 +8,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-import database
 import pytest
+
+import database
 
 ROOT = Path(__file__).parents[2]
 
@@ -83,7 +84,7 @@ def test_scripts_are_run_in_the_order_of_their_numbers_and_samples_only_when_ask
 def stand_in():
     """The environment of a person who may do everything in a fresh Snowflake stand-in."""
     service = subprocess.Popen(
-        [sys.executable, "-m", "rowqueue.local.snowflake", "--port", "0"], stdout=subprocess.PIPE, text=True
+        [sys.executable, "-m", "rowqueue_local.snowflake", "--port", "0"], stdout=subprocess.PIPE, text=True
     )
     try:
         port = json.loads(service.stdout.readline())["ready"].rsplit(":", 1)[1]

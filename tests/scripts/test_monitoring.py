@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
+
 import terraform_shown
 
 PROGRAM = ("setup_monitoring.sh", "dev", "us-east-1")

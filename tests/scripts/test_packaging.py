@@ -11,6 +11,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
+
 import zip_folder
 
 ROOT = Path(__file__).parents[2]
@@ -70,7 +71,11 @@ def test_the_handler_loads_from_the_zip_alone(host_zips, tmp_path):
 def test_the_zip_holds_the_poller_and_neither_the_processor_nor_the_embedded_stack(host_zips):
     names = set(zipfile.ZipFile(host_zips[0][0]).namelist())
     assert {"index.py", "rowqueue/poller/poll.py", "rowqueue/sql/queries.sql"} <= names
-    assert not [name for name in names if name.startswith(("rowqueue/local", "rowqueue/processor", "rowqueue/cli"))]
+    assert not [
+        name
+        for name in names
+        if name.startswith(("rowqueue_local", "rowqueue/processor", "rowqueue/cli", "click/", "rich/"))
+    ]
     assert not [name for name in names if name.endswith((".pyc", "RECORD")) or name.startswith(("aiohttp/", "bin/"))]
 
 

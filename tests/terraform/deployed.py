@@ -23,7 +23,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 from terraform import inventory, workbench
 
-from rowqueue.local import deployment, stack
+from rowqueue_local import deployment, stack
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -33,7 +33,7 @@ POLLER, PROCESSOR = deployment.POLLER, deployment.PROCESSOR
 IMAGE = f"123456789012.dkr.ecr.{REGION}.amazonaws.com/{PROCESSOR}@sha256:{'5' * 64}"
 TICK_S = 2.0
 _NO_INDEX = re.compile("failed to fetch|error sending request|dns error|timed out", re.IGNORECASE)
-_SOURCES = ("container", "lambda_poller", "scripts", "snowflake", "src")
+_SOURCES = ("container", "lambda_poller", "local", "scripts", "snowflake", "src")
 
 # No value is a default's, neither Terraform's nor the program's, so that one which gets lost on the way shows.
 SETTINGS = {

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import jmespath
 
-from rowqueue.local import deployment
+from rowqueue_local import deployment
 
 # Service, operation, where the names are in its answer, and what the operation has to be asked with. What has been
 # deleted is listed for a while, on AWS as here.

@@ -29,8 +29,8 @@ from terraform.variables import (
     OPTIONAL_FOR_THE_TASK,
 )
 
-from rowqueue.local.aws.fargate_environment import deployed_environment
 from rowqueue.settings import PollerSettings, ProcessorSettings
+from rowqueue_local.aws.fargate_environment import deployed_environment
 
 pytestmark = pytest.mark.timeout(300)
 

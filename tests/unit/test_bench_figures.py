@@ -6,11 +6,11 @@ from dataclasses import replace
 
 import pytest
 
-from rowqueue.local.bench.cases import GROUPS, Case, form
-from rowqueue.local.bench.figures import Measured, promises, rows_of
-from rowqueue.local.bench.ground import BenchError
-from rowqueue.local.bench.runs import check
-from rowqueue.local.bench.tables import of_promises, of_rows
+from rowqueue_local.bench.cases import GROUPS, Case, form
+from rowqueue_local.bench.figures import Measured, promises, rows_of
+from rowqueue_local.bench.ground import BenchError
+from rowqueue_local.bench.runs import check
+from rowqueue_local.bench.tables import of_promises, of_rows
 
 OURS = Case(system="ours", entries=1000)
 LIMIT = replace(OURS, system="limit")

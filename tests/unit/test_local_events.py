@@ -10,11 +10,11 @@ from contextlib import contextmanager
 import pytest
 from moto.events.models import EventPattern
 
-from rowqueue.local import deployment
-from rowqueue.local.aws.event_bus import EventBus
-from rowqueue.local.aws.events import Rule, Target, columns, deliveries, payload_of, task_event
-from rowqueue.local.aws.fargate_tasks import Launch, Task, describe
-from rowqueue.local.aws.notifications import Notification, sns_event
+from rowqueue_local import deployment
+from rowqueue_local.aws.event_bus import EventBus
+from rowqueue_local.aws.events import Rule, Target, columns, deliveries, payload_of, task_event
+from rowqueue_local.aws.fargate_tasks import Launch, Task, describe
+from rowqueue_local.aws.notifications import Notification, sns_event
 
 FUNCTION = "arn:aws:lambda:eu-west-1:123456789012:function:watcher"
 DEFINITION = {

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from rowqueue.local.aws.errors import ApiError
-from rowqueue.local.aws.fargate_book import REMEMBERED, TaskBook
-from rowqueue.local.aws.fargate_launch import providers_of
-from rowqueue.local.aws.fargate_processes import repository_of
-from rowqueue.local.aws.fargate_tasks import Launch, Task, describe
+from rowqueue_local.aws.errors import ApiError
+from rowqueue_local.aws.fargate_book import REMEMBERED, TaskBook
+from rowqueue_local.aws.fargate_launch import providers_of
+from rowqueue_local.aws.fargate_processes import repository_of
+from rowqueue_local.aws.fargate_tasks import Launch, Task, describe
 
 DEFINITION = {
     "taskDefinitionArn": "arn:aws:ecs:eu-west-1:123456789012:task-definition/worker:1",

@@ -10,12 +10,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rowqueue.local.aws.controls import signal_of
-from rowqueue.local.aws.errors import ApiError
-from rowqueue.local.aws.fargate_tasks import Launch, Task
-from rowqueue.local.aws.faults import EventFaults, Faults, Refusal, Unplaced, changed, once_less, waits
-from rowqueue.local.aws.injected import Injected
-from rowqueue.local.aws.timeline import RunTaskCall, Timeline
+from rowqueue_local.aws.controls import signal_of
+from rowqueue_local.aws.errors import ApiError
+from rowqueue_local.aws.fargate_tasks import Launch, Task
+from rowqueue_local.aws.faults import EventFaults, Faults, Refusal, Unplaced, changed, once_less, waits
+from rowqueue_local.aws.injected import Injected
+from rowqueue_local.aws.timeline import RunTaskCall, Timeline
 
 INITIAL = Faults(task_start_seconds=(0.3, 0.3))
 

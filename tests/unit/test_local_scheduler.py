@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from rowqueue.local.aws.scheduler import Due, Schedule, agenda_after, event_of, moved_on, period_of
+from rowqueue_local.aws.scheduler import Due, Schedule, agenda_after, event_of, moved_on, period_of
 
 MINUTELY = Schedule(
     arn="arn:aws:scheduler:eu-west-1:123456789012:schedule/default/minutely",

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from rowqueue.local.snowflake.statements import read
+from rowqueue_local.snowflake.statements import read
 
 
 @pytest.mark.parametrize(

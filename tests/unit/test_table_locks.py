@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from rowqueue.local.snowflake.table_locks import LockTimedOut, TableLocks, TooManyWaiters
+from rowqueue_local.snowflake.table_locks import LockTimedOut, TableLocks, TooManyWaiters
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -108,7 +108,7 @@ class StandIn:
         self.errors = state / "stderr"
         with self.errors.open("ab") as errors:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "rowqueue.local.aws", "--port", "0", "--state-dir", str(state), *arguments],
+                [sys.executable, "-m", "rowqueue_local.aws", "--port", "0", "--state-dir", str(state), *arguments],
                 stdout=subprocess.PIPE,
                 stderr=errors,
                 env=os.environ | (environ or {}),

@@ -88,7 +88,7 @@ def test_its_processes_do_not_outlive_it_when_it_is_killed(start):
 def test_an_unusable_image_is_told_at_the_start(tmp_path):
     for argv, complaint in ((["/no/such/program"], "is no program on this machine"), ("python", "as a JSON list")):
         ended = subprocess.run(
-            [sys.executable, "-m", "rowqueue.local.aws", "--state-dir", tmp_path, "--image", f"i={json.dumps(argv)}"],
+            [sys.executable, "-m", "rowqueue_local.aws", "--state-dir", tmp_path, "--image", f"i={json.dumps(argv)}"],
             capture_output=True,
             check=False,
             text=True,

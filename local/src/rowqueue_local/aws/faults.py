@@ -1,0 +1,214 @@
+"""What goes wrong on purpose: values that a drill or a test sets while the stand-in runs."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from rowqueue_local.aws.errors import ApiError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+Range = tuple[float, float]  # the least and the most; what is played is drawn evenly between the two
+
+_LONGEST = 3_600.0  # seconds; nothing that is played here waits longer
+_MOST = 100_000
+_REFUSABLE = ("RunTask", "StopTask", "ListTasks", "DescribeTasks")
+_STATUS = {"ServerException": 500}  # ECS answers its other errors with 400, throttling included
+
+
+@dataclass(frozen=True, kw_only=True)
+class EventFaults:
+    """What becomes of the events on their way from the event bus to a function.
+
+    Attributes:
+        suppressed: none arrives.
+        copies: so many of each arrive. EventBridge promises at least one.
+        delay_seconds: each copy waits so long; copies that draw different waits arrive in another order.
+    """
+
+    suppressed: bool = False
+    copies: int = 1
+    delay_seconds: Range = (0.0, 0.0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Refusal:
+    """The error that an operation of ECS answers instead of doing anything.
+
+    Attributes:
+        code: its name, such as ``ThrottlingException``.
+        message: its text.
+        status: the HTTP status.
+        times: so many requests meet it, those that boto3 repeats by itself included; None for all.
+    """
+
+    code: str
+    message: str
+    status: int = 400
+    times: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Unplaced:
+    """Tasks that RunTask does not place: it answers 200 and tells them in ``failures[]``.
+
+    Attributes:
+        reason: such as ``Capacity is unavailable at this time``.
+        detail: more of it, if anything.
+        tasks: so many of each call; None for all.
+        times: so many calls meet it; None for all.
+    """
+
+    reason: str
+    detail: str | None = None
+    tasks: int | None = None
+    times: int | None = None
+
+    def failures(self, count: int) -> list[dict[str, str]]:
+        """The items of ``failures[]`` for a call of so many tasks."""
+        told = {"reason": self.reason} | ({"detail": self.detail} if self.detail else {})
+        return [dict(told) for _ in range(count if self.tasks is None else min(self.tasks, count))]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Faults:
+    """All that goes wrong now.
+
+    Attributes:
+        task_start_seconds: from RunTask to RUNNING, for tasks that are launched from now on.
+        events: what becomes of events.
+        refuse: operations of ECS by name, and what each answers.
+        unplaced: what RunTask does not place.
+        hang_every: one in so many of the tasks that start is frozen as soon as its program runs.
+    """
+
+    task_start_seconds: Range
+    events: EventFaults = field(default_factory=EventFaults)
+    refuse: Mapping[str, Refusal] = field(default_factory=dict)
+    unplaced: Unplaced | None = None
+    hang_every: int | None = None
+
+
+def changed(faults: Faults, body: bytes, *, initial: Faults) -> Faults:
+    """Read a change of the faults.
+
+    Args:
+        faults: what stands.
+        body: a JSON object. What it has a key for is replaced as a whole, and taken back by null; the rest stays.
+        initial: what null takes a key back to.
+
+    Raises:
+        ApiError: naming the key, what was expected and what came.
+    """
+    try:
+        told = json.loads(body or b"null")
+    except ValueError:
+        raise _expected("the request", "JSON", body.decode(errors="replace")) from None
+    values = {
+        name: getattr(initial, name) if value is None else _READERS[name](value, name)
+        for name, value in _object(told, "the request", _READERS).items()
+    }
+    return replace(faults, **values)
+
+
+_Limited = TypeVar("_Limited", Refusal, Unplaced)
+
+
+def once_less(fault: _Limited) -> _Limited | None:
+    """What is left of a fault after a request has met it."""
+    if fault.times is None:
+        return fault
+    return replace(fault, times=fault.times - 1) if fault.times > 1 else None
+
+
+def waits(events: EventFaults, draw: Callable[[float, float], float]) -> list[float]:
+    """How long each copy of an event waits, seconds; none where events are suppressed.
+
+    Args:
+        events: what becomes of them.
+        draw: a number between two, such as ``random.uniform``.
+    """
+    return [] if events.suppressed else [draw(*events.delay_seconds) for _ in range(events.copies)]
+
+
+def _events(value: Any, key: str) -> EventFaults:
+    readers = {"suppressed": _truth, "copies": _whole, "delay_seconds": _seconds}
+    return EventFaults(**_read(value, key, readers))
+
+
+def _refuse(value: Any, key: str) -> dict[str, Refusal]:
+    return _read(value, key, dict.fromkeys(_REFUSABLE, _refusal))
+
+
+def _refusal(value: Any, key: str) -> Refusal:
+    told = _read(value, key, {"code": _text, "message": _text, "status": _whole, "times": _whole}, required=("code",))
+    code = told["code"]
+    return Refusal(**{"message": f"{code}, injected", "status": _STATUS.get(code, 400), **told})
+
+
+def _unplaced(value: Any, key: str) -> Unplaced:
+    readers = {"reason": _text, "detail": _text, "tasks": _whole, "times": _whole}
+    return Unplaced(**_read(value, key, readers, required=("reason",)))
+
+
+def _read(
+    value: Any, key: str, readers: Mapping[str, Callable[[Any, str], Any]], *, required: tuple[str, ...] = ()
+) -> dict[str, Any]:
+    told = _object(value, key, readers)
+    for name in required:
+        if name not in told:
+            raise _expected(key, f"an object with {name}", value)
+    return {name: readers[name](member, f"{key}.{name}") for name, member in told.items()}
+
+
+def _object(value: Any, key: str, known: Mapping[str, Any]) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise _expected(key, "an object", value)
+    for name in value:
+        if name not in known:
+            raise _expected(f"a key of {key}", f"one of {', '.join(known)}", name)
+    return value
+
+
+def _seconds(value: Any, key: str) -> Range:
+    low, high = value if isinstance(value, list) and len(value) == 2 else (value, value)  # noqa: PLR2004 -- a pair
+    for bound in (low, high):
+        if isinstance(bound, bool) or not isinstance(bound, int | float) or not 0 <= bound <= _LONGEST:
+            raise _expected(key, f"seconds from 0 to {_LONGEST:.0f}, or [least, most]", value)
+    if low > high:
+        raise _expected(key, "[least, most]", value)
+    return float(low), float(high)
+
+
+def _whole(value: Any, key: str) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= _MOST:
+        raise _expected(key, f"a whole number from 1 to {_MOST}", value)
+    return value
+
+
+def _truth(value: Any, key: str) -> bool:
+    if not isinstance(value, bool):
+        raise _expected(key, "true or false", value)
+    return value
+
+
+def _text(value: Any, key: str) -> str:
+    if not isinstance(value, str) or not value:
+        raise _expected(key, "a text", value)
+    return value
+
+
+def _expected(key: str, what: str, got: Any) -> ApiError:
+    return ApiError("ValidationException", f"{key}: expected {what}, got {json.dumps(got)}")
+
+
+_READERS: dict[str, Callable[[Any, str], Any]] = {
+    "task_start_seconds": _seconds,
+    "events": _events,
+    "refuse": _refuse,
+    "unplaced": _unplaced,
+    "hang_every": _whole,
+}

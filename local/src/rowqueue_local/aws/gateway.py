@@ -1,0 +1,117 @@
+"""The front door of the AWS stand-in: what runs here is answered here, everything else goes on to moto untouched."""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+from typing import TYPE_CHECKING, Any
+
+from werkzeug.wrappers import Request, Response
+
+from rowqueue_local.aws.controls import PREFIX
+from rowqueue_local.aws.errors import ApiError
+from rowqueue_local.aws.lambda_model import Call
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+    from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
+
+    from rowqueue_local.aws.controls import Controls
+    from rowqueue_local.aws.fargate import Fargate
+    from rowqueue_local.aws.lambda_functions import Functions
+    from rowqueue_local.aws.lambda_model import Outcome
+
+_ECS = "AmazonEC2ContainerServiceV20141113."
+_INVOCATION = re.compile(r"/2015-03-31/functions/(?P<function>.+)/invocations/?")
+# The task metadata endpoint, which on AWS has an address of its own; as a bucket of S3, "v4" would be too short a name.
+_METADATA = re.compile(r"/v4/(?P<task>[0-9a-f]+)(?P<whole>/task)?")
+_REGION = re.compile(r"Credential=[^/]+/\d+/(?P<region>[^/]+)/")
+
+
+class Gateway:
+    """A WSGI application in front of moto's.
+
+    Args:
+        moto: answers whatever is not ours.
+        fargate: answers the task operations of ECS, and the tasks' metadata.
+        functions: answers Lambda's Invoke.
+        controls: answers what is not AWS at all.
+    """
+
+    def __init__(self, moto: WSGIApplication, *, fargate: Fargate, functions: Functions, controls: Controls) -> None:
+        self._moto = moto
+        self._fargate = fargate
+        self._functions = functions
+        self._controls = controls
+
+    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        """Answer one request."""
+        answer = self._answer(Request(environ))
+        return (self._moto if answer is None else answer)(environ, start_response)
+
+    def _answer(self, request: Request) -> Response | None:
+        """The answer where the request is ours; otherwise None, and its body is left unread for moto."""
+        if request.path.startswith(PREFIX):
+            return self._controls.answer(request)
+        operation = request.headers.get("X-Amz-Target", "").removeprefix(_ECS)
+        if operation in self._fargate.operations:
+            return self._ecs(operation, request)
+        if request.method == "POST" and (match := _INVOCATION.fullmatch(request.path)):
+            return self._invoke(match["function"], request)
+        if request.method == "GET" and (match := _METADATA.fullmatch(request.path)):
+            return self._metadata(match["task"], whole=match["whole"] is not None)
+        return None
+
+    def _ecs(self, operation: str, request: Request) -> Response:
+        perform = self._fargate.operations[operation]
+        try:
+            return _json(200, perform(_region(request), json.loads(request.get_data() or b"{}")))
+        except ApiError as error:
+            return _json(error.status, {"__type": error.code, "message": str(error), **error.members})
+
+    def _invoke(self, function: str, request: Request) -> Response:
+        call = Call(
+            region=_region(request),
+            function=function,
+            qualifier=request.args.get("Qualifier"),
+            payload=request.get_data(),
+        )
+        try:
+            match request.headers.get("X-Amz-Invocation-Type", "RequestResponse"):
+                case "DryRun":
+                    self._functions.check(call)
+                    return Response(status=204)
+                case "Event":
+                    self._functions.invoke_later(call)
+                    return Response(status=202, headers={"X-Amzn-RequestId": call.request_id})
+                case _:
+                    return _answered(call, self._functions.invoke(call), request)
+        except ApiError as error:
+            body = {"Type": "User", "Message": str(error), **error.members}
+            return _json(error.status, body, {"X-Amzn-ErrorType": error.code})
+
+    def _metadata(self, task_id: str, *, whole: bool) -> Response:
+        metadata = self._fargate.metadata(task_id)
+        if metadata is None:
+            return _json(404, {"message": f"no task {task_id} is known here"})
+        return _json(200, metadata if whole else metadata["Containers"][0])
+
+
+def _answered(call: Call, outcome: Outcome, request: Request) -> Response:
+    headers = {"X-Amz-Executed-Version": outcome.version, "X-Amzn-RequestId": call.request_id}
+    if outcome.failed:
+        headers["X-Amz-Function-Error"] = "Unhandled"
+    if request.headers.get("X-Amz-Log-Type") == "Tail":
+        headers["X-Amz-Log-Result"] = base64.b64encode(outcome.log_tail).decode()
+    return Response(outcome.payload, headers=headers, mimetype="application/json")
+
+
+def _region(request: Request) -> str:
+    """The region that a signed request names, as moto reads it too."""
+    scope = _REGION.search(request.headers.get("Authorization", ""))
+    return scope["region"] if scope else "us-east-1"
+
+
+def _json(status: int, body: Mapping[str, Any], headers: Mapping[str, str] | None = None) -> Response:
+    return Response(json.dumps(body), status=status, headers=headers, mimetype="application/json")

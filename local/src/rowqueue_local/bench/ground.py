@@ -1,0 +1,111 @@
+"""Where the benchmark runs: the stand-ins, and a queue of its own for each run."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import urllib.request
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from rowqueue.errors import RowqueueError
+from rowqueue_local import deployment, stack
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    import snowflake.connector
+
+    from rowqueue_local.snowflake.weather import Weather
+    from rowqueue_local.stack import Stack
+
+_TABLES = stack.REPOSITORY / "snowflake" / "01_create_table.sql"
+_INSERT = "INSERT INTO PROCESSING_QUEUE (data) SELECT ? FROM TABLE(GENERATOR(ROWCOUNT => {entries}))"
+_ATTEMPTED = """
+INSERT INTO PROCESSING_ATTEMPTS
+       (entry_id, claim_token, attempt, processor_id, started_at, finished_at, outcome, response_status)
+SELECT id, claim_token, 1, processor_id, claimed_at, completed_at, 'succeeded', 200
+  FROM PROCESSING_QUEUE
+"""
+_FINISHED = """
+INSERT INTO PROCESSING_QUEUE
+       (data, status, processor_id, claim_token, claimed_at, completed_at, response_status, result)
+SELECT ?, 'completed', 'dev-gone', 'finished-long-ago', SYSDATE(), SYSDATE(), 200, ?
+  FROM TABLE(GENERATOR(ROWCOUNT => {entries}))
+"""
+
+
+class BenchError(RowqueueError):
+    """A run can not be counted: it did not do its work, or not once."""
+
+
+@dataclass(slots=True)
+class Ground:
+    """The stand-ins, and a session to prepare what is run."""
+
+    stack: Stack
+    session: snowflake.connector.SnowflakeConnection
+    _queues: int = 0
+
+    @contextlib.contextmanager
+    def queue(self, *, entries: int, data: str, finished: int = 0) -> Iterator[dict[str, str]]:
+        """A fresh schema with so many ready entries, and so many finished ones; yields what leads a worker to it.
+
+        The next one gets its name, so that the stand-in need not translate the statements anew: Snowflake does not.
+        """
+        self._queues += 1
+        schema = f"BENCH_{self._queues}"
+        self.sql(f"CREATE SCHEMA {schema}")
+        self.sql(f"USE SCHEMA {schema}")
+        self.session.execute_string(_TABLES.read_text(encoding="utf-8"))
+        if finished:
+            self.sql(_FINISHED.format(entries=finished), data, '{"accepted": true}')
+            self.sql(_ATTEMPTED)
+        if entries:
+            self.sql(_INSERT.format(entries=entries), data)
+        try:
+            yield self.stack.environ | {"SNOWFLAKE_SCHEMA": schema}
+        finally:
+            self.sql("USE SCHEMA PUBLIC")
+            self.sql(f"DROP SCHEMA {schema}")
+            self._queues -= 1
+
+    def sql(self, text: str, *values: object) -> list[tuple[Any, ...]]:
+        """Run one statement."""
+        with self.session.cursor() as cursor:
+            cursor.execute(text, values or None)
+            return [tuple(row) for row in cursor.fetchall()]
+
+    def counts(self) -> dict[str, int]:
+        """Entries by status."""
+        return dict(self.sql("SELECT status, COUNT(*) FROM PROCESSING_QUEUE GROUP BY status"))
+
+    @contextlib.contextmanager
+    def weather(self, weather: Weather) -> Iterator[None]:
+        """Slow Snowflake down for a while."""
+        self._post("/_local/weather", weather.as_json())
+        try:
+            yield
+        finally:
+            self._post("/_local/weather", {})
+
+    def forget_statements(self) -> None:
+        """Count the statements from now on."""
+        self._post("/_local/reset-stats", {})
+
+    def statements(self) -> dict[str, int]:
+        """How many were sent, by kind."""
+        return dict(self.stack.snowflake_stats()["by_kind"])
+
+    def _post(self, path: str, body: dict[str, Any]) -> None:
+        request = urllib.request.Request(self.stack.snowflake + path, json.dumps(body).encode())  # noqa: S310 -- ours
+        with urllib.request.urlopen(request, timeout=10):  # noqa: S310 -- ours
+            pass
+
+
+@contextlib.contextmanager
+def prepared(state: Path) -> Iterator[Ground]:
+    """Start the stand-ins; they end with the block."""
+    with stack.running(stack.Options(state=state)) as running, deployment.session(running) as session:
+        yield Ground(stack=running, session=session)

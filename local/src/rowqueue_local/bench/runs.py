@@ -1,0 +1,163 @@
+"""Plays the cases: each in processes and on a queue of its own, and counted only if every entry arrived once."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import selectors
+import subprocess
+import sys
+import time
+from dataclasses import asdict, dataclass, field
+from typing import IO, TYPE_CHECKING, Any
+
+from rowqueue_local import processes
+from rowqueue_local.bench.cases import CONCURRENCY, WEATHERS, Case
+from rowqueue_local.bench.figures import Measured
+from rowqueue_local.bench.ground import BenchError, Ground
+from rowqueue_local.bench.work import Job, payload
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from rowqueue_local.bench.cases import Form
+
+_READY_WITHIN_S = 120.0
+_DONE_WITHIN_S = 900.0
+_WARM_UP = Case(system="ours", entries=20)
+"""Is not counted: the stand-in translates a statement when it meets it for the first time, in some 30 ms."""
+_SETTINGS = {
+    "ENVIRONMENT": "bench",
+    "CERT_BUCKET": "not-asked",
+    "CONTAINER_TIMEOUT_SECONDS": "600",
+    "MAX_CONCURRENT_DELIVERIES": str(CONCURRENCY),
+}
+
+
+@dataclass(slots=True)
+class _Worker:
+    """A measured process, and the pipe that it tells by."""
+
+    process: subprocess.Popen[bytes]
+    report: IO[str]
+    log: Path
+    stdin: IO[bytes] = field(init=False)
+
+    def __post_init__(self) -> None:
+        assert self.process.stdin is not None
+        self.stdin = self.process.stdin
+
+    def say(self, line: str) -> None:
+        self.stdin.write(f"{line}\n".encode())
+        self.stdin.flush()
+
+    def told(self, within_s: float) -> dict[str, Any]:
+        """The next thing that it tells.
+
+        Raises:
+            BenchError: it ended, or took too long.
+        """
+        with selectors.DefaultSelector() as selector:
+            selector.register(self.report, selectors.EVENT_READ)
+            line = self.report.readline() if selector.select(within_s) else ""
+        if not line:
+            last = "\n".join(self.log.read_text(errors="replace").splitlines()[-15:])
+            raise BenchError(f"a measured process ended, or took more than {within_s:g} s; its last lines:\n{last}")
+        return dict(json.loads(line))
+
+
+def play(ground: Ground, form: Form, *, watch: Callable[[Measured], None]) -> list[Measured]:
+    """Run every case of the form, as often as it says.
+
+    Raises:
+        BenchError: a run failed, or did not deliver every entry once.
+    """
+    runs = []
+    _play(ground, _WARM_UP, repetition=0)
+    for repetition, case in form.plays():
+        runs.append(_play(ground, case, repetition))
+        watch(runs[-1])
+    return runs
+
+
+def _play(ground: Ground, case: Case, repetition: int) -> Measured:
+    data = payload(case.service_ms)
+    waiting = 0 if case.system == "limit" else case.entries
+    with ground.queue(entries=waiting, data=data) as queue, contextlib.ExitStack() as cleanup:
+        environ = queue | _SETTINGS | _blocks(case)
+        workers = [cleanup.enter_context(_started(ground, case, environ, data)) for _ in range(case.processes)]
+        for worker in workers:
+            worker.told(_READY_WITHIN_S)
+        before = ground.stack.partner_stats()
+        ground.forget_statements()
+        with ground.weather(WEATHERS[case.weather]):
+            for worker in workers:
+                worker.say("go")
+            told = [worker.told(_DONE_WITHIN_S) for worker in workers]
+        statements = ground.statements()
+        check(case, sum(one["entries"] for one in told), ground.counts(), before, ground.stack.partner_stats())
+    return Measured(
+        case=case,
+        repetition=repetition,
+        seconds=max(one["ended"] for one in told) - min(one["began"] for one in told),
+        cpu_seconds=sum(one["cpu_seconds"] for one in told),
+        peak_bytes=max(one["peak_bytes"] for one in told),
+        statements=statements,
+    )
+
+
+def _blocks(case: Case) -> dict[str, str]:
+    return {"MAX_ENTRIES": str(case.block), "MAX_BLOCK_ENTRIES": str(case.largest_block)}
+
+
+@contextlib.contextmanager
+def _started(ground: Ground, case: Case, environ: dict[str, str], data: str) -> Iterator[_Worker]:
+    state = ground.stack.options.state
+    name = f"bench-{time.monotonic_ns()}"
+    job = Job(environ=environ, name=name, entries=case.entries, concurrency=CONCURRENCY, data=data)
+    readable, writable = os.pipe()
+    log = state / "logs" / f"{name}.log"
+    with log.open("wb") as output, os.fdopen(readable) as report:
+        process = processes.spawn(
+            [sys.executable, "-m", "rowqueue_local.bench.worker", case.system, "--report-to", str(writable)],
+            registry=state / "pids",
+            env={**os.environ, "TMPDIR": str(state / "tmp")},
+            stdin=subprocess.PIPE,
+            stdout=output,
+            stderr=output,
+            pass_fds=[writable],
+        )
+        os.close(writable)
+        worker = _Worker(process=process, report=report, log=log)
+        try:
+            worker.say(json.dumps(asdict(job)))
+            yield worker
+        finally:
+            processes.stop(process, grace_seconds=2)
+            worker.stdin.close()
+    log.unlink()
+
+
+def check(case: Case, told: int, counts: dict[str, int], before: dict[str, Any], after: dict[str, Any]) -> None:
+    """Make sure that a run did all of its work, and once.
+
+    Args:
+        case: what was run.
+        told: how many entries the system says it has delivered.
+        counts: entries by status.
+        before: what the partner had seen before it.
+        after: what it has seen now.
+
+    Raises:
+        BenchError: with the counts that do not fit.
+    """
+    requests = after["requests"] - before["requests"]
+    again = after["duplicates"] - before["duplicates"]
+    recorded = case.entries if case.system == "limit" else counts.get("completed", 0)
+    if not told == requests == recorded == case.entries or again or counts.keys() - {"completed"}:
+        raise BenchError(
+            f"{case}: {told} delivered as the system says, {requests} as the partner says, {again} of them again; "
+            f"in the queue: {counts}"
+        )

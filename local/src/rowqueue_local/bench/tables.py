@@ -1,0 +1,55 @@
+"""The figures as Markdown, so that what is printed is what ``docs/performance.md`` shows."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from rowqueue_local.bench.figures import Promise, Row
+
+_HEADING = (
+    *("system", "weather", "processes", "service ms", "entries", "entries/s", "slowest to fastest"),
+    *("of the limit", "x the sketch", "of one", "statements/100", "CPU s/1000", "peak MB"),
+)
+
+
+def of_rows(rows: Iterable[Row]) -> str:
+    """One line for each case."""
+    return _markdown(_HEADING, [_cells(row) for row in rows])
+
+
+def of_times(rows: Iterable[dict[str, Any]]) -> str:
+    """One line for each duty."""
+    names = ("duty", "table_rows", "empty_ms", "full_ms", "ratio")
+    heading = ("duty", "finished entries", "empty table, ms", "full table, ms", "ratio")
+    return _markdown(heading, [[f"{row[name]}" for name in names] for row in rows])
+
+
+def of_promises(promises: Iterable[Promise]) -> str:
+    """One line for each promise."""
+    lines = [[promise.text, f"{promise.got:.3g}", "held" if promise.held else "NOT held"] for promise in promises]
+    return _markdown(("promise", "measured", "verdict"), lines)
+
+
+def _cells(row: Row) -> list[str]:
+    case = row.case
+    return [
+        *(case.system, case.weather, str(case.processes), str(case.service_ms), str(case.entries)),
+        f"{row.entries_per_second:.4g}",
+        f"{row.slowest:.4g} to {row.fastest:.4g}",
+        *(_ratio(ratio) for ratio in (row.ratio_to_limit, row.ratio_to_sketch, row.ratio_to_one)),
+        *(f"{row.statements_per_100:.2f}", f"{row.cpu_seconds_per_1000:.3f}", f"{row.peak_mb:.0f}"),
+    ]
+
+
+def _ratio(ratio: float | None) -> str:
+    return "" if ratio is None else f"{ratio:.3g}"
+
+
+def _markdown(heading: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
+    widths = [max(len(line[column]) for line in (heading, *lines)) for column in range(len(heading))]
+    rule = ["-" * width for width in widths]
+    padded = ([cell.ljust(width) for cell, width in zip(line, widths, strict=True)] for line in (heading, rule, *lines))
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in padded)

@@ -1,0 +1,52 @@
+"""``rowqueue bench``."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import click
+
+from rowqueue_local.bench import cases, figures, ground, rows, runs, tables
+from rowqueue_local.commands.console import FOLDER, console
+
+
+@click.command("bench")
+@click.option("--only", multiple=True, type=click.Choice(list(cases.GROUPS)), help="This part; may be repeated.")
+@click.option("--quick", is_flag=True, help="The promised parts, slow ones once: four minutes instead of eleven.")
+@click.option("--smoke", is_flag=True, help="Seconds: does it work? Too small to judge by.")
+@click.option("--repetitions", type=click.IntRange(1, 50), default=None, help="Of each case.")
+@click.option("--table-rows", type=click.IntRange(1, 10_000_000), help="Instead: statements on a table this full.")
+@click.option("--json", "as_json", is_flag=True, help="Print the figures as one JSON object on the last line.")
+@click.option("--state-dir", type=FOLDER, default=Path(".local/bench"), show_default=True)
+def bench_command(
+    only: tuple[str, ...],
+    repetitions: int | None,
+    table_rows: int | None,
+    state_dir: Path,
+    *,
+    quick: bool,
+    smoke: bool,
+    as_json: bool,
+) -> None:
+    """Measure beside a raw loop (the limit) and the way of the first sketch; exit code 0 only if the promises hold.
+
+    Ratios of one run mean something also on a busy machine; entries/s do not.
+    """
+    terminal = console(stderr=as_json)
+    with ground.prepared(state_dir.resolve()) as prepared:
+        if table_rows:
+            times = rows.measure(prepared, finished=table_rows, watch=terminal.print)
+            told, promises, table = {"table": times}, rows.promises(times), tables.of_times(times)
+        else:
+            form = cases.form(groups=only, quick=quick, smoke=smoke, repetitions=repetitions or 0)
+            measured = figures.rows_of(runs.play(prepared, form, watch=lambda run: terminal.print(str(run))))
+            told = {"runs": [row.as_json() for row in measured]}
+            promises, table = figures.promises(measured) if form.judged else [], tables.of_rows(measured)
+    click.echo(f"\n{table}\n", err=as_json)
+    if promises:
+        click.echo(f"{tables.of_promises(promises)}\n", err=as_json)
+    if as_json:
+        click.echo(json.dumps(told))
+    if not all(promise.held for promise in promises):
+        raise click.ClickException("a promise did not hold: see above, and whether the machine was busy")

@@ -1,0 +1,54 @@
+"""``rowqueue drill``."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+from rich.markup import escape
+from rich.table import Table
+
+from rowqueue_local.commands.console import FOLDER, console
+from rowqueue_local.drills import all as drills
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from rowqueue_local.drills import Verdict
+
+
+@click.command("drill")
+@click.argument("name", required=False, type=click.Choice(sorted(drills.ALL)))
+@click.option("--list", "listed", is_flag=True, help="Name the drills and what each promises.")
+@click.option("--json", "as_json", is_flag=True, help="Print the figures as one JSON object on the last line.")
+@click.option("--state-dir", type=FOLDER, default=Path(".local/drill"), show_default=True)
+def drill_command(name: str | None, state_dir: Path, *, listed: bool, as_json: bool) -> None:
+    """Play one fault on a fresh embedded stack; exit code 0 only if the promise held."""
+    if listed or name is None:
+        for drill in drills.ALL.values():
+            click.echo(f"{drill.name:<12} {drill.promise}")
+        return
+    terminal, drill = console(stderr=as_json), drills.ALL[name]
+    terminal.print(f"[bold]{drill.name}[/bold]  {drill.promise}")
+    verdict = drill.play(state_dir.resolve(), lambda line: terminal.print(f"  {line}", markup=False))
+    _show(terminal, verdict)
+    if as_json:
+        click.echo(json.dumps(verdict.as_json(drill.name)))
+    if not verdict.held:
+        raise click.ClickException("the promise did not hold")
+
+
+def _show(terminal: Console, verdict: Verdict) -> None:
+    if verdict.table:
+        heading, *rows = verdict.table
+        table = Table(*heading)
+        for row in rows:
+            table.add_row(*(escape(cell) for cell in row))
+        terminal.print(table)
+    for figure, value in verdict.figures.items():
+        terminal.print(f"{figure:<32} {value}", markup=False)
+    for name, value in verdict.compressed.items():
+        terminal.print(f"compressed: {name} {value}", markup=False)
+    terminal.print("[bold green]held[/bold green]" if verdict.held else "[bold red]NOT held[/bold red]")

@@ -1,0 +1,230 @@
+"""The main job from INSERT to completed, played on a fresh embedded stack with entries of every kind."""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from rowqueue.lifecycle import Status
+from rowqueue_local import deployment, stack
+from rowqueue_local.stack import Options, Stack, StackError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+    from pathlib import Path
+
+TICK_S = 1.0
+MAX_CONTAINERS = 4
+"""A laptop's fleet: each task is a Python process that keeps a core busy for about a second to start."""
+_LOOK_EVERY_S = 0.4
+_INSERTED_AT_ONCE = 1000
+_PATIENCE_S = 60.0
+"""When nothing has moved for so long, the demo has failed."""
+
+_INSERT = """
+INSERT INTO PROCESSING_QUEUE (data, reference)
+SELECT e.value:data::VARCHAR, e.value:reference::VARCHAR
+  FROM TABLE(FLATTEN(INPUT => PARSE_JSON(?))) AS e
+"""
+_COUNTS = "SELECT status, COUNT(*) FROM PROCESSING_QUEUE GROUP BY status"
+_ATTEMPTS = "SELECT COUNT(*) FROM PROCESSING_ATTEMPTS"
+_REASONS = "SELECT reason, entries FROM FAILED_ENTRIES_ANALYSIS ORDER BY entries DESC, reason"
+
+_TOO_MANY = {"status": 429, "retry_after": 1, "first": 1}
+_ONCE_MORE = {"status": 500, "first": 1}
+# What the partner is told, and how many of twenty entries tell it so.
+_KINDS: tuple[tuple[int, dict[str, Any]], ...] = (
+    (13, {"delay_ms": 30}),
+    (2, {"delay_ms": 400}),
+    (1, {"status": 400}),
+    (1, _ONCE_MORE),
+    (1, _TOO_MANY),
+    (1, {"hang_up": True, "first": 1}),
+    (1, {"status": 503}),
+)
+_TWENTY = tuple(told for count, told in _KINDS for _ in range(count))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Look:
+    """The queue and the fleet at one moment.
+
+    Attributes:
+        seconds: since the first INSERT.
+        counts: entries by status.
+        live: tasks that run or start.
+        launched: tasks since the beginning.
+    """
+
+    seconds: float
+    counts: dict[str, int]
+    live: int
+    launched: int
+
+    def of(self, *statuses: Status) -> int:
+        """Entries in these statuses."""
+        return sum(self.counts.get(status.value, 0) for status in statuses)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Result:
+    """What came of it.
+
+    Attributes:
+        statements: those of the system, by kind; the demo's own looks are not counted.
+        duplicate_deliveries: deliveries of an entry that the partner had already answered with 2xx.
+        answers: what the partner answered, how often.
+        reasons: why entries failed, with how many did.
+        in_flight: the most deliveries that the partner saw at once.
+    """
+
+    entries: int
+    completed: int
+    failed: int
+    pending: int
+    processing: int
+    attempts: int
+    tasks_launched: int
+    statements: dict[str, int]
+    duplicate_deliveries: int
+    seconds: float
+    answers: dict[str, int] = field(default_factory=dict)
+    reasons: list[tuple[str, int]] = field(default_factory=list)
+    in_flight: int = 0
+
+    @property
+    def held(self) -> bool:
+        """Whether every entry ended, and none was delivered again after a success."""
+        ended = self.completed + self.failed == self.entries and self.pending == self.processing == 0
+        return ended and self.duplicate_deliveries == 0
+
+    def as_json(self) -> str:
+        """The figures as one JSON object."""
+        told = asdict(self) | {"statements": sum(self.statements.values())}
+        return json.dumps(
+            {name: value for name, value in told.items() if name not in {"answers", "reasons", "in_flight"}}
+        )
+
+
+def options(state: Path, entries: int) -> Options:
+    """A stack sized for a laptop: few tasks with larger blocks, a quick tick, short back-off."""
+    return Options(
+        state=state,
+        tick_s=TICK_S,
+        poller={
+            "TICK_SECONDS": str(TICK_S),
+            "MAX_CONTAINERS": str(MAX_CONTAINERS),
+            "ENTRIES_PER_CONTAINER": str(min(100, max(10, entries // MAX_CONTAINERS))),
+        },
+        processor={"RETRY_BACKOFF_SECONDS": "1", "MAX_CONCURRENT_DELIVERIES": "16"},
+    )
+
+
+def _told(number: int) -> dict[str, Any]:
+    """One 429 in a hundred: each slows the task that sees it for a second, as it should."""
+    told = _TWENTY[number % len(_TWENTY)]
+    return _ONCE_MORE if told is _TOO_MANY and number % 100 >= len(_TWENTY) else told
+
+
+def mixed(entries: int) -> list[dict[str, str]]:
+    """Entries of every kind: most succeed, some at the second try, some never, one is not JSON."""
+    made = [
+        {
+            "data": json.dumps({"type": "demo", "number": number, "partner": _told(number)}),
+            "reference": f"demo-{number}",
+        }
+        for number in range(entries)
+    ]
+    made[0]["data"] = "this is not JSON"
+    return made
+
+
+def play(state: Path, entries: int, *, watch: Callable[[Look], None]) -> Result:
+    """Start a stack, insert entries, wait until none is pending or processing, and count.
+
+    Args:
+        state: the stack's folder.
+        entries: how many, at least one.
+        watch: called with each look.
+
+    Raises:
+        StackError: a service ended by itself, or nothing has moved for a minute.
+    """
+    with stack.running(options(state, entries)) as running:
+        deployment.deploy(running)
+        return _Demo(running, entries).play(watch)
+
+
+class _Demo:
+    """One play. Counts its own statements, to tell them from the system's."""
+
+    def __init__(self, running: Stack, entries: int) -> None:
+        self._running = running
+        self._entries = entries
+        self._ecs = deployment.client(running, "ecs")
+        self._session = deployment.session(running)
+        self._own: dict[str, int] = {}
+
+    def play(self, watch: Callable[[Look], None]) -> Result:
+        before = self._running.snowflake_stats()["by_kind"]
+        began = time.monotonic()
+        made = mixed(self._entries)
+        for first in range(0, len(made), _INSERTED_AT_ONCE):
+            self._sql("insert", _INSERT, json.dumps(made[first:][:_INSERTED_AT_ONCE]))
+        last = None
+        for last in self._looks(began):
+            watch(last)
+        assert last is not None
+        after = self._running.snowflake_stats()["by_kind"]
+        sent = {kind: count - before.get(kind, 0) - self._own.get(kind, 0) for kind, count in after.items()}
+        return self._result(last, {kind: count for kind, count in sent.items() if count})
+
+    def _looks(self, began: float) -> Iterator[Look]:
+        """Until nothing is pending or processing."""
+        previous, moved_at = None, began
+        while True:
+            self._running.check()
+            counts = dict(self._sql("select", _COUNTS))
+            live, stopped = (len(self._tasks(status)) for status in ("RUNNING", "STOPPED"))
+            look = Look(seconds=time.monotonic() - began, counts=counts, live=live, launched=live + stopped)
+            yield look
+            if not look.of(Status.PENDING, Status.PROCESSING):
+                return
+            if (counts, live) != previous:
+                previous, moved_at = (counts, live), time.monotonic()
+            elif time.monotonic() - moved_at > _PATIENCE_S:
+                raise StackError(f"nothing has moved for {_PATIENCE_S:g} s: {counts}, {live} tasks live")
+            time.sleep(_LOOK_EVERY_S)
+
+    def _result(self, last: Look, statements: dict[str, int]) -> Result:
+        ((attempts,),) = self._sql("select", _ATTEMPTS)
+        partner = self._running.partner_stats()
+        return Result(
+            entries=self._entries,
+            completed=last.of(Status.COMPLETED),
+            failed=last.of(Status.FAILED),
+            pending=last.of(Status.PENDING),
+            processing=last.of(Status.PROCESSING),
+            attempts=attempts,
+            tasks_launched=last.launched,
+            statements=statements,
+            duplicate_deliveries=partner["duplicates"],
+            seconds=round(last.seconds, 1),
+            answers=partner["answers"],
+            reasons=[(reason, count) for reason, count in self._sql("select", _REASONS)],
+            in_flight=partner["most_in_flight"],
+        )
+
+    def _sql(self, kind: str, text: str, *values: str) -> Sequence[tuple[Any, ...]]:
+        self._own[kind] = self._own.get(kind, 0) + 1
+        with self._session.cursor() as cursor:
+            cursor.execute(text, values)
+            return cursor.fetchall()
+
+    def _tasks(self, desired_status: str) -> list[str]:
+        pages = self._ecs.get_paginator("list_tasks").paginate(
+            cluster=deployment.PROCESSOR, family=deployment.PROCESSOR, desiredStatus=desired_status
+        )
+        return [arn for page in pages for arn in page["taskArns"]]

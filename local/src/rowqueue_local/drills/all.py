@@ -1,0 +1,8 @@
+"""The drills by name."""
+
+from __future__ import annotations
+
+from rowqueue_local.drills import Drill, burst, certificate, hung, idle, kill, partner, sigterm
+
+_DRILLS = (partner, sigterm, certificate, burst, kill, hung, idle)
+ALL: dict[str, Drill] = {module.DRILL.name: module.DRILL for module in _DRILLS}

@@ -1,0 +1,102 @@
+"""The client certificate is expired, of another key, or missing: nothing is claimed, and the message says why."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
+
+from rowqueue_local import authority, deployment
+from rowqueue_local.drills import Drill, Verdict
+from rowqueue_local.drills.stage import Stage, staged
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from rowqueue_local.drills import Tell
+
+ENTRIES = 5
+_PREFIX = f"s3://{deployment.BUCKET}/dev/"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Case:
+    """One unfit certificate: what stands in the bucket (``None``: nothing), and what the message has to name."""
+
+    name: str
+    objects: dict[str, bytes | None]
+    named: tuple[str, ...]
+
+
+def _cases(folder: Path) -> list[_Case]:
+    ended = datetime.now(UTC) - timedelta(days=3)
+    expired = authority.issue(folder / "expired", client_expires=ended)
+    other = authority.issue(folder / "other")
+    return [
+        _Case(
+            name="expired",
+            objects={"client.pem": expired.client.read_bytes(), "client-key.pem": expired.client_key.read_bytes()},
+            named=(f"{_PREFIX}client.pem", f"expired on {ended:%Y-%m-%d}"),
+        ),
+        _Case(
+            name="mismatched",
+            objects={"client-key.pem": other.client_key.read_bytes()},
+            named=(f"{_PREFIX}client.pem", f"{_PREFIX}client-key.pem", "key values mismatch"),
+        ),
+        _Case(name="missing", objects={"client.pem": None}, named=(f"{_PREFIX}client.pem", "can not be read")),
+    ]
+
+
+def _play(state: Path, tell: Tell) -> Verdict:
+    rows = [("certificate", "exit code", "claimed", "it said")]
+    claimed, silent, holds = 0, 0, 0
+    codes = set()
+    with staged(state) as stage:
+        stage.insert([{}] * ENTRIES)
+        for case in _cases(state / "tmp" / "unfit"):
+            _put(stage, case)
+            stage.sql("DELETE FROM PROCESSING_HOLDS")
+            run, code = stage.run({})
+            ((held_for,),) = stage.sql("SELECT MAX(reason) FROM PROCESSING_HOLDS")
+            holds += held_for == run.error()
+            taken = ENTRIES - stage.counts().get("pending", 0)
+            error = run.error()
+            claimed += taken
+            silent += not all(part in error for part in case.named)
+            codes.add(code)
+            rows.append((case.name, str(code), str(taken), error))
+            tell(f"{case.name}: exit code {code}, {taken} claimed: {error}")
+        _put(stage, _Case(name="renewed", objects={}, named=()))
+        stage.sql("DELETE FROM PROCESSING_HOLDS")
+        _, renewed_code = stage.run({})
+        completed = stage.counts().get("completed", 0)
+        tell(f"renewed, and the hold deleted: the next processor ends with {renewed_code}, {completed} completed")
+    refused = claimed == 0 and codes == {3} and not silent and holds == len(rows) - 1
+    held = refused and renewed_code == 0 and completed == ENTRIES
+    figures = {
+        "claimed": claimed,
+        "exit_codes": sorted(codes),
+        "messages_that_name_object_and_reason": len(rows) - 1 - silent,
+        "holds_with_that_reason": holds,
+        "completed_after_renewal": completed,
+    }
+    return Verdict(held=held, figures=figures, table=rows)
+
+
+def _put(stage: Stage, case: _Case) -> None:
+    """The case's objects over the good ones."""
+    s3 = deployment.client(stage.stack, "s3")
+    good = stage.stack.certificates
+    objects = {"client.pem": good.client.read_bytes(), "client-key.pem": good.client_key.read_bytes(), **case.objects}
+    for name, content in objects.items():
+        if content is None:
+            s3.delete_object(Bucket=deployment.BUCKET, Key=f"dev/{name}")
+        else:
+            s3.put_object(Bucket=deployment.BUCKET, Key=f"dev/{name}", Body=content)
+
+
+DRILL = Drill(
+    name="certificate",
+    promise="With an unfit client certificate nothing is claimed, and the message names the object and the reason.",
+    play=_play,
+)

@@ -1,0 +1,107 @@
+"""A processor is killed in the middle of a block: its rows are claimed by another within seconds, or two ticks."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+from rowqueue_local.drills import Drill, Verdict
+from rowqueue_local.drills.stage import Stage, staged, wait_until
+from rowqueue_local.stack import StackError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from rowqueue_local.drills import Tell
+
+ENTRIES = 12
+IN_FLIGHT = 6
+TICK_S = 4
+_MOST_TICKS, _MOST_SECONDS = 2, 15
+_POLLER = {"ENTRIES_PER_CONTAINER": str(ENTRIES), "MAX_CONTAINERS": "4"}
+_PROCESSOR = {"MAX_CONCURRENT_DELIVERIES": str(IN_FLIGHT), "FLUSH_SECONDS": "0.2"}
+
+
+def _play(state: Path, tell: Tell) -> Verdict:
+    tell("with the stop event: the schedule never fires")
+    with staged(state, poller=_POLLER, processor=_PROCESSOR) as stage:
+        with_event = _kill(stage, tell, first_tick=stage.invoke)
+    tell(f"without it: a tick every {TICK_S} s")
+    with staged(state, tick_s=TICK_S, poller=_POLLER, processor=_PROCESSOR) as stage:
+        stage.stack.inject(events={"suppressed": True})
+        without = _kill(stage, tell, first_tick=lambda: None)
+    figures = {
+        "seconds_to_reclaim": with_event["seconds"],
+        "ticks_to_reclaim": without["ticks"],
+        "seconds_to_reclaim_without_the_event": without["seconds"],
+        "held_at_death": with_event["held"] + without["held"],
+        "lost": with_event["lost"] + without["lost"],
+        "recorded_twice": with_event["recorded_twice"] + without["recorded_twice"],
+        "retries_spent": with_event["retries"] + without["retries"],
+    }
+    held = (
+        figures["held_at_death"] > 0
+        and not (figures["lost"] or figures["recorded_twice"] or figures["retries_spent"])
+        and 0 < figures["ticks_to_reclaim"] <= _MOST_TICKS
+        and figures["seconds_to_reclaim"] <= _MOST_SECONDS
+    )
+    compressed = {"TICK_SECONDS": f"{TICK_S} instead of 60, without the event"}
+    return Verdict(held=held, figures=figures, compressed=compressed)
+
+
+def _kill(stage: Stage, tell: Tell, *, first_tick: Any) -> dict[str, Any]:
+    """Kill the first processor while it delivers, and look on until everything has ended."""
+    stage.insert([{"delay_ms": 300}] * ENTRIES)
+    first_tick()
+    if not wait_until(lambda: stage.stack.partner_stats()["in_flight"] == IN_FLIGHT, seconds=60):
+        raise StackError(f"no processor came to {IN_FLIGHT} deliveries in flight: {stage.counts()}")
+    (victim,) = stage.live()
+    name = f"dev-{victim.rsplit('/', 1)[-1]}"
+    ticks_before = len(stage.ticks())
+    stage.stack.signal(victim, "SIGKILL")
+    killed = time.monotonic()
+    held = _held_by(stage, name)
+    tell(f"{name} is killed, {held} entries in its hands")
+    if not wait_until(lambda: _claimed_by_others(stage, name), seconds=60):
+        raise StackError(f"its entries are not claimed again: {stage.counts()}")
+    seconds = time.monotonic() - killed
+    ticks = sum(tick["by"] == "schedule" for tick in stage.ticks()[ticks_before:])
+    tell(f"another claims them after {seconds:.1f} s")
+    wait_until(lambda: stage.counts() == {"completed": ENTRIES}, seconds=90)
+    ((twice,),) = stage.sql(
+        "SELECT COUNT(*) FROM (SELECT entry_id FROM PROCESSING_ATTEMPTS WHERE outcome = 'succeeded' "
+        "GROUP BY entry_id HAVING COUNT(*) > 1)"
+    )
+    ((retries,),) = stage.sql("SELECT SUM(retry_count) FROM PROCESSING_QUEUE")
+    return {
+        "seconds": round(seconds, 1),
+        "ticks": ticks,
+        "held": held,
+        "lost": ENTRIES - stage.counts().get("completed", 0),
+        "recorded_twice": int(twice),
+        "retries": int(retries),
+    }
+
+
+def _held_by(stage: Stage, name: str) -> int:
+    ((held,),) = stage.sql(
+        "SELECT COUNT(*) FROM PROCESSING_QUEUE WHERE status = 'processing' AND processor_id = ?", name
+    )
+    return int(held)
+
+
+def _claimed_by_others(stage: Stage, name: str) -> bool:
+    ((others,),) = stage.sql(
+        "SELECT COUNT(*) FROM PROCESSING_QUEUE AS q JOIN PROCESSING_ATTEMPTS AS a ON a.entry_id = q.id "
+        "WHERE a.processor_id = ? AND a.outcome = 'crashed' AND q.processor_id <> ?",
+        name,
+        name,
+    )
+    return int(others) > 0
+
+
+DRILL = Drill(
+    name="kill",
+    promise="What a killed processor held is claimed by another at once with its stop event, within two ticks without.",
+    play=_play,
+)

@@ -1,0 +1,226 @@
+"""A partner service that demands a client certificate, and does what the payload tells it.
+
+``data`` may hold an object ``partner`` with any of:
+
+===============  =========================================================================
+``status``       the HTTP status to answer, 200 by default
+``first``        do this only for the first so many deliveries of the entry, then answer 200
+``retry_after``  a ``Retry-After`` header, seconds
+``delay_ms``     wait before answering
+``hang_up``      close the connection without an answer
+``body``         ``cut`` (closed in the middle), ``trickle`` (a byte a second), ``large`` (10 MB),
+                 ``gzip`` (said to be compressed, and is not)
+===============  =========================================================================
+
+It counts what it saw by ``Idempotency-Key``, as a careful service would, and tells it at ``GET /_local/stats``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import signal
+import ssl
+from collections import Counter
+from dataclasses import dataclass, field
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from aiohttp import web
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+MAX_REQUEST_BYTES = 64 * 1024 * 1024
+
+
+@dataclass(slots=True)
+class Ledger:
+    """What the partner saw.
+
+    Attributes:
+        requests: deliveries by idempotency key.
+        done: keys that were answered with 2xx.
+        answers: how often each status was answered; ``hung_up`` for none.
+        duplicates: deliveries of a key that had been answered with 2xx before.
+        in_flight: being answered now.
+        most_in_flight: the highest that was.
+    """
+
+    requests: Counter[str] = field(default_factory=Counter)
+    done: set[str] = field(default_factory=set)
+    answers: Counter[str] = field(default_factory=Counter)
+    duplicates: int = 0
+    in_flight: int = 0
+    most_in_flight: int = 0
+
+    def told(self) -> dict[str, Any]:
+        """As JSON."""
+        return {
+            "requests": self.requests.total(),
+            "keys": len(self.requests),
+            "done": len(self.done),
+            "duplicates": self.duplicates,
+            "in_flight": self.in_flight,
+            "most_in_flight": self.most_in_flight,
+            "answers": dict(self.answers),
+        }
+
+
+_LEDGER = web.AppKey("ledger", Ledger)
+
+
+def application() -> web.Application:
+    """The service as an aiohttp application with a ledger of its own."""
+    app = web.Application(client_max_size=MAX_REQUEST_BYTES)
+    app[_LEDGER] = Ledger()
+    app.router.add_post("/process", _process)
+    app.router.add_get("/_local/stats", _stats)
+    return app
+
+
+async def _stats(request: web.Request) -> web.Response:
+    return web.json_response(request.app[_LEDGER].told())
+
+
+async def _process(request: web.Request) -> web.StreamResponse:
+    ledger = request.app[_LEDGER]
+    ledger.in_flight += 1
+    ledger.most_in_flight = max(ledger.most_in_flight, ledger.in_flight)
+    try:
+        return await _answer(request, ledger)
+    finally:
+        ledger.in_flight -= 1
+
+
+async def _answer(request: web.Request, ledger: Ledger) -> web.StreamResponse:
+    key = request.headers.get("Idempotency-Key", "")
+    body = await request.json(loads=partial(json.loads, parse_int=_number))
+    ledger.requests[key] += 1
+    ledger.duplicates += key in ledger.done
+    told = _told(body, delivery=ledger.requests[key])
+    await asyncio.sleep(told.get("delay_ms", 0) / 1000)
+    if told.get("hang_up"):
+        ledger.answers["hung_up"] += 1
+        assert request.transport is not None
+        request.transport.abort()
+        return web.Response()  # which nobody gets
+    status = int(told.get("status", 200))
+    ledger.answers[str(status)] += 1
+    if 200 <= status < 300:  # noqa: PLR2004
+        ledger.done.add(key)
+    headers = {"Retry-After": str(told["retry_after"])} if "retry_after" in told else {}
+    if "location" in told:
+        headers["Location"] = told["location"]
+    if "body" in told:
+        return await _ODD_BODIES[told["body"]](request, status)
+    answer = {"accepted": status < 300, "entry_id": body.get("entry_id"), "delivery": ledger.requests[key]}  # noqa: PLR2004
+    return web.json_response(answer, status=status, headers=headers)
+
+
+async def _cut(request: web.Request, status: int) -> web.StreamResponse:
+    response = web.StreamResponse(status=status, headers={"Content-Length": "1000"})
+    await response.prepare(request)
+    await response.write(b'{"accepted": tr')
+    assert request.transport is not None
+    request.transport.abort()
+    return response
+
+
+async def _trickle(request: web.Request, status: int) -> web.StreamResponse:
+    response = web.StreamResponse(status=status, headers={"Content-Length": "60"})
+    await response.prepare(request)
+    for _ in range(60):
+        await response.write(b"x")
+        await asyncio.sleep(1)
+    return response
+
+
+async def _large(_request: web.Request, status: int) -> web.StreamResponse:
+    return web.Response(status=status, body=b"x" * 10_000_000)
+
+
+async def _not_gzip(_request: web.Request, status: int) -> web.StreamResponse:
+    return web.Response(status=status, body=b"not compressed at all", headers={"Content-Encoding": "gzip"})
+
+
+_ODD_BODIES = {"cut": _cut, "trickle": _trickle, "large": _large, "gzip": _not_gzip}
+
+
+def _number(digits: str) -> int | str:
+    """Python refuses to make a number of more than 4,300 digits; a producer may well send one."""
+    return int(digits) if len(digits) < 20 else digits  # noqa: PLR2004
+
+
+def _told(body: Any, *, delivery: int) -> dict[str, Any]:
+    """What the payload tells the partner to do with this delivery."""
+    data = body.get("data") if isinstance(body, dict) else None
+    told = data.get("partner") if isinstance(data, dict) else None
+    if not isinstance(told, dict) or delivery > told.get("first", delivery):
+        return {}
+    return told
+
+
+def server_context(*, certificate: str, ca: str, tls: str | None = None) -> ssl.SSLContext:
+    """TLS that lets in only who presents a certificate of ``ca``.
+
+    Args:
+        certificate: PEM file with the server's certificate and key.
+        ca: PEM file.
+        tls: speak only this version, ``1.2`` or ``1.3``.
+    """
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=ca)
+    context.load_cert_chain(certificate)
+    context.verify_mode = ssl.CERT_REQUIRED
+    if tls is not None:
+        context.minimum_version = context.maximum_version = _TLS_VERSIONS[tls]
+    return context
+
+
+_TLS_VERSIONS = {"1.2": ssl.TLSVersion.TLSv1_2, "1.3": ssl.TLSVersion.TLSv1_3}
+
+
+def web_server_in_front(*, certificate: str) -> tuple[web.Application, ssl.SSLContext]:
+    """A web server that lets anybody connect, and answers whoever brings no certificate with a page, as nginx does."""
+
+    async def page(_request: web.Request) -> web.Response:
+        text = "<html><head><title>400 No required SSL certificate was sent</title></head></html>"
+        return web.Response(status=400, text=text, content_type="text/html")
+
+    app = web.Application()
+    app.router.add_route("*", "/{path:.*}", page)
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(certificate)
+    return app, context
+
+
+async def serve(host: str, port: int, context: ssl.SSLContext) -> None:
+    """Serve until SIGTERM; the first line on stdout is ``{"ready": "https://..."}``."""
+    runner = web.AppRunner(application(), access_log=None, shutdown_timeout=1)
+    await runner.setup()
+    site = web.TCPSite(runner, host, port, ssl_context=context)
+    await site.start()
+    bound = runner.addresses[0][1]
+    print(json.dumps({"ready": f"https://{host}:{bound}"}), flush=True)  # noqa: T201 -- what the stack waits for
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    await stop.wait()
+    await runner.cleanup()
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """``python -m rowqueue_local.partner``."""
+    parser = argparse.ArgumentParser(description="The partner service of the embedded stack.")
+    parser.add_argument("--host", default="127.0.0.1")
+    parser.add_argument("--port", type=int, default=0, help="0 picks a free one")
+    parser.add_argument("--certificate", required=True, help="PEM file with certificate and key")
+    parser.add_argument("--ca", required=True, help="PEM file with the CA whose clients are let in")
+    arguments = parser.parse_args(argv)
+    context = server_context(certificate=arguments.certificate, ca=arguments.ca)
+    asyncio.run(serve(arguments.host, arguments.port, context))
+
+
+if __name__ == "__main__":
+    main()

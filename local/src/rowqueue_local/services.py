@@ -1,0 +1,110 @@
+"""The processes of the embedded stack: how one is started, told from one that failed, asked and stopped."""
+
+from __future__ import annotations
+
+import json
+import os
+import selectors
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from typing import TYPE_CHECKING, Any
+
+from rowqueue.errors import RowqueueError
+from rowqueue_local import processes
+
+if TYPE_CHECKING:
+    import ssl
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+_READY_WITHIN_S = 60.0
+_STOP_WITHIN_S = 10.0
+
+
+class StackError(RowqueueError):
+    """The embedded stack can not be started, a part of it ended by itself, or refuses what it is asked."""
+
+
+def ask(url: str, body: Mapping[str, Any] | None = None, context: ssl.SSLContext | None = None) -> dict[str, Any]:
+    """Ask a service for what is below ``/_local/``.
+
+    Args:
+        url: whole.
+        body: sent as JSON by POST; without one it is a GET.
+        context: for https.
+
+    Raises:
+        StackError: it refuses, with its words; or it can not be reached.
+    """
+    request = urllib.request.Request(url, data=None if body is None else json.dumps(body).encode())  # noqa: S310 -- ours
+    try:
+        with urllib.request.urlopen(request, context=context, timeout=10) as answer:  # noqa: S310
+            return dict(json.load(answer))
+    except urllib.error.HTTPError as error:
+        with error:
+            raise StackError(_reason(error.read())) from None
+    except OSError as error:
+        raise StackError(f"{url} can not be reached: {error}") from None
+
+
+def _reason(answer: bytes) -> str:
+    try:
+        return str(json.loads(answer)["message"])
+    except (ValueError, LookupError, TypeError):
+        return answer.decode(errors="replace")
+
+
+def start(name: str, arguments: Sequence[str], state: Path) -> subprocess.Popen[bytes]:
+    """Start one by the name of its package; what it has to say goes to its log."""
+    with _log(state, name).open("wb") as log:
+        return processes.spawn(
+            [sys.executable, "-m", f"rowqueue_local.{name}", "--port", "0", *arguments],
+            registry=state / "pids",
+            env=_plain_environment(state),
+            stdout=subprocess.PIPE,
+            stderr=log,
+        )
+
+
+def _plain_environment(state: Path) -> dict[str, str]:
+    """The caller's, without what would lead a service to a real account, and with temporary files below ``state``."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "SNOWFLAKE_"))}
+    return kept | {"TMPDIR": str(state / "tmp"), "PYTHONUNBUFFERED": "1"}
+
+
+def ready(service: subprocess.Popen[bytes], name: str, state: Path) -> str:
+    """The address that a service tells once it listens.
+
+    Raises:
+        StackError: it does not; with the last lines of its log.
+    """
+    assert service.stdout is not None
+    deadline = time.monotonic() + _READY_WITHIN_S
+    with selectors.DefaultSelector() as selector:
+        selector.register(service.stdout, selectors.EVENT_READ)
+        while time.monotonic() < deadline and service.poll() is None:
+            if selector.select(timeout=0.2):
+                if line := service.stdout.readline():
+                    return str(json.loads(line)["ready"])
+                break
+    raise StackError(f"{name} did not start:\n{log_tail(state, name)}")
+
+
+def stop_all(services: Mapping[str, subprocess.Popen[bytes]]) -> None:
+    """The last started first: its tasks still reach the others while they drain."""
+    for service in reversed(list(services.values())):
+        processes.stop(service, grace_seconds=_STOP_WITHIN_S)
+        if service.stdout is not None:
+            service.stdout.close()
+
+
+def _log(state: Path, name: str) -> Path:
+    return state / "logs" / f"{name}.log"
+
+
+def log_tail(state: Path, name: str, lines: int = 15) -> str:
+    """The last lines of a service's log."""
+    return "\n".join(_log(state, name).read_text(errors="replace").splitlines()[-lines:])

@@ -1,0 +1,237 @@
+"""The embedded stack as a whole: starts its services, deploys into them, and takes them down again."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import secrets
+import shutil
+import ssl
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from rowqueue_local import authority, processes
+from rowqueue_local.services import StackError, ask, log_tail, ready, start, stop_all
+
+if TYPE_CHECKING:
+    import subprocess
+    from collections.abc import Iterator, Mapping
+
+    from rowqueue_local.authority import Certificates
+
+__all__ = ["ENVIRONMENT", "REGION", "REPOSITORY", "Options", "Stack", "StackError", "running"]
+
+REPOSITORY = Path(__file__).resolve().parents[3]
+REGION = "us-east-1"
+ENVIRONMENT = "dev"
+_LOCK = "stack.lock"
+_OURS = ("aws", "certificates", "logs", "tmp")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """How the stack is started.
+
+    Attributes:
+        state: everything it writes is below this folder.
+        tick_s: overrides the schedule's rate, seconds.
+        task_start_s: how long a task takes from its request to its start, seconds (30 to 60 on real Fargate).
+        stop_timeout_s: what a task gets between SIGTERM and SIGKILL, seconds.
+        poller: environment of the function, over the defaults.
+        processor: environment of the task, over the defaults.
+    """
+
+    state: Path
+    tick_s: float | None = None
+    task_start_s: float = 0.3
+    stop_timeout_s: int = 120
+    poller: Mapping[str, str] = field(default_factory=dict)
+    processor: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stack:
+    """A running stack, by its addresses.
+
+    Attributes:
+        options: how it was started.
+        aws: endpoint of the AWS stand-in.
+        snowflake: address of the Snowflake stand-in, http.
+        partner: URL of the partner service, https.
+        certificates: what the partner asks for.
+        password: the Snowflake user's.
+        services: the processes.
+    """
+
+    options: Options
+    aws: str
+    snowflake: str
+    partner: str
+    certificates: Certificates
+    password: str = field(repr=False)
+    services: Mapping[str, subprocess.Popen[bytes]] = field(repr=False)
+
+    @property
+    def environ(self) -> dict[str, str]:
+        """What another program needs in its environment to reach the stack."""
+        address = urlsplit(self.snowflake)
+        return {
+            "AWS_ENDPOINT_URL": self.aws,
+            "AWS_ACCESS_KEY_ID": "testing",
+            "AWS_SECRET_ACCESS_KEY": "testing",
+            "AWS_REGION": REGION,
+            "AWS_DEFAULT_REGION": REGION,
+            "AWS_EC2_METADATA_DISABLED": "true",
+            "SNOWFLAKE_ACCOUNT": "local",
+            "SNOWFLAKE_AUTHENTICATION": "password",
+            "SNOWFLAKE_USER": "processor",
+            "SNOWFLAKE_PASSWORD": self.password,
+            "SNOWFLAKE_WAREHOUSE": "QUEUE_WH",
+            "SNOWFLAKE_DATABASE": "QUEUE_DB",
+            "SNOWFLAKE_SCHEMA": "PUBLIC",
+            "SNOWFLAKE_TABLE": "PROCESSING_QUEUE",
+            "SNOWFLAKE_HOST": str(address.hostname),
+            "SNOWFLAKE_PORT": str(address.port),
+            "SNOWFLAKE_PROTOCOL": "http",
+            "EXTERNAL_SERVICE_URL": self.partner,
+            "PARTNER_CA": str(self.certificates.ca),
+            "PARTNER_CLIENT_CERTIFICATE": str(self.certificates.client),
+            "PARTNER_CLIENT_KEY": str(self.certificates.client_key),
+        }
+
+    def partner_stats(self) -> dict[str, Any]:
+        """What the partner saw: see :class:`rowqueue_local.partner.Ledger`."""
+        context = ssl.create_default_context(cafile=self.certificates.ca)
+        context.load_cert_chain(self.certificates.client, self.certificates.client_key)
+        return ask(self.partner.replace("/process", "/_local/stats"), context=context)
+
+    def snowflake_stats(self) -> dict[str, Any]:
+        """What the Snowflake stand-in was sent."""
+        return ask(f"{self.snowflake}/_local/stats")
+
+    def inject(self, **faults: Any) -> dict[str, Any]:
+        """Let the AWS stand-in go wrong; answers all faults that stand then.
+
+        Args:
+            faults: the attributes of :class:`rowqueue_local.aws.faults.Faults`; None takes one back.
+
+        Raises:
+            StackError: naming the one that is not understood.
+        """
+        return ask(f"{self.aws}/_local/faults", faults)
+
+    def signal(self, task: str, name: str) -> None:
+        """Send the program of a task a signal, behind the back of ECS.
+
+        Args:
+            task: its id or its ARN.
+            name: SIGKILL, SIGSTOP, SIGCONT or SIGTERM.
+
+        Raises:
+            StackError: there is no such task, or it does not run.
+        """
+        ask(f"{self.aws}/_local/tasks/{task.rpartition('/')[2]}/signal", {"signal": name})
+
+    def interrupt(self, task: str) -> None:
+        """Stop a task, given its id or its ARN, as a Spot interruption does.
+
+        Raises:
+            StackError: there is no such task, or it has been told to stop before.
+        """
+        ask(f"{self.aws}/_local/tasks/{task.rpartition('/')[2]}/interrupt", {})
+
+    def launches(self) -> dict[str, Any]:
+        """Each RunTask and what became of each task: see :mod:`rowqueue_local.aws.timeline`."""
+        return ask(f"{self.aws}/_local/launches")
+
+    def check(self) -> None:
+        """Make sure that every service still runs.
+
+        Raises:
+            StackError: with the last lines of the log of the one that does not.
+        """
+        for name, service in self.services.items():
+            if service.poll() is not None:
+                tail = log_tail(self.options.state, name)
+                raise StackError(f"{name} ended by itself ({service.returncode}):\n{tail}")
+
+
+@contextlib.contextmanager
+def running(options: Options) -> Iterator[Stack]:
+    """Start the services; they end with the block, and with this process whatever ends it.
+
+    Raises:
+        StackError: another stack runs with the same state folder, or a service does not start.
+    """
+    if not (REPOSITORY / "container" / "processor.py").exists():
+        raise StackError("the embedded stack runs container/processor.py, so it needs a checkout of the repository")
+    with _alone(options.state), contextlib.ExitStack() as cleanup:
+        services: dict[str, subprocess.Popen[bytes]] = {}
+        cleanup.callback(stop_all, services)
+        certificates = authority.issue(options.state / "certificates")
+        password = secrets.token_urlsafe(12)
+        for name, arguments in _independent(certificates).items():
+            services[name] = start(name, arguments, options.state)
+        snowflake, partner = (ready(services[name], name, options.state) for name in ("snowflake", "partner"))
+        services["aws"] = start("aws", _aws(options, snowflake), options.state)
+        yield Stack(
+            options=options,
+            aws=ready(services["aws"], "aws", options.state),
+            snowflake=snowflake,
+            partner=f"{partner}/process",
+            certificates=certificates,
+            password=password,
+            services=services,
+        )
+
+
+def _independent(certificates: Certificates) -> dict[str, list[str]]:
+    return {
+        "snowflake": [],
+        "partner": ["--certificate", str(certificates.server), "--ca", str(certificates.ca)],
+    }
+
+
+def _aws(options: Options, snowflake: str) -> list[str]:
+    address = urlsplit(snowflake)
+    processor = [sys.executable, str(REPOSITORY / "container" / "processor.py")]
+    arguments = [
+        "--state-dir",
+        str(options.state / "aws"),
+        "--image",
+        f"{ENVIRONMENT}-snowflake-processor={json.dumps(processor)}",
+        "--task-start-seconds",
+        str(options.task_start_s),
+    ]
+    for name, value in (("HOST", address.hostname), ("PORT", address.port), ("PROTOCOL", "http")):
+        arguments += ["--inject", f"SNOWFLAKE_{name}={value}"]
+    return arguments + (["--tick", str(options.tick_s)] if options.tick_s is not None else [])
+
+
+@contextlib.contextmanager
+def _alone(state: Path) -> Iterator[None]:
+    """Hold the state folder, rid of what an earlier run of ours left, processes included, and of nothing else.
+
+    Raises:
+        StackError: the folder is in use, or holds what is not ours.
+    """
+    state.mkdir(parents=True, exist_ok=True)
+    if not (state / _LOCK).exists() and any(state.iterdir()):
+        raise StackError(f"{state} is not empty, and was not made by a stack: name another folder")
+    with (state / _LOCK).open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise StackError(
+                f"a stack is running already with its state in {state}; stop it, or use another folder"
+            ) from None
+        for registry in (state / "pids", *(state / "aws").rglob("pids")):
+            processes.sweep(registry)
+        for name in _OURS:
+            shutil.rmtree(state / name, ignore_errors=True)
+            (state / name).mkdir()
+        yield
