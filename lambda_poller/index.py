@@ -14,14 +14,14 @@ from rowqueue.contract import TickAnswer, tick_answer
 from rowqueue.errors import RowqueueError
 from rowqueue.observability import Event, Metric, embedded, log_problem
 from rowqueue.poller import fargate
-from rowqueue.poller.poll import Poller
 from rowqueue.poller.queue import PolledQueue
+from rowqueue.poller.tick import Poller
 from rowqueue.poller.triggers import Refusal, TaskStopped, Tick, trigger_of
 from rowqueue.settings import STEP_S, TICK_DEADLINE_S, PollerSettings
 from rowqueue.warehouse import SnowflakeWarehouse
 
 if TYPE_CHECKING:
-    from rowqueue.poller.report import Report
+    from rowqueue.poller.report import TickReport
 
 observability.configure("poller", environment=os.environ.get("ENVIRONMENT", "unknown"))
 
@@ -56,7 +56,7 @@ def handler(event: Any, context: object) -> dict[str, Any]:
     return {"statusCode": 200, "body": json.dumps(_answer(report, settings) if report else {})}
 
 
-def _run(trigger: Tick | TaskStopped, settings: PollerSettings) -> Report | None:
+def _run(trigger: Tick | TaskStopped, settings: PollerSettings) -> TickReport | None:
     deadline = time.monotonic() + TICK_DEADLINE_S
     login = credentials.login(settings.snowflake, environment=settings.environment)
     tag = f"{settings.environment}-snowflake-poller"
@@ -74,11 +74,11 @@ def _run(trigger: Tick | TaskStopped, settings: PollerSettings) -> Report | None
         return poller.tick(by=trigger.by) if isinstance(trigger, Tick) else poller.attend(trigger.task_arn)
 
 
-def _answer(report: Report, settings: PollerSettings) -> TickAnswer:
+def _answer(report: TickReport, settings: PollerSettings) -> TickAnswer:
     return tick_answer(
         environment=settings.environment,
-        ready=report.ready,
-        stale_reset=report.stale_reset,
-        rescued=report.rescue.released,
+        ready=report.decision.ready,
+        stale_reset=report.freed.stale_reset,
+        rescued=report.freed.released,
         started=report.launched.started,
     )

@@ -8,8 +8,8 @@ from types import SimpleNamespace
 from botocore.exceptions import ClientError
 
 from rowqueue.poller.fargate import Fargate
-from rowqueue.poller.poll import Poller
 from rowqueue.poller.queue import PolledQueue
+from rowqueue.poller.tick import Poller
 from rowqueue.settings import PollerSettings
 
 NOW = datetime(2026, 11, 20, 12, 0, 30, tzinfo=UTC)

@@ -70,7 +70,7 @@ def test_the_handler_loads_from_the_zip_alone(host_zips, tmp_path):
 
 def test_the_zip_holds_the_poller_and_neither_the_processor_nor_the_embedded_stack(host_zips):
     names = set(zipfile.ZipFile(host_zips[0][0]).namelist())
-    assert {"index.py", "rowqueue/poller/poll.py", "rowqueue/sql/queries.sql"} <= names
+    assert {"index.py", "rowqueue/poller/tick.py", "rowqueue/sql/queries.sql"} <= names
     assert not [
         name
         for name in names

@@ -7,9 +7,8 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from rowqueue.poller.backoff import LONGEST_WAIT_S, backoff, restrained
+from rowqueue.poller.backoff import LONGEST_WAIT_S, backoff
 from rowqueue.poller.fleet import HUNG, Task
-from rowqueue.poller.plan import Plan
 
 START = datetime(2026, 11, 20, 12, 0, 5, tzinfo=UTC)
 DEFINITION = "arn:aws:ecs:eu-west-1:1:task-definition/dev-snowflake-processor:7"
@@ -50,6 +49,34 @@ def test_the_wait_doubles_with_each_round_that_failed_up_to_a_cap():
         tasks.append(died(minute))
         waits.append(wait_after(minute, recent(*tasks)))
     assert waits == [120, 240, 480, LONGEST_WAIT_S, LONGEST_WAIT_S, LONGEST_WAIT_S]
+
+
+def test_the_wait_before_the_cap_is_not_cut():
+    tasks = [died(minute) for minute in (0, 2, 6)]
+    at_the_cap = backoff(tasks, claimed=set(), definition=DEFINITION, tick_s=LONGEST_WAIT_S / 8)
+    assert at_the_cap.until - tasks[-1].created_at == timedelta(seconds=LONGEST_WAIT_S)
+
+
+def test_a_hundred_failed_rounds_wait_no_longer_than_the_cap():
+    found = recent(*(died(minute) for minute in range(1100)))
+    assert (found.failures, wait_after(1099, found)) == (1100, LONGEST_WAIT_S)
+
+
+@pytest.mark.parametrize(("seconds", "wait_s"), [(54, 120), (55, 240)])
+def test_a_round_ends_with_the_period_of_the_schedule(seconds, wait_s):
+    first = died(0)  # requested 5 s after the period began
+    second = replace(died(0, number=1), created_at=START + timedelta(seconds=seconds))
+    found = recent(first, second)
+    assert (found.failures, found.until - second.created_at) == (2, timedelta(seconds=wait_s))
+
+
+def test_the_reason_is_that_of_the_task_that_was_requested_last():
+    found = recent(died(2, exit_code=1), died(0, exit_code=137))
+    assert (found.failures, found.reason) == (2, "EssentialContainerExited, exit code 1")
+
+
+def test_tasks_of_unknown_age_say_nothing():
+    assert recent(replace(died(0), created_at=None)).failures == 0
 
 
 def test_tasks_that_were_requested_together_count_as_one_round():
@@ -134,22 +161,3 @@ def test_a_task_that_is_on_its_way_down_has_failed_already_if_it_will_have(dying
 )
 def test_only_launches_of_what_would_be_launched_count(definition, counts):
     assert bool(recent(died(0), definition=definition).failures) == counts
-
-
-PLAN = Plan(launch=10, need=10, reason="because")
-
-
-def test_a_plan_waits_then_sends_one_task_and_is_left_alone_without_failures():
-    found = recent(died(0), died(2))
-    assert restrained(PLAN, found, now=found.until - timedelta(seconds=1)).launch == 0
-    tried = restrained(PLAN, found, now=found.until)
-    assert (tried.launch, tried.need) == (1, 10)
-    assert "one task tries again" in tried.reason
-    assert restrained(PLAN, recent(), now=START) == PLAN
-
-
-def test_a_plan_that_launches_nothing_tells_the_wait_and_stays_as_it_is_after_it():
-    idle = Plan(launch=0, need=-1, reason="nothing is ready")
-    found = recent(died(0))
-    assert "the next try is at" in restrained(idle, found, now=START).reason
-    assert restrained(idle, found, now=found.until) == idle

@@ -23,7 +23,7 @@ def test_an_idle_tick_sends_one_statement_and_starts_nothing():
     report = tick(warehouse, ecs)
     assert warehouse.sent == ["pulse"]
     assert ecs.requests == []
-    assert report.plan.reason == "nothing is ready"
+    assert report.decision.reason == "nothing is ready"
 
 
 def test_entries_that_are_all_scheduled_for_later_are_not_counted():
@@ -48,13 +48,13 @@ def test_the_next_tick_counts_the_tasks_that_are_still_starting():
     ecs = ECS()
     tick(ready(20), ecs)
     report = tick(ready(20), ecs, now=NOW + timedelta(seconds=60))
-    assert (report.fleet.live, report.fleet.starting, report.launched.started) == (3, 3, ())
+    assert (report.seen.fleet.live, report.seen.fleet.starting, report.launched.started) == (3, 3, ())
 
 
 def test_a_task_that_has_claimed_is_not_starting_any_more():
     ecs = ECS([task("a"), task("b")])
     report = tick(ready(20, seen=["dev-a"]), ecs)
-    assert (report.fleet.live, report.fleet.starting, len(report.launched.started)) == (2, 1, 2)
+    assert (report.seen.fleet.live, report.seen.fleet.starting, len(report.launched.started)) == (2, 1, 2)
 
 
 def test_launches_go_out_in_groups_of_ten_with_a_token_each():
@@ -82,7 +82,7 @@ def test_an_answer_without_any_task_is_no_crash():
 
 def test_when_the_tasks_can_not_be_counted_nothing_is_asked_of_snowflake_and_nothing_launched():
     warehouse, ecs = ready(80), ECS(listing=error("ThrottlingException", "ListTasks"))
-    with pytest.raises(LaunchError, match="the live tasks can not be counted"):
+    with pytest.raises(LaunchError, match="the live tasks cannot be counted"):
         tick(warehouse, ecs)
     assert ecs.requests == []
 
@@ -108,7 +108,7 @@ def test_while_a_hold_stands_nothing_is_counted_and_nothing_launched():
     report = tick(warehouse, ecs)
     assert warehouse.sent == ["pulse"]
     assert ecs.requests == []
-    assert report.plan.reason == "a hold stands"
+    assert report.decision.reason == "a hold stands"
 
 
 def after_a_hold(ready):
@@ -162,7 +162,7 @@ def test_a_task_that_can_not_be_described_yet_counts_as_starting():
     ecs = ECS([task("a")])
     ecs.describe_tasks = lambda **_: {"tasks": [], "failures": [{"arn": "a", "reason": "MISSING"}]}
     report = tick(ready(8), ecs)
-    assert (report.fleet.live, report.fleet.starting, report.launched.started) == (1, 1, ())
+    assert (report.seen.fleet.live, report.seen.fleet.starting, report.launched.started) == (1, 1, ())
 
 
 def test_a_launch_that_runs_out_of_time_reports_what_it_started():
@@ -180,14 +180,14 @@ def test_the_target_follows_what_tasks_took_of_late_where_the_setting_says_so():
     warehouse, ecs = ready(100), ECS()
     warehouse.answers["recent_take"] = [(50.0,)]
     report = tick(warehouse, ecs, ENTRIES_PER_CONTAINER_ADAPTIVE="1")
-    assert (report.per_container, len(report.launched.started)) == (50, 2)
+    assert (report.decision.entries_per_container, len(report.launched.started)) == (50, 2)
 
 
 @pytest.mark.parametrize("taken", [None, 3.0])
 def test_the_target_never_follows_below_the_setting(taken):
     warehouse = ready(100)
     warehouse.answers["recent_take"] = [(taken,)]
-    assert tick(warehouse, ECS(), ENTRIES_PER_CONTAINER_ADAPTIVE="1").per_container == 8
+    assert tick(warehouse, ECS(), ENTRIES_PER_CONTAINER_ADAPTIVE="1").decision.entries_per_container == 8
 
 
 # Hung tasks
@@ -197,7 +197,7 @@ def test_a_task_that_has_not_claimed_by_the_boot_deadline_is_stopped_and_replace
     ecs = ECS([task("young", age_s=60), task("hung", age_s=200)])
     report = tick(ready(16), ecs)
     assert ecs.stops == [("hung", "hung: no claim within BOOT_DEADLINE_SECONDS")]
-    assert (len(report.fleet.hung), report.fleet.starting, report.stopped) == (1, 1, 1)
+    assert (len(report.seen.fleet.hung), report.seen.fleet.starting, report.stopped.count) == (1, 1, 1)
     assert len(report.launched.started) == 1
 
 
@@ -206,7 +206,7 @@ def test_hung_and_overdue_tasks_are_stopped_also_when_the_queue_is_empty():
     warehouse = Warehouse(pulse=pulse(), processors_seen=[("dev-overdue",), ("dev-working",)])
     report = tick(warehouse, ecs)
     assert [name for name, _ in ecs.stops] == ["hung", "overdue"]
-    assert report.stopped == 2
+    assert report.stopped.count == 2
 
 
 def test_a_task_that_holds_entries_is_not_hung_though_its_first_claim_could_not_be_recorded():
@@ -214,19 +214,19 @@ def test_a_task_that_holds_entries_is_not_hung_though_its_first_claim_could_not_
     warehouse = Warehouse(
         pulse=pulse(processing=3, claimed=NAIVE), processors_seen=[], holders=[(f"dev-{'a' * 32}", 3, NAIVE)]
     )
-    assert tick(warehouse, ecs).fleet.hung == ()
+    assert tick(warehouse, ecs).seen.fleet.hung == ()
     assert ecs.stops == []
 
 
 def test_a_stop_that_is_throttled_is_left_to_the_next_tick():
     ecs = ECS([task("hung", age_s=200)], stopping=error("ThrottlingException", "StopTask"))
     report = tick(Warehouse(pulse=pulse(), processors_seen=[]), ecs)
-    assert (len(report.fleet.hung), report.stopped) == (1, 0)
+    assert (len(report.seen.fleet.hung), report.stopped.count) == (1, 0)
 
 
 def test_a_stop_that_is_refused_is_raised_after_the_tick_has_done_its_work():
     ecs = ECS([task("hung", age_s=200)], stopping=error("AccessDeniedException", "StopTask"))
-    with pytest.raises(LaunchError, match="hung can not be stopped"):
+    with pytest.raises(LaunchError, match="hung cannot be stopped"):
         tick(ready(8), ecs)
     assert len(ecs.requests) == 1
 
@@ -238,8 +238,8 @@ def test_launches_that_died_at_boot_make_the_next_ticks_wait_and_then_one_task_t
     ecs = ECS([dead(f"{n}", age_s=70, exit_code=1) for n in range(10)])
     report = tick(ready(80), ecs)
     assert report.launched.started == ()
-    assert report.recent.failures == 10
-    assert report.plan.reason.startswith("the last 10 launches failed (EssentialContainerExited, exit code 1")
+    assert report.backoff.failures == 10
+    assert report.decision.reason.startswith("the last 10 launches failed (EssentialContainerExited, exit code 1")
     report = tick(ready(80), ecs, now=NOW + timedelta(seconds=60))
     assert len(report.launched.started) == 1
 
@@ -257,7 +257,7 @@ def test_when_the_launches_of_late_can_not_be_listed_nothing_is_launched():
         return SimpleNamespace(paginate=paginate)
 
     ecs.get_paginator = get_paginator
-    with pytest.raises(LaunchError, match="the stopped tasks can not be listed"):
+    with pytest.raises(LaunchError, match="the stopped tasks cannot be listed"):
         tick(ready(80), ecs)
     assert ecs.requests == []
 
@@ -300,7 +300,7 @@ def test_while_the_cap_is_0_a_tick_sends_the_pulse_alone():
     warehouse = ready(80)
     report = tick(warehouse, ECS(), MAX_CONTAINERS="0")
     assert warehouse.sent == ["pulse"]
-    assert report.ready is None
+    assert report.decision.ready is None
 
 
 def test_while_launches_back_off_nothing_is_counted():

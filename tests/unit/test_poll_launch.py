@@ -35,7 +35,7 @@ def test_a_failure_that_will_not_pass_is_raised_after_the_line_that_tells_what_w
     def run(request):
         return {"tasks": [task("a")], "failures": [{"reason": above}]}
 
-    with pytest.raises(LaunchError, match="tasks can not be started: The requested CPU configuration is above"):
+    with pytest.raises(LaunchError, match="tasks cannot be started: The requested CPU configuration is above"):
         tick(ready(16), ECS(run=run))
     line = capsys.readouterr().out
     assert "TasksLaunched" in line
@@ -181,7 +181,7 @@ def test_tasks_launched_by_another_tick_since_this_one_listed_count_as_starting(
     warehouse.rows = rows
     report = tick(warehouse, ecs)
     assert report.launched.started == ()
-    assert report.plan.reason == "the tasks that are starting are enough"
+    assert report.decision.reason == "the tasks that are starting are enough"
 
 
 def test_a_new_revision_in_the_same_period_does_not_launch_anew_what_the_old_one_has():

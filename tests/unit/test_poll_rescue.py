@@ -38,12 +38,12 @@ def test_what_a_dead_task_held_is_released_counted_and_launched_for_in_the_same_
     warehouse, ecs = holding(), ECS([dead(ID)])
     report = tick(warehouse, ecs)
     assert warehouse.sent == ["pulse", "holders", "record_deaths", "release_dead", "processors_seen", "count_ready"]
-    (death,) = report.rescue.deaths
+    (death,) = report.freed.deaths
     assert death.crashed
     assert death.reason == (
         "the task has stopped: EssentialContainerExited, exit code 137, Essential container in task exited"
     )
-    assert (report.rescue.released, len(report.launched.started)) == (4, 1)
+    assert (report.freed.released, len(report.launched.started)) == (4, 1)
 
 
 def test_what_a_live_task_holds_is_left_alone_and_ecs_not_even_asked():
@@ -54,18 +54,18 @@ def test_what_a_live_task_holds_is_left_alone_and_ecs_not_even_asked():
 
 def test_a_task_that_is_still_stopping_releases_by_itself():
     warehouse, ecs = holding(), ECS([task(ID, desiredStatus="STOPPED", lastStatus="DEACTIVATING")])
-    assert tick(warehouse, ecs).rescue.deaths == ()
+    assert tick(warehouse, ecs).freed.deaths == ()
 
 
 def test_a_task_that_ecs_does_not_know_is_dead_once_ecs_may_have_forgotten_it():
-    assert tick(holding(age_s=3500), ECS(), STALE_THRESHOLD_MINUTES="120").rescue.deaths == ()
-    (death,) = tick(holding(age_s=3700), ECS(), STALE_THRESHOLD_MINUTES="120").rescue.deaths
+    assert tick(holding(age_s=3500), ECS(), STALE_THRESHOLD_MINUTES="120").freed.deaths == ()
+    (death,) = tick(holding(age_s=3700), ECS(), STALE_THRESHOLD_MINUTES="120").freed.deaths
     assert (death.crashed, death.reason) == (False, "the task has stopped, and ECS knows it no longer")
 
 
 @pytest.mark.parametrize("name", ["prod-" + ID, "dev-laptop", "somebody", None])
 def test_what_others_hold_is_left_to_the_stale_reset(name):
-    assert tick(holding(name=name, age_s=300), ECS([dead(ID)])).rescue.deaths == ()
+    assert tick(holding(name=name, age_s=300), ECS([dead(ID)])).freed.deaths == ()
 
 
 @pytest.mark.parametrize("one", [task(ID), dead(ID)], ids=["alive", "dead"])
@@ -73,7 +73,7 @@ def test_a_task_of_another_family_is_not_ours_to_declare_dead(one):
     other = one | {"taskDefinitionArn": "arn:aws:ecs:us-east-1:1:task-definition/dev-snowflake-processor-v2:1"}
     ecs = ECS([other])
     ecs.get_paginator = lambda _: SimpleNamespace(paginate=lambda **_: [{"taskArns": []}])
-    assert tick(holding(age_s=1500), ecs).rescue.deaths == ()
+    assert tick(holding(age_s=1500), ecs).freed.deaths == ()
 
 
 @pytest.mark.parametrize(
@@ -101,7 +101,7 @@ def test_a_task_of_another_family_is_not_ours_to_declare_dead(one):
     ],
 )
 def test_how_a_task_ended_tells_whether_what_it_held_is_suspect_or_counted(ended, crashed, counted):
-    (death,) = tick(holding(entries=1, fail_poison=0), ECS([dead(ID, **ended)])).rescue.deaths
+    (death,) = tick(holding(entries=1, fail_poison=0), ECS([dead(ID, **ended)])).freed.deaths
     assert (death.crashed, death.counted, death.alone) == (crashed, counted, crashed)
 
 
@@ -109,13 +109,13 @@ def test_an_entry_that_a_task_died_on_alone_may_be_poison():
     warehouse = holding(entries=1, fail_poison=1)
     warehouse.answers["release_dead"] = 0
     report = tick(warehouse, ECS([dead(ID)]))
-    assert (report.rescue.poisoned, report.rescue.released) == (1, 0)
+    assert (report.freed.poisoned, report.freed.released) == (1, 0)
 
 
 def test_when_ecs_can_not_be_asked_about_a_holder_nothing_is_released():
     warehouse, ecs = holding(), ECS()
     ecs.describe_tasks = lambda **_: (_ for _ in ()).throw(error("ThrottlingException", "DescribeTasks"))
-    with pytest.raises(LaunchError, match="tasks can not be described"):
+    with pytest.raises(LaunchError, match="tasks cannot be described"):
         tick(warehouse, ecs)
     assert warehouse.sent == ["pulse", "holders"]
 
@@ -130,7 +130,7 @@ def test_stale_claims_are_reset_and_what_they_free_is_counted():
     )
     report = tick(warehouse, ECS())
     assert warehouse.sent == ["pulse", "holders", "record_resets", "reset_stale", "count_ready"]
-    assert (report.stale_reset, len(report.launched.started)) == (4, 1)
+    assert (report.freed.stale_reset, len(report.launched.started)) == (4, 1)
 
 
 def test_what_may_be_stale_by_a_clock_that_is_off_is_looked_at():
@@ -156,7 +156,7 @@ def test_when_the_lock_is_not_to_be_had_the_tick_goes_on_and_raises_at_its_end(c
 def test_young_claims_cost_no_update():
     claimed = NAIVE - timedelta(minutes=29)
     warehouse = Warehouse(pulse=pulse(processing=4, claimed=claimed), holders=[("dev-laptop", 4, claimed)])
-    assert tick(warehouse, ECS()).stale_reset == 0
+    assert tick(warehouse, ECS()).freed.stale_reset == 0
     assert warehouse.sent == ["pulse", "holders"]
 
 
@@ -170,7 +170,7 @@ def arn(name=ID):
 def test_a_stop_event_frees_what_the_task_held_and_starts_its_successor_at_once():
     ecs = ECS([dead(ID)])
     report = poller(holding(), ecs).attend(arn())
-    assert (report.rescue.released, len(report.launched.started)) == (4, 1)
+    assert (report.freed.released, len(report.launched.started)) == (4, 1)
 
 
 def test_a_stop_event_for_a_task_that_held_nothing_costs_one_statement(capsys):

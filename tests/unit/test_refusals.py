@@ -6,7 +6,7 @@ import pytest
 from botocore.exceptions import ClientError, ConnectTimeoutError
 
 from rowqueue import aws
-from rowqueue.poller import refusals
+from rowqueue.poller import launching
 
 
 @pytest.mark.parametrize(
@@ -24,7 +24,7 @@ from rowqueue.poller import refusals
     ],
 )
 def test_a_failure_passes_if_capacity_quota_or_a_throttle_is_behind_it(reason, passes):
-    assert refusals.is_passing(reason) == passes
+    assert launching.is_passing(reason) == passes
 
 
 def refused(code, message="", status=400):

@@ -1,1 +1,1 @@
-"""The poller: one tick looks at the queue and at the tasks, and starts as many tasks as the work needs."""
+"""The poller: a tick observes the queue and the tasks, decides how many tasks to launch, and acts."""

@@ -1,4 +1,4 @@
-"""Launches that die at boot: a broken image or certificate must not bill a task a minute for ever."""
+"""Back-off of launches: a broken image or certificate must not cost one task per minute without end."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 from rowqueue.contract import ExitCode
 from rowqueue.poller.fleet import HUNG
-from rowqueue.poller.plan import Plan
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
@@ -16,16 +15,16 @@ if TYPE_CHECKING:
     from rowqueue.poller.fleet import Task
 
 LONGEST_WAIT_S = 900.0
-"""However often launches have died, one more is tried after so many seconds."""
+"""The longest back-off, however many launches have failed."""
 _LONG_AGO = datetime.min.replace(tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Backoff:
-    """How launches have gone of late.
+    """How the recent launches ended, and until when the next one waits.
 
     Attributes:
-        failures: tasks that died at boot, or over credentials, since the last that did not.
+        failures: tasks that died at boot, or over credentials, since the last good launch.
         until: UTC, aware; nothing is launched before.
         reason: how the last of them ended.
     """
@@ -36,9 +35,9 @@ class Backoff:
 
 
 def may_have_died_at_boot(task: Task) -> bool:
-    """Whether a task never ran, ended with an error or hung; whether it had claimed is not known here.
+    """Whether a task never ran, ended with an error, or hung. Whether it had claimed is not known here.
 
-    A task that is on its way down counts: it takes up to two minutes, in which its launch would else be repeated.
+    A task that is stopping counts already. It stops within two minutes; until then its launch would be repeated.
     """
     if task.desired_status != "STOPPED":
         return False
@@ -46,10 +45,11 @@ def may_have_died_at_boot(task: Task) -> bool:
 
 
 def backoff(tasks: Iterable[Task], *, claimed: Collection[str], definition: str, tick_s: float) -> Backoff:
-    """Judge the launches of late, in rounds: what was requested in one period of the schedule.
+    """Judge the recent launches in rounds; a round is what was requested in one period of the schedule.
 
-    A round has failed when a task of it has and none went well; tasks that are still starting say nothing. The wait
-    doubles with each failed round since the last good one. A new revision of the task definition starts afresh.
+    A round has failed if at least one of its tasks failed and none went well. Tasks that are still starting do not
+    count. The wait doubles with each failed round since the last good one. A new revision of the task definition
+    starts at zero.
 
     Args:
         tasks: those that ECS knows, live and stopped.
@@ -74,26 +74,7 @@ def backoff(tasks: Iterable[Task], *, claimed: Collection[str], definition: str,
         return Backoff()
     latest, task = max(failed, key=lambda pair: pair[0])
     wait_s = min(LONGEST_WAIT_S, tick_s * 2.0 ** min(failed_rounds, 32))
-    return Backoff(failures=len(failed), until=latest + timedelta(seconds=wait_s), reason=ending(task))
-
-
-def restrained(plan: Plan, recent: Backoff, *, now: datetime) -> Plan:
-    """The plan, when launches of late have failed: nothing for a while, then one task that tries."""
-    if not recent.failures:
-        return plan
-    told = f"the last {recent.failures} launches failed ({recent.reason})"
-    if now < recent.until:
-        reason = f"{told}; the next try is at {recent.until:%H:%M:%S} UTC"
-        return Plan(launch=0, need=plan.need, reason=reason, probe=plan.probe)
-    if not plan.launch:
-        return plan
-    return Plan(launch=1, need=plan.need, reason=f"{told}; one task tries again", probe=plan.probe)
-
-
-def ending(task: Task) -> str:
-    """How a task ended, for people: stop code, exit code and ECS's reason."""
-    exited = None if task.exit_code is None else f"exit code {task.exit_code}"
-    return ", ".join(part for part in (task.stop_code, exited, task.stopped_reason) if part) or "no reason given"
+    return Backoff(failures=len(failed), until=latest + timedelta(seconds=wait_s), reason=task.ending)
 
 
 def _has_failed(task: Task, claimed: Collection[str]) -> bool:

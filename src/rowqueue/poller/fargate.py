@@ -30,8 +30,8 @@ _MOST_STOPPED = 1000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Launch:
-    """What one RunTask answered.
+class RunTaskAnswer:
+    """What one RunTask request answered.
 
     Attributes:
         started: ARNs of the tasks that run or will.
@@ -64,16 +64,16 @@ class Fargate:
     def live_tasks(self) -> list[Task]:
         """All tasks of the family that ECS wants running, those that are still being provisioned included.
 
-        A task that was listed and can not be described yet (ECS is eventually consistent) counts: better one too few.
+        A task that was listed and cannot be described yet (ECS is eventually consistent) counts: better one too few.
 
         Raises:
-            LaunchError: ECS can not be asked.
+            LaunchError: ECS cannot be asked.
         """
         try:
             arns = self._listed("RUNNING")
             described = self._described(arns)
         except aws.ERRORS as error:
-            raise LaunchError(f"the live tasks can not be counted: {error}") from error
+            raise LaunchError(f"the live tasks cannot be counted: {error}") from error
         tasks = [described.get(arn, Task(arn=arn)) for arn in arns]
         return [task for task in tasks if task.desired_status == "RUNNING"]
 
@@ -81,23 +81,23 @@ class Fargate:
         """The tasks of the family that have stopped or are stopping, as far as ECS still knows them; up to 1000.
 
         Raises:
-            LaunchError: ECS can not be asked.
+            LaunchError: ECS cannot be asked.
         """
         try:
             return list(self._described(self._listed("STOPPED", most=_MOST_STOPPED)).values())
         except aws.ERRORS as error:
-            raise LaunchError(f"the stopped tasks can not be listed: {error}") from error
+            raise LaunchError(f"the stopped tasks cannot be listed: {error}") from error
 
     def find(self, names: Sequence[str]) -> dict[str, Task]:
         """Those of these tasks, by id or ARN, that ECS knows on the cluster, of whatever family, by their ids.
 
         Raises:
-            LaunchError: ECS can not be asked.
+            LaunchError: ECS cannot be asked.
         """
         try:
             return {task.id: task for task in self._described(names).values()}
         except aws.ERRORS as error:
-            raise LaunchError(f"tasks can not be described: {error}") from error
+            raise LaunchError(f"tasks cannot be described: {error}") from error
 
     def is_ours(self, task: Task) -> bool:
         """Whether a task is of the family that this poller launches."""
@@ -120,11 +120,11 @@ class Fargate:
             self._client.stop_task(cluster=self._settings.cluster, task=task.arn, reason=reason)
         except aws.ERRORS as error:
             if aws.is_passing(error):
-                return f"{task.id} can not be stopped: {error}"
-            raise LaunchError(f"{task.id} can not be stopped: {error}") from error
+                return f"{task.id} cannot be stopped: {error}"
+            raise LaunchError(f"{task.id} cannot be stopped: {error}") from error
         return None
 
-    def launch(self, *, count: int, token: str, period: int, probe: bool = False) -> Launch:
+    def launch(self, *, count: int, token: str, period: int, probe: bool = False) -> RunTaskAnswer:
         """Start up to ten tasks. A partial success is a success: what failed is told, not raised.
 
         Args:
@@ -139,13 +139,13 @@ class Fargate:
         try:
             answer = self._client.run_task(**self._request(count=count, token=token, period=period, probe=probe))
         except self._client.exceptions.ConflictException as conflict:
-            return Launch(conflict=True, bound=len(conflict.response.get("resourceIds") or ()))  # type: ignore[arg-type]
+            return RunTaskAnswer(conflict=True, bound=len(conflict.response.get("resourceIds") or ()))  # type: ignore[arg-type]
         except aws.ERRORS as error:
             if aws.is_passing(error):
-                return Launch(failures=(str(error),) * count, passing=True)
-            raise LaunchError(f"tasks can not be started: {error}") from error
+                return RunTaskAnswer(failures=(str(error),) * count, passing=True)
+            raise LaunchError(f"tasks cannot be started: {error}") from error
         tasks = answer["tasks"]
-        return Launch(
+        return RunTaskAnswer(
             started=tuple(task["taskArn"] for task in tasks if task["desiredStatus"] == "RUNNING"),
             bound=len(tasks),
             failures=tuple(failure["reason"] for failure in answer["failures"]),

@@ -1,4 +1,4 @@
-"""What the live tasks are up to: starting, working, hung, or past their time. Decisions on values, nothing else."""
+"""The tasks: what they are, and which of them are starting, working, hung or overdue. Decisions on values only."""
 
 from __future__ import annotations
 
@@ -11,25 +11,26 @@ if TYPE_CHECKING:
     from datetime import datetime
 
 HUNG = "hung: no claim within BOOT_DEADLINE_SECONDS"
-"""The reason of the stop. :mod:`rowqueue.poller.rescue` knows a stop of ours by these two."""
+"""A reason that the poller gives when it stops a task. It recognizes the task by it later."""
 OVERDUE = "overdue: alive for longer than any processor may be"
+"""The other reason."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Task:
-    """A task as ECS knows it. Times are UTC, aware, and ``None`` where it has not come that far.
+    """A task as ECS describes it. Times are UTC, aware; ``None`` if the task has not reached that point.
 
     Attributes:
         arn: its ARN.
         definition: the ARN of its task definition.
-        last_status: where it is: PROVISIONING to STOPPED.
+        last_status: its state, from PROVISIONING to STOPPED.
         desired_status: RUNNING or STOPPED.
         created_at: when it was requested.
         started_at: when its container started.
-        stop_code: what kind of stop, e.g. EssentialContainerExited.
-        stopped_reason: ECS's words for it.
-        exit_code: the container's; ``None`` also where it never ran.
-        period: the period of the schedule that it was launched in, as its launch says.
+        stop_code: the kind of stop, for example EssentialContainerExited.
+        stopped_reason: ECS's description of the stop.
+        exit_code: the container's; ``None`` also if it never ran.
+        period: the period of the schedule in which it was launched; the launch passes it to the task.
     """
 
     arn: str
@@ -48,28 +49,38 @@ class Task:
         """The last part of the ARN."""
         return self.arn.rsplit("/", 1)[-1]
 
+    @property
+    def begun_at(self) -> datetime | None:
+        """When it started, or was requested if it has not started; ``None`` if ECS reports neither."""
+        return self.started_at or self.created_at
+
+    @property
+    def ending(self) -> str:
+        """How it ended, for people: stop code, exit code and ECS's reason."""
+        exited = None if self.exit_code is None else f"exit code {self.exit_code}"
+        return ", ".join(part for part in (self.stop_code, exited, self.stopped_reason) if part) or "no reason given"
+
     def is_of(self, definition: str) -> bool:
-        """Whether it was started from this task definition, an ARN or a name; without a revision, from any of these."""
+        """Whether it was started from this task definition.
+
+        Args:
+            definition: an ARN or a name; without a revision it stands for all revisions.
+        """
         if self.definition is None:
             return False
         named, wanted = (arn.rsplit("/", 1)[-1] for arn in (self.definition, definition))
         return named == wanted if ":" in wanted else named.split(":")[0] == wanted
 
-    @property
-    def begun_at(self) -> datetime | None:
-        """When it started, or was requested while it has not; ``None`` if ECS says neither."""
-        return self.started_at or self.created_at
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fleet:
-    """The live tasks by what they are up to.
+    """The live tasks, sorted.
 
     Attributes:
-        live: how many there are.
-        starting: those that have not claimed yet and are young enough to be on their way.
-        hung: those that have not claimed and are too old to be.
-        overdue: those that claimed once and should have ended long ago.
+        live: number of all of them.
+        starting: number of those that have not claimed yet and are younger than the boot deadline.
+        hung: those that have not claimed and are older.
+        overdue: those that have claimed and should have ended long ago.
     """
 
     live: int = 0
@@ -90,13 +101,13 @@ def survey(
 
     Args:
         live: those that ECS wants running.
-        claimed: ARNs of those that have claimed, or hold entries.
+        claimed: ARNs of those that have claimed, or have entries in hand.
         now: UTC, aware.
-        boot_deadline_s: seconds from its start, or its request, within which a task claims for the first time.
-        oldest_task_s: seconds from its start within which a task has ended by itself.
+        boot_deadline_s: seconds within which a task makes its first claim, from its start or else its request.
+        oldest_task_s: seconds within which a task ends by itself, from its start.
     """
     boot, oldest = timedelta(seconds=boot_deadline_s), timedelta(seconds=oldest_task_s)
-    # A task of unknown age has only just been seen.
+    # A task of unknown age was created a moment ago: ECS lists it, but cannot describe it yet.
     aged = [(task, now - task.begun_at if task.begun_at else timedelta()) for task in live]
     return Fleet(
         live=len(live),

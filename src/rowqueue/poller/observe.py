@@ -1,0 +1,101 @@
+"""What a tick observes, step by step: each step asks ECS or Snowflake and returns a larger observation."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, assert_never
+
+from rowqueue.contract import processor_id
+from rowqueue.poller.backoff import backoff, may_have_died_at_boot
+from rowqueue.poller.decide import HoldState, Need, Observation
+from rowqueue.poller.fleet import survey
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+    from datetime import datetime
+
+    from rowqueue.poller.fargate import Fargate
+    from rowqueue.poller.fleet import Task
+    from rowqueue.poller.queue import PolledQueue
+    from rowqueue.settings import PollerSettings
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Observer:
+    """What the steps need.
+
+    Attributes:
+        queue: the poller's store.
+        tasks: ECS.
+        settings: the poller's.
+        now: UTC, aware.
+        check: raises if there is no time left for the step that it names.
+    """
+
+    queue: PolledQueue
+    tasks: Fargate
+    settings: PollerSettings
+    now: datetime
+    check: Callable[[str], None]
+
+    def overview(self) -> Observation:
+        """The first step: the live tasks, the pulse, and who has claims if anybody has."""
+        live = tuple(self.tasks.live_tasks())
+        self.check("the pulse")
+        pulse = self.queue.pulse()
+        self.check("the holders")
+        holders = tuple(self.queue.holders()) if pulse.processing else ()
+        return Observation(now=self.now, pulse=pulse, live=live, holders=holders)
+
+    def with_fleet(self, seen: Observation) -> Observation:
+        """Which live tasks have claimed, and so which are starting, hung or overdue."""
+        self.check("the survey")
+        claimed = self._claimed(seen.live) if seen.live else frozenset()
+        with_claims = {holder.processor_id for holder in seen.holders}
+        claimed |= {task.arn for task in seen.live if self._name(task) in with_claims}
+        fleet = survey(
+            seen.live,
+            claimed=claimed,
+            now=self.now,
+            boot_deadline_s=self.settings.boot_deadline_s,
+            oldest_task_s=self.settings.oldest_task_s,
+        )
+        return replace(seen, claimed=claimed, fleet=fleet)
+
+    def with_answer(self, need: Need, seen: Observation) -> Observation:
+        """What a decision needs."""
+        match need:
+            case Need.BACKOFF:
+                return self._with_backoff(seen)
+            case Need.COUNT:
+                self.check("the count")
+                return replace(seen, ready=self.queue.count_ready(probe=seen.hold is HoldState.ENDED).entries)
+            case Need.RECENT_TAKE:
+                return replace(seen, recent_take=self.queue.recent_take() or 0.0)
+        assert_never(need)
+
+    def before_launch(self, seen: Observation) -> Observation:
+        """How the recent launches ended, if not known, and the tasks once more: another tick may have launched some."""
+        if seen.backoff is None:
+            seen = self._with_backoff(seen)
+        known = {task.arn for task in seen.known}
+        return replace(seen, late=tuple(task for task in self.tasks.live_tasks() if task.arn not in known))
+
+    def _with_backoff(self, seen: Observation) -> Observation:
+        seen = replace(seen, stopped=tuple(self.tasks.stopped_tasks()))
+        doubtful = [task for task in seen.known if may_have_died_at_boot(task)]
+        recent = backoff(
+            seen.known,
+            claimed=seen.claimed | (self._claimed(doubtful) if doubtful else frozenset()),
+            definition=self.settings.task_definition,
+            tick_s=self.settings.tick_s,
+        )
+        return replace(seen, backoff=recent)
+
+    def _claimed(self, tasks: Iterable[Task]) -> frozenset[str]:
+        """ARNs of those that have made their first claim."""
+        names = {self._name(task): task.arn for task in tasks}
+        return frozenset(names[name] for name in self.queue.processors_seen(names))
+
+    def _name(self, task: Task) -> str:
+        return processor_id(self.settings.environment, task.arn)

@@ -1,0 +1,148 @@
+"""One tick: observe the queue and the tasks, decide how many tasks to launch, act, and write one log line."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from rowqueue.contract import processor_id
+from rowqueue.errors import TickOverdue
+from rowqueue.observability import Event, Metric, embedded, log, log_problem
+from rowqueue.poller.cleaning import Cleaner
+from rowqueue.poller.decide import Decision, Need, decide
+from rowqueue.poller.launching import Launched, Launcher
+from rowqueue.poller.observe import Observer
+from rowqueue.poller.report import TickReport, publish
+from rowqueue.settings import STEP_S, TICK_DEADLINE_S
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from datetime import datetime
+
+    from rowqueue.poller.decide import Observation
+    from rowqueue.poller.fargate import Fargate
+    from rowqueue.poller.fleet import Task
+    from rowqueue.poller.queue import PolledQueue
+    from rowqueue.settings import PollerSettings
+
+
+class Poller:
+    """Runs a tick. Ticks may overlap: the launch tokens and the guarded statements make that harmless.
+
+    Args:
+        queue: the poller's store.
+        tasks: ECS.
+        settings: the poller's.
+        now: UTC, aware.
+        seconds_left: until the tick has to give up; asked before each step.
+        sleep: waits a number of seconds.
+    """
+
+    def __init__(
+        self,
+        *,
+        queue: PolledQueue,
+        tasks: Fargate,
+        settings: PollerSettings,
+        now: datetime,
+        seconds_left: Callable[[], float],
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self._queue = queue
+        self._tasks = tasks
+        self._settings = settings
+        self._seconds_left = seconds_left
+        self._observer = Observer(queue=queue, tasks=tasks, settings=settings, now=now, check=self._check)
+        self._cleaner = Cleaner(queue=queue, tasks=tasks, settings=settings, check=self._check)
+        self._launcher = Launcher(
+            tasks=tasks,
+            task_definition=settings.task_definition,
+            period=int(now.timestamp() // settings.tick_s),
+            seconds_left=seconds_left,
+            sleep=sleep,
+        )
+
+    def tick(self, *, by: str = "schedule") -> TickReport:
+        """Run one tick.
+
+        Args:
+            by: the trigger, for the log line.
+
+        Raises:
+            RowqueueError: a number could not be read, and nothing is launched on a guess; or, after everything else was
+                done and logged, a request was refused for good, or entries could not be freed.
+            TickOverdue: the time is used up; the next tick does the rest.
+        """
+        began = self._seconds_left()
+        seen = self._observer.overview()
+        freed = self._cleaner.free(seen)
+        seen = self._observer.with_fleet(replace(seen, freed=freed.has_effect))
+        stopped = self._cleaner.stop_hung(seen.fleet)
+        seen, decision = self._decide(seen)
+        launched = Launched()
+        if decision.launch:
+            self._check(f"launching {decision.launch} tasks")
+            seen, decision = self._decide(self._observer.before_launch(seen))
+            launched = self._launcher.launch(decision, known=seen.known)
+        report = TickReport(
+            by=by,
+            seen=seen,
+            decision=decision,
+            freed=freed,
+            stopped=stopped,
+            launched=launched,
+            seconds=began - self._seconds_left(),
+        )
+        publish(report)
+        if report.problem is not None:
+            raise report.problem
+        return report
+
+    def attend(self, task_arn: str) -> TickReport | None:
+        """React to ECS's event that a task stopped: free the entries it had in hand, with a tick.
+
+        An event may be late, repeated or forged, so ECS is asked. What it does not confirm changes nothing.
+
+        Returns:
+            The report of the tick; ``None`` if the task had no entries in hand, because then there is nothing to do.
+
+        Raises:
+            RowqueueError: as :meth:`tick`.
+        """
+        task = self._confirmed(task_arn)
+        if task is None:
+            log(Event.TASK_STOPPED, task=task_arn, confirmed=False)
+            return None
+        name = processor_id(self._settings.environment, task.arn)
+        entries = [holder.entries for holder in self._queue.holders() if holder.processor_id == name]
+        log_problem(
+            Event.TASK_STOPPED,
+            task=task_arn,
+            confirmed=True,
+            processor_id=name,
+            stop_code=task.stop_code,
+            exit_code=task.exit_code,
+            reason=task.ending,
+            ran=task.started_at is not None,
+            entries_held=sum(entries),
+            **embedded({Metric.TASKS_DIED: 1}),
+        )
+        return self.tick(by="task_stopped") if entries else None
+
+    def _confirmed(self, task_arn: str) -> Task | None:
+        """The task, if ECS says that it is ours and has stopped."""
+        if not self._tasks.may_be_on_our_cluster(task_arn):
+            return None
+        task = self._tasks.find([task_arn]).get(task_arn.rsplit("/", 1)[-1])
+        return task if task and self._tasks.is_ours(task) and task.last_status == "STOPPED" else None
+
+    def _decide(self, seen: Observation) -> tuple[Observation, Decision]:
+        """Decide, and observe what the decision needs until there is one."""
+        while isinstance(decision := decide(seen, self._settings), Need):
+            seen = self._observer.with_answer(decision, seen)
+        return seen, decision
+
+    def _check(self, step: str) -> None:
+        if self._seconds_left() < STEP_S:
+            raise TickOverdue(f"the tick gave up before {step}: its {TICK_DEADLINE_S} s are nearly over")
