@@ -1,4 +1,4 @@
-"""The Lambda's entry point (``index.handler``): reads settings, builds the parts, does what it was invoked for."""
+"""The Lambda's entry point (``index.handler``): reads the settings, builds the parts and calls them."""
 
 from __future__ import annotations
 
@@ -27,20 +27,20 @@ observability.configure("poller", environment=os.environ.get("ENVIRONMENT", "unk
 
 
 def handler(event: Any, context: object) -> dict[str, Any]:
-    """Run one tick, or see to a task that has stopped.
+    """Run one tick, or react to a task that has stopped.
 
     Args:
         event: an empty object (the schedule's or a person's), an SNS notification (a push), a signed ``POST /trigger``
-            to the function's URL, or an "ECS Task State Change". Anything else is refused, so that a trigger which is
-            wired wrongly shows.
-        context: Lambda's; not needed.
+            to the function's URL, or an "ECS Task State Change". Anything else is refused, so that a trigger that is
+            configured wrongly becomes visible.
+        context: Lambda's; not used.
 
     Returns:
         ``{"statusCode": 200, "body": "<JSON>"}``; the body is a :class:`rowqueue.contract.TickAnswer`, or
         ``{}`` after a stop that left nothing to do. Another status if a request to the URL is refused.
 
     Raises:
-        RowqueueError: the tick could not be completed. Raised, not answered: the alarm looks at Lambda's errors.
+        RowqueueError: the tick could not be completed. It is raised because the alarm counts Lambda's errors.
     """
     del context
     try:

@@ -1,4 +1,4 @@
-"""A Snowflake and an ECS that answer what a test says and keep what they were asked, for the tests of the poller."""
+"""A Snowflake and an ECS for the tests of the poller. They answer what a test says, and record what they are asked."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ ENVIRON = {
 }
 
 
-class Warehouse:
+class PlayedWarehouse:
     """Answers each named statement; an exception is raised instead."""
 
     def __init__(self, **answers):
@@ -52,7 +52,7 @@ def error(code, operation, message="no", status=400, **members):
 
 
 class ECS:
-    """boto3's client, as far as the poller uses it; a token never starts anything twice."""
+    """boto3's client, as far as the poller uses it. A token never starts anything twice."""
 
     class exceptions:  # noqa: N801
         class ConflictException(ClientError):  # noqa: N818 -- ECS's name
@@ -97,14 +97,14 @@ class ECS:
     def _start(self, request):
         token, count = request["clientToken"], request["count"]
         if token not in self._tokens:
-            told = {"overrides": request["overrides"], "taskDefinitionArn": request["taskDefinition"]}
-            made = [task(f"new-{len(self.tasks) + n}", created=self.now, **told) for n in range(count)]
+            given = {"overrides": request["overrides"], "taskDefinitionArn": request["taskDefinition"]}
+            made = [task(f"new-{len(self.tasks) + n}", created=self.now, **given) for n in range(count)]
             self._tokens[token] = made
             self.tasks += made
         known = self._tokens[token]
         if len(known) != count:
-            told = error("ConflictException", "RunTask", resourceIds=[t["taskArn"] for t in known])
-            raise self.exceptions.ConflictException(told.response, "RunTask")
+            conflict = error("ConflictException", "RunTask", resourceIds=[t["taskArn"] for t in known])
+            raise self.exceptions.ConflictException(conflict.response, "RunTask")
         return {"tasks": known, "failures": []}
 
 
@@ -151,7 +151,7 @@ def tick(warehouse, ecs, **given):
 
 
 def ready(count, *, seen=()):
-    return Warehouse(
+    return PlayedWarehouse(
         pulse=pulse(pending=count, available=NAIVE - timedelta(seconds=9)),
         count_ready=[(count, 0)],
         processors_seen=[(name,) for name in seen],

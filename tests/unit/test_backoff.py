@@ -1,4 +1,4 @@
-"""How launches that died at boot slow down those that follow."""
+"""How launches that died at boot delay the next ones."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def test_the_reason_is_that_of_the_task_that_was_requested_last():
     assert (found.failures, found.reason) == (2, "EssentialContainerExited, exit code 1")
 
 
-def test_tasks_of_unknown_age_say_nothing():
+def test_tasks_of_unknown_age_do_not_count():
     assert recent(replace(died(0), created_at=None)).failures == 0
 
 
@@ -92,11 +92,11 @@ def test_tasks_that_were_requested_together_count_as_one_round():
     ],
     ids=["done", "stopped by a person"],
 )
-def test_a_launch_that_went_well_since_ends_the_wait(good):
+def test_a_later_launch_that_went_well_ends_the_wait(good):
     assert recent(died(0), good).failures == 0
 
 
-def test_a_task_that_has_claimed_went_well_also_if_it_crashed_later():
+def test_a_task_that_has_claimed_went_well_even_if_it_crashed_later():
     crashed = died(5, exit_code=137)
     assert recent(died(0), crashed, claimed=[crashed]).failures == 0
     alive = task(5)
@@ -104,7 +104,7 @@ def test_a_task_that_has_claimed_went_well_also_if_it_crashed_later():
 
 
 @pytest.mark.parametrize("exit_code", [3, 4, 6])
-def test_an_end_over_credentials_or_snowflake_is_a_failure_whatever_was_claimed(exit_code):
+def test_a_task_that_ended_over_credentials_or_snowflake_has_failed_even_if_it_had_claimed(exit_code):
     ended = died(0, exit_code=exit_code)
     assert recent(ended, claimed=[ended]).failures == 1
 
@@ -114,7 +114,7 @@ def test_one_task_of_a_round_that_went_well_clears_the_round():
     assert recent(died(0), working, claimed=[working]).failures == 0
 
 
-def test_a_task_that_is_still_starting_says_nothing():
+def test_a_task_that_is_still_starting_does_not_count():
     found = recent(died(0), task(0, number=1), task(1))
     assert (found.failures, wait_after(0, found)) == (1, 120)
 
@@ -142,7 +142,7 @@ def test_a_task_that_never_started_failed_and_says_why():
         ({"stop_code": "UserInitiated", "stopped_reason": "a deployment"}, 0),
     ],
 )
-def test_a_task_that_is_on_its_way_down_has_failed_already_if_it_will_have(dying, failures):
+def test_a_task_that_is_stopping_counts_as_it_will_when_it_has_stopped(dying, failures):
     task_ = replace(task(0, last_status="DEPROVISIONING", desired_status="STOPPED"), **dying)
     assert recent(task_).failures == failures
 
@@ -151,7 +151,7 @@ def test_a_task_that_is_on_its_way_down_has_failed_already_if_it_will_have(dying
     ("definition", "counts"),
     [
         (DEFINITION, True),
-        (DEFINITION.replace(":7", ":8"), False),  # somebody has deployed: it starts afresh
+        (DEFINITION.replace(":7", ":8"), False),  # a deployment: the back-off starts at zero
         ("dev-snowflake-processor:7", True),
         ("dev-snowflake-processor:8", False),
         ("dev-snowflake-processor", True),
@@ -159,5 +159,5 @@ def test_a_task_that_is_on_its_way_down_has_failed_already_if_it_will_have(dying
         (DEFINITION.rsplit(":", 1)[0], True),  # an ARN without a revision
     ],
 )
-def test_only_launches_of_what_would_be_launched_count(definition, counts):
+def test_only_launches_of_the_current_task_definition_count(definition, counts):
     assert bool(recent(died(0), definition=definition).failures) == counts

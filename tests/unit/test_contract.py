@@ -119,8 +119,8 @@ def test_what_is_asked_about_processors_is_what_they_record():
 def test_the_tables_name_the_words_of_their_columns():
     *first, last = AttemptOutcome
     assert f"COMMENT '{', '.join(first)} or {last}'" in TABLES
-    (told,) = re.findall(r"^    event .*COMMENT '(.*)'", TABLES, re.MULTILINE)
-    assert set(ProcessorEvent) <= set(re.findall(r"\w+", told))
+    (comment,) = re.findall(r"^    event .*COMMENT '(.*)'", TABLES, re.MULTILINE)
+    assert set(ProcessorEvent) <= set(re.findall(r"\w+", comment))
 
 
 @pytest.mark.parametrize("word", [*AttemptOutcome, *ProcessorEvent])

@@ -1,4 +1,4 @@
-"""What the live tasks are up to."""
+"""Which live tasks are starting, working, hung or overdue."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def test_a_task_is_judged_by_its_age_and_by_whether_it_has_claimed(created, star
 
 
 @given(ages=st.lists(st.tuples(st.integers(0, 2000), st.booleans()), max_size=30))
-def test_every_live_task_is_of_one_kind_at_most(ages):
+def test_every_live_task_is_of_at_most_one_kind(ages):
     tasks = [task(f"{n}", created=age) for n, (age, _) in enumerate(ages)]
     claimed = {t.arn for t, (_, has) in zip(tasks, ages, strict=True) if has}
     fleet = survey(tasks, claimed=claimed, now=NOW, boot_deadline_s=BOOT, oldest_task_s=OLDEST)

@@ -1,4 +1,4 @@
-"""The Lambda's entry point, as far as it goes without anything to talk to."""
+"""The Lambda's entry point, as far as it works without Snowflake and AWS."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from rowqueue.errors import EventError, SettingsError
 
 
 @pytest.mark.parametrize(
-    ("event", "told"),
+    ("event", "outline"),
     [
         ({"source": "aws.s3", "detail": {"secret": "canary"}}, "an object with detail, source"),
         ({"Records": [1]}, "an object with Records"),
@@ -23,17 +23,17 @@ from rowqueue.errors import EventError, SettingsError
         (False, "a bool"),
     ],
 )
-def test_an_event_that_is_no_tick_is_refused_by_its_outline(event, told, capsys):
+def test_an_unknown_event_is_refused_with_its_outline(event, outline, capsys):
     with pytest.raises(EventError) as caught:
         index.handler(event, None)
-    assert str(caught.value).endswith(f"got {told}")
+    assert str(caught.value).endswith(f"got {outline}")
     line = json.loads(capsys.readouterr().out)
     assert (line["event"], line["level"], line["TicksFailed"]) == ("tick_failed", "warning", 1)
     assert "canary" not in json.dumps(line)
 
 
 @pytest.mark.parametrize("event", [{}, None])
-def test_an_empty_event_is_a_tick_and_settings_that_are_missing_are_named_together(event, capsys):
+def test_an_empty_event_is_a_tick_and_all_missing_settings_are_named(event, capsys):
     with pytest.raises(SettingsError) as caught:
         index.handler(event, None)
     named = [problem.split(":")[0] for problem in caught.value.problems]

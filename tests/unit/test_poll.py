@@ -1,4 +1,4 @@
-"""One tick, with a Snowflake and an ECS that answer what the test says and keep what they were asked."""
+"""One tick, with a Snowflake and an ECS that answer what the test says and record what they are asked."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from datetime import timedelta
 from types import SimpleNamespace
 
 import pytest
-from poller_played import CAPACITY, ECS, NAIVE, NOW, Warehouse, dead, error, pulse, ready, task, tick
+from poller_played import CAPACITY, ECS, NAIVE, NOW, PlayedWarehouse, dead, error, pulse, ready, task, tick
 
 from rowqueue import observability
 from rowqueue.errors import LaunchError, TickOverdue, WarehouseUnavailable
@@ -19,7 +19,7 @@ def _structured():
 
 
 def test_an_idle_tick_sends_one_statement_and_starts_nothing():
-    warehouse, ecs = Warehouse(pulse=pulse()), ECS()
+    warehouse, ecs = PlayedWarehouse(pulse=pulse()), ECS()
     report = tick(warehouse, ecs)
     assert warehouse.sent == ["pulse"]
     assert ecs.requests == []
@@ -27,7 +27,7 @@ def test_an_idle_tick_sends_one_statement_and_starts_nothing():
 
 
 def test_entries_that_are_all_scheduled_for_later_are_not_counted():
-    warehouse = Warehouse(pulse=pulse(pending=5, available=NAIVE + timedelta(minutes=5)))
+    warehouse = PlayedWarehouse(pulse=pulse(pending=5, available=NAIVE + timedelta(minutes=5)))
     assert tick(warehouse, ECS()).launched.started == ()
     assert warehouse.sent == ["pulse"]
 
@@ -65,7 +65,7 @@ def test_launches_go_out_in_groups_of_ten_with_a_token_each():
     assert len(report.launched.started) == 25
 
 
-def test_the_same_tick_twice_launches_once():
+def test_two_ticks_of_one_period_launch_once():
     ecs, frozen = ECS(), ECS()
     first = tick(ready(20), ecs)
     frozen._tokens = ecs._tokens  # the second tick has listed before the first one launched
@@ -74,23 +74,23 @@ def test_the_same_tick_twice_launches_once():
     assert len(frozen.tasks) == 0, "nothing new was started"
 
 
-def test_an_answer_without_any_task_is_no_crash():
+def test_an_answer_without_tasks_is_counted_as_failures():
     report = tick(ready(8), ECS(run=lambda request: {"tasks": [], "failures": [{"reason": CAPACITY}]}))
     assert report.launched.started == ()
     assert report.launched.failures == {CAPACITY: 1}
 
 
-def test_when_the_tasks_can_not_be_counted_nothing_is_asked_of_snowflake_and_nothing_launched():
+def test_if_the_tasks_cannot_be_counted_snowflake_is_not_asked_and_nothing_is_launched():
     warehouse, ecs = ready(80), ECS(listing=error("ThrottlingException", "ListTasks"))
     with pytest.raises(LaunchError, match="the live tasks cannot be counted"):
         tick(warehouse, ecs)
     assert ecs.requests == []
 
 
-def test_when_snowflake_fails_nothing_is_launched():
+def test_if_snowflake_fails_nothing_is_launched():
     ecs = ECS()
     with pytest.raises(WarehouseUnavailable):
-        tick(Warehouse(pulse=WarehouseUnavailable("gone")), ecs)
+        tick(PlayedWarehouse(pulse=WarehouseUnavailable("gone")), ecs)
     assert ecs.requests == []
 
 
@@ -104,7 +104,7 @@ def test_a_refused_launch_is_raised_so_that_the_alarm_sees_it():
 
 def test_while_a_hold_stands_nothing_is_counted_and_nothing_launched():
     until = NAIVE + timedelta(minutes=4)
-    warehouse, ecs = Warehouse(pulse=pulse(pending=9, available=NAIVE, holds=1, held_until=until)), ECS()
+    warehouse, ecs = PlayedWarehouse(pulse=pulse(pending=9, available=NAIVE, holds=1, held_until=until)), ECS()
     report = tick(warehouse, ecs)
     assert warehouse.sent == ["pulse"]
     assert ecs.requests == []
@@ -112,7 +112,7 @@ def test_while_a_hold_stands_nothing_is_counted_and_nothing_launched():
 
 
 def after_a_hold(ready):
-    return Warehouse(
+    return PlayedWarehouse(
         pulse=pulse(pending=ready, available=NAIVE, holds=1, held_until=NAIVE - timedelta(seconds=1)),
         count_ready=[(ready, 0)],
         processors_seen=[],
@@ -132,14 +132,14 @@ def test_a_probe_waits_until_no_other_task_is_left():
     assert tick(after_a_hold(500), ecs).launched.started == ()
 
 
-def test_entries_out_of_attempts_are_failed_and_do_not_keep_the_warehouse_awake():
-    warehouse = Warehouse(pulse=pulse(exhausted=2), fail_exhausted=2)
+def test_entries_without_attempts_left_are_failed_and_do_not_keep_the_warehouse_awake():
+    warehouse = PlayedWarehouse(pulse=pulse(exhausted=2), fail_exhausted=2)
     tick(warehouse, ECS())
     assert warehouse.sent == ["pulse", "fail_exhausted"]
 
 
 @pytest.mark.parametrize(
-    ("steps", "told"),
+    ("steps", "next_step"),
     [
         (0, "the pulse"),
         (1, "the holders"),
@@ -150,15 +150,15 @@ def test_entries_out_of_attempts_are_failed_and_do_not_keep_the_warehouse_awake(
         (6, "launching 25"),
     ],
 )
-def test_a_tick_whose_time_is_up_gives_up_before_the_next_step(steps, told):
-    left = iter([50] + [11] * steps + [9] * 10)  # the first is asked for when it began
+def test_a_tick_whose_time_is_up_gives_up_before_the_next_step(steps, next_step):
+    left = iter([50] + [11] * steps + [9] * 10)  # the first is read when the tick begins
     ecs = ECS()
-    with pytest.raises(TickOverdue, match=f"gave up before {told}"):
+    with pytest.raises(TickOverdue, match=f"gave up before {next_step}"):
         tick(ready(500), ecs, seconds_left=lambda: next(left))
     assert ecs.requests == []
 
 
-def test_a_task_that_can_not_be_described_yet_counts_as_starting():
+def test_a_task_that_cannot_be_described_yet_counts_as_starting():
     ecs = ECS([task("a")])
     ecs.describe_tasks = lambda **_: {"tasks": [], "failures": [{"arn": "a", "reason": "MISSING"}]}
     report = tick(ready(8), ecs)
@@ -176,7 +176,7 @@ def test_a_launch_that_runs_out_of_time_reports_what_it_started():
 # How many
 
 
-def test_the_target_follows_what_tasks_took_of_late_where_the_setting_says_so():
+def test_an_adaptive_target_follows_what_recent_tasks_took():
     warehouse, ecs = ready(100), ECS()
     warehouse.answers["recent_take"] = [(50.0,)]
     report = tick(warehouse, ecs, ENTRIES_PER_CONTAINER_ADAPTIVE="1")
@@ -184,7 +184,7 @@ def test_the_target_follows_what_tasks_took_of_late_where_the_setting_says_so():
 
 
 @pytest.mark.parametrize("taken", [None, 3.0])
-def test_the_target_never_follows_below_the_setting(taken):
+def test_an_adaptive_target_never_falls_below_the_setting(taken):
     warehouse = ready(100)
     warehouse.answers["recent_take"] = [(taken,)]
     assert tick(warehouse, ECS(), ENTRIES_PER_CONTAINER_ADAPTIVE="1").decision.entries_per_container == 8
@@ -203,15 +203,15 @@ def test_a_task_that_has_not_claimed_by_the_boot_deadline_is_stopped_and_replace
 
 def test_hung_and_overdue_tasks_are_stopped_also_when_the_queue_is_empty():
     ecs = ECS([task("hung", age_s=200), task("overdue", age_s=3600), task("working", age_s=100)])
-    warehouse = Warehouse(pulse=pulse(), processors_seen=[("dev-overdue",), ("dev-working",)])
+    warehouse = PlayedWarehouse(pulse=pulse(), processors_seen=[("dev-overdue",), ("dev-working",)])
     report = tick(warehouse, ecs)
     assert [name for name, _ in ecs.stops] == ["hung", "overdue"]
     assert report.stopped.count == 2
 
 
-def test_a_task_that_holds_entries_is_not_hung_though_its_first_claim_could_not_be_recorded():
+def test_a_task_with_entries_in_hand_is_not_hung_even_if_its_first_claim_was_not_recorded():
     ecs = ECS([task("a" * 32, age_s=200)])
-    warehouse = Warehouse(
+    warehouse = PlayedWarehouse(
         pulse=pulse(processing=3, claimed=NAIVE), processors_seen=[], holders=[(f"dev-{'a' * 32}", 3, NAIVE)]
     )
     assert tick(warehouse, ecs).seen.fleet.hung == ()
@@ -220,7 +220,7 @@ def test_a_task_that_holds_entries_is_not_hung_though_its_first_claim_could_not_
 
 def test_a_stop_that_is_throttled_is_left_to_the_next_tick():
     ecs = ECS([task("hung", age_s=200)], stopping=error("ThrottlingException", "StopTask"))
-    report = tick(Warehouse(pulse=pulse(), processors_seen=[]), ecs)
+    report = tick(PlayedWarehouse(pulse=pulse(), processors_seen=[]), ecs)
     assert (len(report.seen.fleet.hung), report.stopped.count) == (1, 0)
 
 
@@ -234,7 +234,7 @@ def test_a_stop_that_is_refused_is_raised_after_the_tick_has_done_its_work():
 # Launches that die at boot
 
 
-def test_launches_that_died_at_boot_make_the_next_ticks_wait_and_then_one_task_try():
+def test_after_launches_that_died_at_boot_the_poller_waits_and_then_tries_one_task():
     ecs = ECS([dead(f"{n}", age_s=70, exit_code=1) for n in range(10)])
     report = tick(ready(80), ecs)
     assert report.launched.started == ()
@@ -244,7 +244,7 @@ def test_launches_that_died_at_boot_make_the_next_ticks_wait_and_then_one_task_t
     assert len(report.launched.started) == 1
 
 
-def test_when_the_launches_of_late_can_not_be_listed_nothing_is_launched():
+def test_if_the_recent_launches_cannot_be_listed_nothing_is_launched():
     ecs = ECS()
     original = ecs.get_paginator
 
@@ -265,11 +265,11 @@ def test_when_the_launches_of_late_can_not_be_listed_nothing_is_launched():
 # The line
 
 
-def test_one_line_tells_every_number_the_terms_of_the_formula_the_outcome_and_why(capsys):
+def test_one_line_has_every_number_the_terms_of_the_formula_the_result_and_the_reason(capsys):
     tick(ready(20, seen=["dev-a"]), ECS([task("a"), task("b")]))
     (line,) = [json.loads(text) for text in capsys.readouterr().out.splitlines()]
-    told = {name: line[name] for name in ("event", "by", "need", "planned", "reason", "entries_per_container")}
-    assert told == {
+    terms = {name: line[name] for name in ("event", "by", "need", "planned", "reason", "entries_per_container")}
+    assert terms == {
         "event": "tick",
         "by": "schedule",
         "need": 2,
@@ -293,7 +293,7 @@ def test_a_tick_that_ends_in_a_problem_is_no_heartbeat(capsys):
     assert "AccessDenied" in line["problem"]
 
 
-# Where nothing could be launched, nothing is counted: a count wakes the warehouse
+# If nothing could be launched, nothing is counted, because a count wakes the warehouse
 
 
 def test_while_the_cap_is_0_a_tick_sends_the_pulse_alone():
@@ -309,7 +309,7 @@ def test_while_launches_back_off_nothing_is_counted():
     assert warehouse.sent == ["pulse", "processors_seen"]
 
 
-def test_an_entry_that_is_ready_within_the_clocks_skew_is_counted():
+def test_an_entry_that_is_ready_within_the_clock_skew_is_counted():
     warehouse = ready(1)
     warehouse.answers["pulse"] = pulse(pending=1, available=NAIVE + timedelta(seconds=4))
     tick(warehouse, ECS())
@@ -317,7 +317,7 @@ def test_an_entry_that_is_ready_within_the_clocks_skew_is_counted():
 
 
 @pytest.mark.parametrize(("until_s", "holds"), [(60, 1), (-60, 0)])
-def test_only_a_hold_that_stands_is_told_as_one(until_s, holds, capsys):
+def test_only_a_standing_hold_is_counted_as_a_hold(until_s, holds, capsys):
     until = NAIVE + timedelta(seconds=until_s)
-    tick(Warehouse(pulse=pulse(holds=1, held_until=until)), ECS())
+    tick(PlayedWarehouse(pulse=pulse(holds=1, held_until=until)), ECS())
     assert json.loads(capsys.readouterr().out)["Holds"] == holds

@@ -1,4 +1,4 @@
-"""What a tick makes of what RunTask answers."""
+"""How a tick handles the answers of RunTask."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def _structured():
     observability.configure("poller", environment="dev")
 
 
-def test_a_partial_success_is_counted_on_both_sides_and_the_rest_is_left_to_the_next_tick():
+def test_after_a_partial_success_started_and_failed_tasks_are_counted_and_the_rest_is_left_to_the_next_tick():
     def run(request):
         return {"tasks": [task("a")], "failures": [{"reason": CAPACITY}] * (request["count"] - 1)}
 
@@ -26,10 +26,10 @@ def test_a_partial_success_is_counted_on_both_sides_and_the_rest_is_left_to_the_
     report = tick(ready(200), ecs)
     assert len(report.launched.started) == 1
     assert report.launched.failures == {CAPACITY: 9}
-    assert len(ecs.requests) == 1, "more of the same would meet the same"
+    assert len(ecs.requests) == 1, "another request would fail for the same reason"
 
 
-def test_a_failure_that_will_not_pass_is_raised_after_the_line_that_tells_what_was_started(capsys):
+def test_a_failure_that_will_not_pass_is_raised_after_the_line_that_says_what_was_started(capsys):
     above = "The requested CPU configuration is above your limit"
 
     def run(request):
@@ -54,7 +54,7 @@ def test_a_failure_that_will_not_pass_is_raised_after_the_line_that_tells_what_w
         error("ServerException", "RunTask", "Service Unavailable", status=500),
         EndpointConnectionError(endpoint_url="https://ecs"),
     ],
-    ids=["throttled", "throttled in a coat", "server fault", "no connection"],
+    ids=["throttled", "throttled by another service", "server fault", "no connection"],
 )
 def test_a_request_that_is_throttled_or_lost_is_counted_and_left_to_the_next_tick(refusal):
     def run(request):
@@ -67,7 +67,7 @@ def test_a_request_that_is_throttled_or_lost_is_counted_and_left_to_the_next_tic
     assert len(ecs.requests) == 1
 
 
-def test_a_refusal_after_the_first_group_is_raised_and_the_first_group_is_told(capsys):
+def test_a_refusal_after_the_first_group_is_raised_and_the_first_group_is_reported(capsys):
     ecs = ECS()
     start = ecs._start
     refused = error("AccessDeniedException", "RunTask")
@@ -137,12 +137,12 @@ def test_a_task_that_stops_between_two_listings_takes_one_slot():
     assert len(ecs.tasks) == 3, "one slot was taken, and two are wanted"
 
 
-def test_tasks_that_a_token_gives_back_already_stopped_are_no_launch():
+def test_stopped_tasks_that_a_token_returns_are_no_launch():
     stopped = [task("old", desiredStatus="STOPPED")]
     assert tick(ready(8), ECS(run=lambda request: {"tasks": stopped, "failures": []})).launched.started == ()
 
 
-def test_beyond_the_burst_launches_are_paced_at_what_fargate_starts_a_second():
+def test_after_the_burst_launches_are_paced_at_fargates_rate():
     waits = []
     ecs = ECS()
     tick(ready(1200), ecs, sleep=waits.append, MAX_CONTAINERS="1000")
@@ -184,7 +184,7 @@ def test_tasks_launched_by_another_tick_since_this_one_listed_count_as_starting(
     assert report.decision.reason == "the tasks that are starting are enough"
 
 
-def test_a_new_revision_in_the_same_period_does_not_launch_anew_what_the_old_one_has():
+def test_a_new_revision_in_the_same_period_does_not_launch_again_what_the_old_one_has():
     ecs = ECS()
     tick(ready(24), ecs)
     new = "arn:aws:ecs:us-east-1:1:task-definition/dev-snowflake-processor:4"

@@ -1,4 +1,4 @@
-"""How a tick, and a stop event, free what dead tasks hold."""
+"""How a tick, and a stop event, free the entries that dead tasks had in hand."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from datetime import timedelta
 from types import SimpleNamespace
 
 import pytest
-from poller_played import ECS, NAIVE, Warehouse, dead, error, poller, pulse, task, tick
+from poller_played import ECS, NAIVE, PlayedWarehouse, dead, error, poller, pulse, task, tick
 
 from rowqueue import observability
 from rowqueue.errors import LaunchError, WarehouseUnavailable
@@ -21,9 +21,9 @@ def _structured():
 ID = "0123456789abcdef" * 2
 
 
-def holding(*, entries=4, age_s=30, name=f"dev-{ID}", **answers):
+def with_claims(*, entries=4, age_s=30, name=f"dev-{ID}", **answers):
     claimed = NAIVE - timedelta(seconds=age_s)
-    return Warehouse(
+    return PlayedWarehouse(
         pulse=pulse(processing=entries, claimed=claimed),
         holders=[(name, entries, claimed)],
         processors_seen=[(name,)],
@@ -34,8 +34,8 @@ def holding(*, entries=4, age_s=30, name=f"dev-{ID}", **answers):
     )
 
 
-def test_what_a_dead_task_held_is_released_counted_and_launched_for_in_the_same_tick():
-    warehouse, ecs = holding(), ECS([dead(ID)])
+def test_the_entries_of_a_dead_task_are_released_counted_and_launched_for_in_the_same_tick():
+    warehouse, ecs = with_claims(), ECS([dead(ID)])
     report = tick(warehouse, ecs)
     assert warehouse.sent == ["pulse", "holders", "record_deaths", "release_dead", "processors_seen", "count_ready"]
     (death,) = report.freed.deaths
@@ -46,26 +46,26 @@ def test_what_a_dead_task_held_is_released_counted_and_launched_for_in_the_same_
     assert (report.freed.released, len(report.launched.started)) == (4, 1)
 
 
-def test_what_a_live_task_holds_is_left_alone_and_ecs_not_even_asked():
-    warehouse, ecs = holding(), ECS([task(ID)])
+def test_the_entries_of_a_live_task_are_left_alone_and_ecs_is_not_asked():
+    warehouse, ecs = with_claims(), ECS([task(ID)])
     tick(warehouse, ecs)
     assert warehouse.sent == ["pulse", "holders", "processors_seen"]
 
 
-def test_a_task_that_is_still_stopping_releases_by_itself():
-    warehouse, ecs = holding(), ECS([task(ID, desiredStatus="STOPPED", lastStatus="DEACTIVATING")])
+def test_a_task_that_is_still_stopping_is_not_dead():
+    warehouse, ecs = with_claims(), ECS([task(ID, desiredStatus="STOPPED", lastStatus="DEACTIVATING")])
     assert tick(warehouse, ecs).freed.deaths == ()
 
 
 def test_a_task_that_ecs_does_not_know_is_dead_once_ecs_may_have_forgotten_it():
-    assert tick(holding(age_s=3500), ECS(), STALE_THRESHOLD_MINUTES="120").freed.deaths == ()
-    (death,) = tick(holding(age_s=3700), ECS(), STALE_THRESHOLD_MINUTES="120").freed.deaths
+    assert tick(with_claims(age_s=3500), ECS(), STALE_THRESHOLD_MINUTES="120").freed.deaths == ()
+    (death,) = tick(with_claims(age_s=3700), ECS(), STALE_THRESHOLD_MINUTES="120").freed.deaths
     assert (death.crashed, death.reason) == (False, "the task has stopped, and ECS knows it no longer")
 
 
 @pytest.mark.parametrize("name", ["prod-" + ID, "dev-laptop", "somebody", None])
-def test_what_others_hold_is_left_to_the_stale_reset(name):
-    assert tick(holding(name=name, age_s=300), ECS([dead(ID)])).freed.deaths == ()
+def test_the_claims_of_other_workers_are_left_to_the_stale_reset(name):
+    assert tick(with_claims(name=name, age_s=300), ECS([dead(ID)])).freed.deaths == ()
 
 
 @pytest.mark.parametrize("one", [task(ID), dead(ID)], ids=["alive", "dead"])
@@ -73,7 +73,7 @@ def test_a_task_of_another_family_is_not_ours_to_declare_dead(one):
     other = one | {"taskDefinitionArn": "arn:aws:ecs:us-east-1:1:task-definition/dev-snowflake-processor-v2:1"}
     ecs = ECS([other])
     ecs.get_paginator = lambda _: SimpleNamespace(paginate=lambda **_: [{"taskArns": []}])
-    assert tick(holding(age_s=1500), ecs).freed.deaths == ()
+    assert tick(with_claims(age_s=1500), ecs).freed.deaths == ()
 
 
 @pytest.mark.parametrize(
@@ -100,28 +100,28 @@ def test_a_task_of_another_family_is_not_ours_to_declare_dead(one):
         ({"code": None}, False, False),
     ],
 )
-def test_how_a_task_ended_tells_whether_what_it_held_is_suspect_or_counted(ended, crashed, counted):
-    (death,) = tick(holding(entries=1, fail_poison=0), ECS([dead(ID, **ended)])).freed.deaths
+def test_how_a_task_ended_decides_whether_its_entries_are_suspects_or_counted(ended, crashed, counted):
+    (death,) = tick(with_claims(entries=1, fail_poison=0), ECS([dead(ID, **ended)])).freed.deaths
     assert (death.crashed, death.counted, death.alone) == (crashed, counted, crashed)
 
 
-def test_an_entry_that_a_task_died_on_alone_may_be_poison():
-    warehouse = holding(entries=1, fail_poison=1)
+def test_the_only_entry_of_a_task_that_crashed_may_be_poison():
+    warehouse = with_claims(entries=1, fail_poison=1)
     warehouse.answers["release_dead"] = 0
     report = tick(warehouse, ECS([dead(ID)]))
     assert (report.freed.poisoned, report.freed.released) == (1, 0)
 
 
-def test_when_ecs_can_not_be_asked_about_a_holder_nothing_is_released():
-    warehouse, ecs = holding(), ECS()
+def test_if_ecs_cannot_be_asked_about_a_worker_nothing_is_released():
+    warehouse, ecs = with_claims(), ECS()
     ecs.describe_tasks = lambda **_: (_ for _ in ()).throw(error("ThrottlingException", "DescribeTasks"))
     with pytest.raises(LaunchError, match="tasks cannot be described"):
         tick(warehouse, ecs)
     assert warehouse.sent == ["pulse", "holders"]
 
 
-def test_stale_claims_are_reset_and_what_they_free_is_counted():
-    warehouse = Warehouse(
+def test_stale_claims_are_reset_and_the_entries_are_counted():
+    warehouse = PlayedWarehouse(
         pulse=pulse(processing=4, claimed=NAIVE - timedelta(minutes=31)),
         holders=[("dev-laptop", 4, NAIVE - timedelta(minutes=31))],
         record_resets=4,
@@ -133,16 +133,18 @@ def test_stale_claims_are_reset_and_what_they_free_is_counted():
     assert (report.freed.stale_reset, len(report.launched.started)) == (4, 1)
 
 
-def test_what_may_be_stale_by_a_clock_that_is_off_is_looked_at():
+def test_claims_that_may_be_stale_within_the_clock_skew_are_reset():
     claimed = NAIVE - timedelta(minutes=30) + timedelta(seconds=4)
     holders = [("dev-laptop", 4, claimed)]
-    warehouse = Warehouse(pulse=pulse(processing=4, claimed=claimed), holders=holders, record_resets=0, reset_stale=0)
+    warehouse = PlayedWarehouse(
+        pulse=pulse(processing=4, claimed=claimed), holders=holders, record_resets=0, reset_stale=0
+    )
     tick(warehouse, ECS())
     assert "reset_stale" in warehouse.sent
 
 
-def test_when_the_lock_is_not_to_be_had_the_tick_goes_on_and_raises_at_its_end(capsys):
-    warehouse = holding()
+def test_if_the_release_fails_the_tick_goes_on_and_raises_at_its_end(capsys):
+    warehouse = with_claims()
     warehouse.answers["release_dead"] = WarehouseUnavailable("cancelled by the driver", errno=604)
     warehouse.answers["pulse"] = pulse(pending=8, available=NAIVE, processing=4, claimed=NAIVE)
     warehouse.answers["count_ready"] = [(8, 0)]
@@ -155,7 +157,7 @@ def test_when_the_lock_is_not_to_be_had_the_tick_goes_on_and_raises_at_its_end(c
 
 def test_young_claims_cost_no_update():
     claimed = NAIVE - timedelta(minutes=29)
-    warehouse = Warehouse(pulse=pulse(processing=4, claimed=claimed), holders=[("dev-laptop", 4, claimed)])
+    warehouse = PlayedWarehouse(pulse=pulse(processing=4, claimed=claimed), holders=[("dev-laptop", 4, claimed)])
     assert tick(warehouse, ECS()).freed.stale_reset == 0
     assert warehouse.sent == ["pulse", "holders"]
 
@@ -167,14 +169,14 @@ def arn(name=ID):
     return f"arn:aws:ecs:us-east-1:1:task/dev-snowflake-processor/{name}"
 
 
-def test_a_stop_event_frees_what_the_task_held_and_starts_its_successor_at_once():
+def test_a_stop_event_frees_the_entries_of_the_task_and_starts_its_successor_at_once():
     ecs = ECS([dead(ID)])
-    report = poller(holding(), ecs).attend(arn())
+    report = poller(with_claims(), ecs).attend(arn())
     assert (report.freed.released, len(report.launched.started)) == (4, 1)
 
 
-def test_a_stop_event_for_a_task_that_held_nothing_costs_one_statement(capsys):
-    warehouse = Warehouse(holders=[])
+def test_a_stop_event_for_a_task_without_entries_costs_one_statement(capsys):
+    warehouse = PlayedWarehouse(holders=[])
     assert poller(warehouse, ECS([dead(ID, exit_code=2)])).attend(arn()) is None
     assert warehouse.sent == ["holders"]
     line = capsys.readouterr().out
@@ -183,15 +185,15 @@ def test_a_stop_event_for_a_task_that_held_nothing_costs_one_statement(capsys):
 
 
 def test_the_same_stop_event_again_changes_nothing():
-    warehouse, ecs = holding(), ECS([dead(ID)])
+    warehouse, ecs = with_claims(), ECS([dead(ID)])
     poller(warehouse, ecs).attend(arn())
     warehouse.answers["holders"] = []
     assert poller(warehouse, ecs).attend(arn()) is None
     assert len(ecs.requests) == 1
 
 
-def test_a_stop_event_from_another_cluster_asks_nothing_of_anybody():
-    warehouse, ecs = holding(), ECS([dead(ID)])
+def test_a_stop_event_from_another_cluster_asks_neither_ecs_nor_snowflake():
+    warehouse, ecs = with_claims(), ECS([dead(ID)])
     ecs.describe_tasks = None
     assert poller(warehouse, ecs).attend(f"arn:aws:ecs:us-east-1:1:task/somebody-elses/{ID}") is None
     assert warehouse.sent == []
@@ -203,6 +205,6 @@ def test_a_stop_event_from_another_cluster_asks_nothing_of_anybody():
     ids=["unknown", "alive", "of another family"],
 )
 def test_a_stop_event_that_ecs_does_not_confirm_asks_nothing_of_snowflake(tasks):
-    warehouse = holding()
+    warehouse = with_claims()
     assert poller(warehouse, ECS(tasks)).attend(arn()) is None
     assert warehouse.sent == []

@@ -1,4 +1,4 @@
-"""What of ECS's refusals passes by itself."""
+"""Which refusals of ECS pass by themselves."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ from rowqueue.poller import launching
         ("The requested CPU configuration is above your limit", False),
         ("ATTRIBUTE", False),
         ("MISSING", False),
-        ("something that AWS has thought of since", False),
+        ("a reason that is not known yet", False),
     ],
 )
-def test_a_failure_passes_if_capacity_quota_or_a_throttle_is_behind_it(reason, passes):
+def test_a_failure_passes_if_its_cause_is_capacity_a_quota_or_a_throttle(reason, passes):
     assert launching.is_passing(reason) == passes
 
 
@@ -49,5 +49,5 @@ def refused(code, message="", status=400):
         (ValueError("ours"), False),
     ],
 )
-def test_an_error_passes_if_it_is_a_throttle_in_any_coat_or_a_fault_of_theirs(error, passes):
+def test_an_error_passes_if_it_is_a_throttle_in_any_form_or_a_fault_of_aws(error, passes):
     assert aws.is_passing(error) == passes

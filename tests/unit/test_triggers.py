@@ -35,11 +35,11 @@ def test_a_stopped_task_is_named_by_the_envelope():
     assert trigger_of(stopped()) == TaskStopped(task_arn=ARN)
 
 
-def test_a_notification_is_a_push_whatever_it_says():
+def test_a_notification_is_a_push_whatever_its_content():
     assert trigger_of(push()) == Tick(by="push")
 
 
-def test_a_signed_post_to_the_url_is_a_tick_whatever_it_says():
+def test_a_signed_post_to_the_url_is_a_tick_whatever_its_content():
     assert trigger_of(request()) == Tick(by="url")
 
 
@@ -48,7 +48,7 @@ def test_a_signed_post_to_the_url_is_a_tick_whatever_it_says():
     [
         (request(method="GET"), 405),
         (request(path="/"), 404),
-        (request(authorizer={}), 403),  # a URL that was made without AWS_IAM
+        (request(authorizer={}), 403),  # a URL without AWS_IAM
         (request(authorizer={"iam": None}), 403),
         (request(authorizer="me"), 403),
         ({"rawPath": "/trigger", "requestContext": None}, 403),
@@ -92,11 +92,11 @@ VALUES = JSON | st.sampled_from(["aws.ecs", "ECS Task State Change", "/trigger",
 
 
 @given(event=JSON | st.dictionaries(KEYS, VALUES))
-def test_whatever_comes_is_a_trigger_or_is_refused_and_never_a_crash(event):
+def test_any_event_is_a_trigger_or_is_refused_and_never_crashes(event):
     try:
         trigger_of(event)
     except EventError as refused:
-        told = str(refused)
+        message = str(refused)
     else:
         return
-    assert len(told) < 1000
+    assert len(message) < 1000

@@ -1,4 +1,4 @@
-"""Two ticks at once, as schedule, push, event and manual ticks overlap in life, interleaved at every effect."""
+"""Two ticks at once, interleaved at every call. Ticks by schedule, push, event and hand overlap in production."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ import threading
 from datetime import timedelta
 
 import pytest
-from poller_played import ECS, NAIVE, NOW, Warehouse, poller, pulse
+from poller_played import ECS, NAIVE, NOW, PlayedWarehouse, poller, pulse
 
 PER, CAP = 8, 25
 SWITCHES = 3
-"""The ticks change places up to so often: every place for the first change, times every place for the others."""
+"""How often the ticks take turns at most. All points of switching are tried, for each of the switches."""
 
 
-class Queue(Warehouse):
-    """More is inserted between the first count and the second."""
+class FillingWarehouse(PlayedWarehouse):
+    """Entries are inserted between the first count and the second."""
 
     def __init__(self, *, before, inserted):
         super().__init__(pulse=pulse(pending=before, available=NAIVE), processors_seen=[])
@@ -29,14 +29,14 @@ class Queue(Warehouse):
     change = rows
 
 
-class Tick:
-    """A tick that does its next effect when it is told to."""
+class SteppedTick:
+    """A tick that makes its next call only when :meth:`step` is called."""
 
-    def __init__(self, queue, ecs, *, now):
+    def __init__(self, warehouse, ecs, *, now):
         self.go, self.stopped = threading.Semaphore(0), threading.Semaphore(0)
         self.failure = None
         self.finished = False
-        poller_ = poller(_Stepped(queue, self, "rows", "change"), _ECSStepped(ecs, self), now=now)
+        poller_ = poller(_Stepped(warehouse, self, "rows", "change"), _ECSStepped(ecs, self), now=now)
         self.thread = threading.Thread(target=self._run, args=(poller_,))
         self.thread.start()
         self.stopped.acquire()
@@ -44,7 +44,7 @@ class Tick:
     def _run(self, poller_):
         try:
             poller_.tick()
-        except Exception as failure:  # noqa: BLE001 -- told by the thread that plays
+        except Exception as failure:  # noqa: BLE001 -- the thread that plays asserts on it
             self.failure = failure
         finally:
             self.finished = True
@@ -89,9 +89,9 @@ class _ECSStepped(_Stepped):
 
 
 def play(runs, *, before, inserted):
-    """Play two ticks: so many effects of the first, then of the second, and so on; at the end what is left of both."""
-    queue, ecs = Queue(before=before, inserted=inserted), ECS()
-    ticks = [Tick(queue, ecs, now=NOW), Tick(queue, ecs, now=NOW + timedelta(seconds=3))]
+    """Play two ticks in turns. ``runs`` has the number of calls per turn; at the end both run to completion."""
+    warehouse, ecs = FillingWarehouse(before=before, inserted=inserted), ECS()
+    ticks = [SteppedTick(warehouse, ecs, now=NOW), SteppedTick(warehouse, ecs, now=NOW + timedelta(seconds=3))]
     for turn, effects in enumerate(runs):
         for _ in range(effects):
             if not ticks[turn % 2].finished:
@@ -105,8 +105,8 @@ def play(runs, *, before, inserted):
 
 
 def effects_of_one(before):
-    queue, ecs = Queue(before=before, inserted=0), ECS()
-    tick = Tick(queue, ecs, now=NOW)
+    warehouse, ecs = FillingWarehouse(before=before, inserted=0), ECS()
+    tick = SteppedTick(warehouse, ecs, now=NOW)
     count = 0
     while not tick.finished:
         tick.step()

@@ -1,4 +1,4 @@
-"""ECS as the poller needs it: which tasks are there, start some, stop one."""
+"""ECS, as far as the poller uses it: list the tasks, start some, stop one."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 _DESCRIBED_AT_ONCE = 100  # AWS, DescribeTasks.tasks
 _MOST_STOPPED = 1000
-"""Stopped tasks that are looked at. ECS keeps them for an hour or more, and a large fleet leaves thousands."""
+"""Stopped tasks that are listed at most. ECS keeps them for an hour or more, and a large fleet leaves thousands."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,10 +35,10 @@ class RunTaskAnswer:
 
     Attributes:
         started: ARNs of the tasks that run or will.
-        bound: tasks that the token stands for, those included that have stopped since.
+        bound: tasks that the token stands for, including those that have stopped since.
         conflict: whether the token was used before, with another number of tasks; then nothing was started.
-        failures: reasons why tasks were not started, one for each.
-        passing: whether the request was refused as a whole, for a reason that will pass.
+        failures: the reason for each task that was not started.
+        passing: whether the whole request was refused, with a reason that will pass.
     """
 
     started: tuple[str, ...] = ()
@@ -52,7 +52,7 @@ class Fargate:
     """The tasks of one family on one cluster.
 
     Args:
-        client: boto3's ECS client.
+        client: boto3's.
         settings: the poller's.
     """
 
@@ -62,9 +62,10 @@ class Fargate:
         self._family = settings.task_definition.rsplit("/", 1)[-1].split(":")[0]
 
     def live_tasks(self) -> list[Task]:
-        """All tasks of the family that ECS wants running, those that are still being provisioned included.
+        """All tasks of the family that ECS wants running, including those that are still being provisioned.
 
-        A task that was listed and cannot be described yet (ECS is eventually consistent) counts: better one too few.
+        A task that is listed but cannot be described yet (ECS is eventually consistent) counts as live: it is better
+        to launch one task too few.
 
         Raises:
             LaunchError: ECS cannot be asked.
@@ -78,7 +79,7 @@ class Fargate:
         return [task for task in tasks if task.desired_status == "RUNNING"]
 
     def stopped_tasks(self) -> list[Task]:
-        """The tasks of the family that have stopped or are stopping, as far as ECS still knows them; up to 1000.
+        """The tasks of the family that have stopped or are stopping and that ECS still knows, at most 1000.
 
         Raises:
             LaunchError: ECS cannot be asked.
@@ -89,7 +90,13 @@ class Fargate:
             raise LaunchError(f"the stopped tasks cannot be listed: {error}") from error
 
     def find(self, names: Sequence[str]) -> dict[str, Task]:
-        """Those of these tasks, by id or ARN, that ECS knows on the cluster, of whatever family, by their ids.
+        """Look tasks up on the cluster, whatever their family.
+
+        Args:
+            names: ids or ARNs.
+
+        Returns:
+            Those that ECS knows, by id.
 
         Raises:
             LaunchError: ECS cannot be asked.
@@ -104,14 +111,14 @@ class Fargate:
         return task.definition is not None and f"/{self._family}:" in task.definition
 
     def may_be_on_our_cluster(self, task_arn: str) -> bool:
-        """Whether the ARN names our cluster, which the long format does: ``...:task/<cluster>/<id>``."""
+        """Whether the ARN names our cluster. The long format does: ``...:task/<cluster>/<id>``."""
         return task_arn.split(":task/", 1)[-1].split("/", maxsplit=1)[0] == self._settings.cluster.rsplit("/", 1)[-1]
 
     def stop(self, task: Task, *, reason: str) -> str | None:
         """Ask a task to end: SIGTERM now, SIGKILL after its ``stopTimeout``.
 
         Returns:
-            Why it could not be asked, if that will pass; ``None`` when it was.
+            Why the request failed, if the reason will pass; ``None`` if it succeeded.
 
         Raises:
             LaunchError: the request was refused for good.
@@ -125,16 +132,16 @@ class Fargate:
         return None
 
     def launch(self, *, count: int, token: str, period: int, probe: bool = False) -> RunTaskAnswer:
-        """Start up to ten tasks. A partial success is a success: what failed is told, not raised.
+        """Start up to ten tasks. A partial success is a success: its failures are returned, not raised.
 
         Args:
-            count: how many.
-            token: the same token never starts anything twice.
+            count: tasks to start.
+            token: ECS never starts anything twice for the same token.
             period: of the launch; see :data:`rowqueue.contract.LAUNCH_PERIOD`.
-            probe: whether the task is to try a single entry after a hold.
+            probe: whether the task tries a single entry after a hold.
 
         Raises:
-            LaunchError: the request was refused as a whole, for a reason that will not pass by itself.
+            LaunchError: the whole request was refused, with a reason that will not pass by itself.
         """
         try:
             answer = self._client.run_task(**self._request(count=count, token=token, period=period, probe=probe))
@@ -173,7 +180,7 @@ class Fargate:
         }
 
     def _request(self, *, count: int, token: str, period: int, probe: bool) -> RunTaskRequestTypeDef:
-        """The same parameters for the same count and kind: another parameter under one token is a conflict."""
+        """The same parameters for the same count and kind: a token with other parameters is a conflict."""
         environment = {MAX_ENTRIES: str(self._settings.entries_per_container), LAUNCH_PERIOD: str(period)}
         environment |= {PROBE: "1"} if probe else {}
         overrides: TaskOverrideTypeDef = {
@@ -205,13 +212,13 @@ class Fargate:
 
 
 def spot_strategy(percent: int) -> list[CapacityProviderStrategyItemTypeDef]:
-    """The share of Spot tasks as a capacity provider strategy, which excludes a launch type (AWS, RunTask)."""
+    """The share of Spot tasks, as a strategy. A request has this or a launch type, not both (AWS, RunTask)."""
     shares = {"FARGATE_SPOT": percent, "FARGATE": 100 - percent}
     return [{"capacityProvider": name, "weight": weight} for name, weight in shares.items() if weight]
 
 
 def connect(settings: PollerSettings) -> Fargate:
-    """The tasks that these settings name."""
+    """Connect to the cluster that the settings name."""
     return Fargate(aws.client("ecs"), settings)
 
 
@@ -231,17 +238,17 @@ def _task(described: TaskTypeDef) -> Task:
 
 
 def _period(described: TaskTypeDef) -> int | None:
-    told = (
+    values = (
         pair.get("value", "")
         for override in described.get("overrides", {}).get("containerOverrides", ())
         for pair in override.get("environment", ())
         if pair.get("name") == LAUNCH_PERIOD
     )
-    return next((int(value) for value in told if value.isdecimal()), None)
+    return next((int(value) for value in values if value.isdecimal()), None)
 
 
 def _reason(described: TaskTypeDef) -> str | None:
-    """The task's reason, and the container's, which is the one that knows of memory used up."""
+    """The task's reason and the container's. Only the container's says that it ran out of memory."""
     reasons = [described.get("stoppedReason"), *(c.get("reason") for c in described.get("containers", ()))]
     return "; ".join(reason for reason in reasons if reason) or None
 

@@ -1,4 +1,4 @@
-"""Why the function was invoked: told by the envelope that AWS builds, never by what somebody put inside."""
+"""Why the function was invoked. Only the envelope that AWS builds decides; the sender's content is ignored."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _PATH = "/trigger"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tick:
-    """Look at the queue now.
+    """Run a tick now.
 
     Attributes:
         by: ``schedule`` (or a person's empty event), ``push`` (SNS) or ``url``.
@@ -26,7 +26,7 @@ class Tick:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TaskStopped:
-    """ECS says that a task has stopped; whether it has, only ECS can tell.
+    """An event says that a task has stopped. ECS is asked whether that is true.
 
     Attributes:
         task_arn: the task.
@@ -37,10 +37,10 @@ class TaskStopped:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Refusal:
-    """A request to the function's URL that is not what it serves.
+    """A request to the function's URL that it does not serve.
 
     Attributes:
-        status: the HTTP status to answer.
+        status: the HTTP status of the answer.
         message: what was expected.
     """
 
@@ -54,14 +54,14 @@ _FORBIDDEN, _NOT_FOUND, _WRONG_METHOD = 403, 404, 405
 
 
 def trigger_of(event: Any) -> Trigger:
-    """Tell what an event asks for.
+    """What an event asks for.
 
     Args:
         event: as Lambda hands it in.
 
     Raises:
-        EventError: it is none that we know, so that a trigger which is wired wrongly shows. The message has its
-            outline, not its values: they may be anything, and are not for the log.
+        EventError: the event is unknown, so a trigger that is configured wrongly becomes visible. The message has the
+            outline of the event but none of its values: they may be secret.
     """
     if event in ({}, None) and not isinstance(event, bool):
         return Tick(by="schedule")
