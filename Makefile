@@ -9,7 +9,7 @@ CHECKERS := .venv-terraform
 CHECKERS_INSTALLED := $(CHECKERS)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo bench test unit terraform check lint types fences pins docs lock clean
+.PHONY: help setup demo bench test mutants unit terraform check lint types fences pins docs lock clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -22,6 +22,9 @@ bench: $(INSTALLED) ## Measure beside a raw loop and the first sketch: minutes; 
 
 test: $(INSTALLED) $(CHECKERS_INSTALLED) ## Run all tests
 	@mkdir -p .local && $(BIN)/pytest --basetemp=.local/pytest --numprocesses auto --dist loadfile
+
+mutants: $(INSTALLED) ## Change one thing at a time and list what no test notices: minutes; SAMPLE=200 SEED=2 are arguments
+	@$(BIN)/python scripts/mutants.py --sample $(or $(SAMPLE),20) --seed $(or $(SEED),1)
 
 unit: $(INSTALLED) ## Run the tests that need no process and no network (seconds)
 	@$(BIN)/pytest tests/unit

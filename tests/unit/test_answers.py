@@ -169,6 +169,7 @@ def test_what_no_delivery_can_end_with_is_not_guessed_at():
         ("-5", None),
         ("9" * 400, None),
         ("²", None),
+        ("7\x1f", None),
         ("Wed, 21 Oct 99999999999 07:28:00 GMT", None),
         ("Wed, 21 Oct 2026 07:28:00 +99999999", None),
         ("", None),

@@ -91,7 +91,7 @@ def retry_after_s(header: str | None, *, now: datetime) -> float | None:
     """
     if header is None:
         return None
-    if re.fullmatch(r"\s*[0-9]{1,12}\s*", header):
+    if re.fullmatch(r"[ \t]*[0-9]{1,12}[ \t]*", header):
         return float(header)
     try:
         at = parsedate_to_datetime(header)
