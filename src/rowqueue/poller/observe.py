@@ -62,7 +62,7 @@ class Observer:
         )
         return replace(seen, claimed=claimed, fleet=fleet)
 
-    def with_answer(self, need: Need, seen: Observation) -> Observation:
+    def with_needed(self, need: Need, seen: Observation) -> Observation:
         """What a decision needs."""
         match need:
             case Need.BACKOFF:

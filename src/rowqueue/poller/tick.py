@@ -140,7 +140,7 @@ class Poller:
     def _decide(self, seen: Observation) -> tuple[Observation, Decision]:
         """Decide, and observe what the decision needs until there is one."""
         while isinstance(decision := decide(seen, self._settings), Need):
-            seen = self._observer.with_answer(decision, seen)
+            seen = self._observer.with_needed(decision, seen)
         return seen, decision
 
     def _check(self, step: str) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any
 
+from rowqueue.contract import processor_id
 from rowqueue_local.drills import Drill, Verdict
 from rowqueue_local.drills.stage import Stage, staged, wait_until
 from rowqueue_local.stack import StackError
@@ -56,7 +57,7 @@ def _kill(stage: Stage, tell: Tell, *, first_tick: Any) -> dict[str, Any]:
     if not wait_until(lambda: stage.stack.partner_stats()["in_flight"] == IN_FLIGHT, seconds=60):
         raise StackError(f"no processor came to {IN_FLIGHT} deliveries in flight: {stage.counts()}")
     (victim,) = stage.live()
-    name = f"dev-{victim.rsplit('/', 1)[-1]}"
+    name = processor_id("dev", victim)
     ticks_before = len(stage.ticks())
     stage.stack.signal(victim, "SIGKILL")
     killed = time.monotonic()
