@@ -47,7 +47,7 @@ TESTS_OF: dict[str, tuple[str, ...]] = {
     "poller/backoff.py": ("unit/test_backoff.py", "unit/test_poll.py", "unit/test_poll_launch.py"),
     "processor/claiming.py": ("unit/test_run.py", "unit/test_run_storms.py"),
     "processor/settling.py": ("unit/test_batch.py", "unit/test_run.py", "unit/test_run_storms.py"),
-    "processor/gate.py": ("unit/test_gate.py",),
+    "processor/gate.py": ("unit/test_gate.py", "unit/test_gate_boundaries.py"),
     "processor/service.py": ("unit/test_answers.py", "integration/test_service.py"),
     "processor/certificates.py": ("integration/test_certificates.py",),
     "warehouse.py": ("integration/test_login.py", "contract/test_connection_cut.py"),

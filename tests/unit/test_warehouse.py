@@ -1,0 +1,296 @@
+"""What the driver's errors mean, and when the session is opened and closed, with a driver that the test plays."""
+
+from __future__ import annotations
+
+import types
+
+import pytest
+import snowflake.connector
+import tenacity
+from snowflake.connector import errors as driver
+
+from rowqueue import settings, warehouse
+from rowqueue.errors import (
+    LockContention,
+    LoginRefused,
+    StatementRefused,
+    ValueRefused,
+    WarehouseUnavailable,
+)
+from rowqueue.settings import SnowflakeSettings
+from rowqueue.sql import Statement
+from rowqueue.warehouse import SnowflakeWarehouse
+
+WHERE = {
+    "SNOWFLAKE_ACCOUNT": "myorg-account",
+    "SNOWFLAKE_WAREHOUSE": "WH",
+    "SNOWFLAKE_DATABASE": "DB",
+    "SNOWFLAKE_SCHEMA": "PUBLIC",
+}
+STATEMENT = Statement(name="look", text="SELECT ?", parameters=("value",))
+
+
+class Driver:
+    """Stands where the driver's connect() does: a script of errors, then one row for each statement."""
+
+    def __init__(self, *errors, at_connect=None):
+        self.errors = list(errors)
+        self.at_connect = at_connect
+        self.rowcount = 3
+        self.fails_to_close = None
+        self.calls = []
+        self.arguments = []
+
+    def connect(self, **arguments):
+        self.arguments.append(arguments)
+        self.calls.append("connect")
+        if self.at_connect:
+            raise self.at_connect
+        return self
+
+    def cursor(self):
+        return self
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        return None
+
+    def execute(self, text, values):
+        self.calls.append((text, values))
+        if self.errors:
+            raise self.errors.pop(0)
+
+    def fetchall(self):
+        return [["a", 1], ["b", 2]]
+
+    def close(self):
+        self.calls.append("close")
+        if self.fails_to_close:
+            raise self.fails_to_close
+
+
+@pytest.fixture
+def opened(monkeypatch):
+    def open_(played, *, patience_s=0.0, **environ):
+        monkeypatch.setattr(snowflake.connector, "connect", played.connect)
+        where = SnowflakeSettings.from_env(WHERE | environ)
+        return SnowflakeWarehouse(where, {"user": "me"}, query_tag="tag", lock_patience_s=patience_s)
+
+    return open_
+
+
+def refusal(opened, error, kind):
+    with pytest.raises(kind) as caught:
+        opened(Driver(error)).rows(STATEMENT, {"value": 7})
+    assert type(caught.value) is kind
+    return caught.value
+
+
+def programming(errno):
+    return driver.ProgrammingError(msg="it says why\nand more", errno=errno)
+
+
+# What an error means
+
+
+@pytest.mark.parametrize(
+    ("errnos", "kind"),
+    [
+        ([625], LockContention),
+        ([390100, 390101, 390102, 390103, 390144, 390186, 390201, 394300, 394306], LoginRefused),
+        ([251008, 251017, 251018, 251021], LoginRefused),
+        ([390111, 390112, 390114, 390115], WarehouseUnavailable),
+        ([250001, 250003, 250006, 251005, 290503, 580503], WarehouseUnavailable),
+        ([603, 604, 630], WarehouseUnavailable),
+        ([100_000, 100_078, 100_999], ValueRefused),
+        ([904, 2003, 2043, 1, 624, 626, 99_999, 101_000], StatementRefused),
+        ([390099, 390104, 390110, 390113, 390116, 390143, 390145, 390185, 390202], StatementRefused),
+        ([394299, 394307, 251007, 251016, 251019, 251022, 602, 605, 629, 631], StatementRefused),
+    ],
+    ids=[
+        "lock",
+        "login",
+        "login impossible",
+        "session gone",
+        "unavailable",
+        "cancelled",
+        "value",
+        "SQL",
+        "near",
+        "near too",
+    ],
+)
+def test_an_error_number_decides_before_the_class_of_the_error(opened, errnos, kind):
+    for errno in errnos:
+        assert refusal(opened, programming(errno), kind).errno == errno
+
+
+@pytest.mark.parametrize(
+    ("error", "kind"),
+    [
+        (driver.IntegrityError(msg="x", errno=200_001), ValueRefused),
+        (driver.NotSupportedError(msg="x", errno=200_001), StatementRefused),
+        (driver.ProgrammingError(msg="x", errno=200_001), StatementRefused),
+        (driver.OperationalError(msg="x", errno=200_001), WarehouseUnavailable),
+        (driver.DatabaseError(msg="x", errno=200_001), WarehouseUnavailable),
+        (ConnectionResetError("cut"), WarehouseUnavailable),
+    ],
+    ids=lambda value: getattr(value, "__name__", type(value).__name__),
+)
+def test_without_a_known_number_the_class_of_the_error_decides(opened, error, kind):
+    refusal(opened, error, kind)
+
+
+@pytest.mark.parametrize("errno", [-1, 0, None])
+def test_an_error_without_a_number_of_snowflake_has_none(opened, errno):
+    error = driver.OperationalError(msg="x")
+    error.errno = errno
+    assert refusal(opened, error, WarehouseUnavailable).errno is None
+
+
+def test_number_one_is_a_number(opened):
+    assert refusal(opened, programming(1), StatementRefused).errno == 1
+
+
+@pytest.mark.parametrize(("errno", "hinted"), [(904, True), (2003, True), (2043, True), (903, False), (1003, False)])
+def test_what_is_missing_or_not_granted_comes_with_a_hint(opened, errno, hinted):
+    message = str(refusal(opened, programming(errno), StatementRefused))
+    assert message.startswith("Snowflake: ")
+    assert "it says why" in message
+    assert "and more" not in message
+    assert message.endswith("run snowflake/01_create_table.sql, or grant the role what it needs") == hinted
+
+
+# The session
+
+
+def test_the_session_is_opened_once_when_it_is_first_needed(opened):
+    played = Driver()
+    session = opened(played)
+    assert played.calls == []
+    session.connect()
+    session.connect()
+    assert session.rows(STATEMENT, {"value": 7}) == [("a", 1), ("b", 2)]
+    assert session.change(STATEMENT, {"value": 8}) == 3
+    assert played.calls == ["connect", ("SELECT ?", (7,)), ("SELECT ?", (8,))]
+
+
+def test_a_change_of_which_the_driver_gives_no_count_changed_nothing(opened):
+    played = Driver()
+    played.rowcount = None
+    assert opened(played).change(STATEMENT, {"value": 8}) == 0
+
+
+def test_a_session_whose_connection_failed_is_opened_anew(opened):
+    played = Driver(ConnectionResetError("cut"))
+    session = opened(played)
+    with pytest.raises(WarehouseUnavailable, match="cut"):
+        session.rows(STATEMENT, {"value": 7})
+    session.rows(STATEMENT, {"value": 7})
+    assert played.calls == ["connect", ("SELECT ?", (7,)), "close", "connect", ("SELECT ?", (7,))]
+
+
+def test_a_session_whose_statement_was_refused_is_kept(opened):
+    played = Driver(programming(2003))
+    session = opened(played)
+    with pytest.raises(StatementRefused):
+        session.rows(STATEMENT, {"value": 7})
+    session.rows(STATEMENT, {"value": 7})
+    assert played.calls.count("connect") == 1
+
+
+@pytest.mark.parametrize("error", [None, OSError("gone"), driver.OperationalError(msg="gone")])
+def test_a_session_is_closed_once_and_an_error_meanwhile_is_ignored(opened, error):
+    played = Driver()
+    played.fails_to_close = error
+    session = opened(played)
+    session.close()
+    session.connect()
+    session.close()
+    session.close()
+    assert played.calls == ["connect", "close"]
+
+
+@pytest.mark.parametrize(
+    ("error", "kind"), [(programming(390100), LoginRefused), (OSError("no route"), WarehouseUnavailable)]
+)
+def test_a_login_that_fails_says_how(opened, error, kind):
+    with pytest.raises(kind):
+        opened(Driver(at_connect=error)).connect()
+
+
+# At the lock
+
+
+@pytest.fixture
+def waits(monkeypatch):
+    """The seconds that tenacity waits, which it does not spend."""
+    waits = []
+    monkeypatch.setattr(tenacity.nap, "time", types.SimpleNamespace(sleep=waits.append))
+    return waits
+
+
+def test_a_statement_that_was_refused_at_the_lock_is_sent_again_after_a_random_wait(opened, waits):
+    played = Driver(programming(625), programming(625))
+    assert opened(played, patience_s=60).change(STATEMENT, {"value": 7}) == 3
+    assert played.calls == ["connect"] + 3 * [("SELECT ?", (7,))]
+    assert len(waits) == 2
+    assert all(0 <= seconds <= 3 for seconds in waits)
+
+
+def test_at_the_lock_patience_ends_and_the_refusal_is_the_answer(opened, waits):
+    with pytest.raises(LockContention):
+        opened(Driver(programming(625)), patience_s=0).change(STATEMENT, {"value": 7})
+    assert waits == []
+
+
+def test_nothing_else_is_sent_again(opened, waits):
+    played = Driver(programming(604))
+    with pytest.raises(WarehouseUnavailable):
+        opened(played, patience_s=60).change(STATEMENT, {"value": 7})
+    assert waits == []
+
+
+# The arguments of the login
+
+
+def test_the_driver_gets_limits_and_session_parameters_and_who_we_are(opened):
+    played = Driver()
+    opened(played).connect()
+    assert played.arguments == [
+        {
+            "account": "myorg-account",
+            "warehouse": "WH",
+            "database": "DB",
+            "schema": "PUBLIC",
+            "port": 443,
+            "protocol": "https",
+            "paramstyle": "qmark",
+            "login_timeout": 15,
+            "network_timeout": 45,
+            "client_session_keep_alive": False,
+            "platform_detection_timeout_seconds": 0.0,
+            "session_parameters": {
+                "ABORT_DETACHED_QUERY": True,
+                "AUTOCOMMIT": True,
+                "LOCK_TIMEOUT": settings.LOCK_TIMEOUT_S,
+                "QUERY_TAG": "tag",
+                "STATEMENT_TIMEOUT_IN_SECONDS": settings.STATEMENT_TIMEOUT_S,
+                "TIMEZONE": "UTC",
+                "USE_CACHED_RESULT": True,
+            },
+            "user": "me",
+        }
+    ]
+
+
+def test_a_role_and_a_host_are_passed_on_when_they_are_set(opened):
+    played = Driver()
+    opened(played, SNOWFLAKE_ROLE="QUEUE", SNOWFLAKE_HOST="localhost").connect()
+    assert (played.arguments[0]["role"], played.arguments[0]["host"]) == ("QUEUE", "localhost")
+
+
+def test_the_driver_repeats_a_request_for_longer_than_a_statement_may_take():
+    assert warehouse.NETWORK_TIMEOUT_S > settings.STATEMENT_TIMEOUT_S
