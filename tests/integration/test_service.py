@@ -87,6 +87,23 @@ async def test_what_will_not_succeed_is_permanent_and_redirects_are_not_followed
     assert outcome.response_status == status
 
 
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+async def test_a_redirect_is_permanent_and_nothing_is_sent_to_where_it_points(files, trusted, status):
+    asked = []
+
+    async def redirect(request):
+        asked.append(request.path)
+        return web.Response(status=status, headers={"Location": "/elsewhere"})
+
+    app = web.Application()
+    app.router.add_route("*", "/{path:.*}", redirect)
+    with serving(app, partner.server_context(certificate=str(files.server), ca=str(files.ca))) as port:
+        outcome = await deliver(f"https://127.0.0.1:{port}/process", trusted, entry("{}"))
+    assert isinstance(outcome, Permanent)
+    assert outcome.response_status == status
+    assert asked == ["/process"]
+
+
 async def test_what_the_service_asks_us_to_wait_is_passed_on(url, trusted):
     outcome = await deliver(url, trusted, entry(told(status=429, retry_after=7)))
     assert outcome.retry_after_s == 7

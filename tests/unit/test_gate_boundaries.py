@@ -140,6 +140,15 @@ async def test_each_delivery_that_ends_allows_a_share_of_one_more_up_to_the_most
     gate.allowed = 3.9
     gate.leave()
     assert gate.allowed == 4
+    gate.allowed = 1.0
+    gate.leave()
+    assert gate.allowed == 2
+
+
+async def test_no_number_of_429s_allows_less_than_one():
+    gate = Gate(most=1, clock=now)
+    gate.slow_down(1)
+    assert gate.allowed == 1
 
 
 async def test_what_is_allowed_is_rounded_down_but_one_is_always_let_in():

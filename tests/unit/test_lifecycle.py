@@ -7,13 +7,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rowqueue.lifecycle import (
+    CredentialsFault,
     Entry,
     Interrupted,
     Permanent,
     RetryPolicy,
+    Settlement,
     Status,
     Succeeded,
     Transient,
+    outcome_of,
     settlement_for,
 )
 
@@ -110,3 +113,109 @@ def test_an_entry_is_never_delivered_more_often_than_its_limit_allows(outcomes, 
         if settlement.status is not Status.PENDING:
             break
     assert counted <= limit
+
+
+# Each field of a settlement
+
+
+def test_a_settlement_has_the_entrys_id_and_token_and_nothing_that_its_outcome_does_not_say():
+    outcomes = {
+        Succeeded(response_status=200, result="made"): {
+            "status": Status.COMPLETED,
+            "response_status": 200,
+            "result": "made",
+        },
+        Interrupted(reason="stop"): {"status": Status.PENDING, "released": True},
+        Permanent(reason="422", response_status=422, result="amount"): {
+            "status": Status.FAILED,
+            "counted": True,
+            "response_status": 422,
+            "result": "amount",
+            "error_message": "422",
+        },
+        Transient(reason="503", response_status=503, result="later"): {
+            "status": Status.PENDING,
+            "counted": True,
+            "delay_s": 5,
+            "response_status": 503,
+            "result": "later",
+            "error_message": "503",
+        },
+    }
+    for outcome, expected in outcomes.items():
+        assert settled(outcome) == Settlement(entry_id=7, claim_token="token", **expected)
+
+
+def test_what_a_settlement_does_not_name_is_not_counted_not_released_and_due_at_once():
+    settlement = Settlement(entry_id=1, claim_token="t", status=Status.PENDING)
+    assert (settlement.counted, settlement.released, settlement.delay_s) == (False, False, 0)
+
+
+def test_a_new_entry_makes_its_first_attempt_and_is_no_suspect():
+    new = entry()
+    assert (new.retry_count, new.attempt, new.crash_count, new.age_s, new.is_suspect) == (0, 1, 0, 0, False)
+    assert entry(crash_count=1).is_suspect
+    assert entry(retry_count=1).attempt == 2
+
+
+# The boundaries of the retry policy
+
+
+def test_without_settings_there_are_three_attempts_ten_seconds_and_a_quarter_of_an_hour():
+    policy = RetryPolicy()
+    assert (policy.max_retries, policy.backoff_s, policy.backoff_cap_s, policy.deadline_s) == (3, 10, 900, None)
+
+
+@pytest.mark.parametrize(
+    ("failures", "expected"), [(1, 10), (2, 20), (3, 40), (32, 10 * 2**31), (33, 10 * 2**32), (34, 10 * 2**32)]
+)
+def test_the_bound_of_the_wait_doubles_with_each_failure_32_times(failures, expected):
+    policy = RetryPolicy(backoff_s=10, backoff_cap_s=1e30)
+    assert policy.delay_s(failures=failures, retry_after_s=None, random=lambda: 1.0) == expected
+
+
+@pytest.mark.parametrize(("draw", "expected"), [(0.0, 0), (0.25, 5), (1.0, 20)])
+def test_the_wait_is_drawn_from_nothing_up_to_its_bound(draw, expected):
+    assert POLICY.delay_s(failures=2, retry_after_s=None, random=lambda: draw) == expected
+
+
+@pytest.mark.parametrize(
+    ("age_s", "status"), [(0, Status.PENDING), (55, Status.PENDING), (55.1, Status.FAILED), (61, Status.FAILED)]
+)
+def test_a_retry_may_be_due_at_the_deadline_and_not_after_it(age_s, status):
+    policy = RetryPolicy(max_retries=3, backoff_s=10, deadline_s=60)
+    settlement = settled(Transient(reason="503"), policy=policy, age_s=age_s)  # the wait is 5 s
+    assert settlement.status is status
+    assert settlement.counted
+    if status is Status.FAILED:
+        assert settlement.error_message == "gave up at its deadline, 60 s: 503"
+
+
+def test_the_last_attempt_fails_as_such_also_after_the_deadline():
+    policy = RetryPolicy(max_retries=1, deadline_s=60)
+    settlement = settled(Transient(reason="503"), policy=policy, age_s=1000)
+    assert settlement.error_message == "gave up after 1 of 1 attempts: 503"
+
+
+# What a fault of credentials means for its entry
+
+
+@pytest.mark.parametrize(
+    ("certain", "status", "trusted", "probe", "expected"),
+    [
+        (True, None, True, True, Interrupted(reason="refused")),
+        (True, 495, True, False, Interrupted(reason="refused")),
+        (False, 403, False, False, Interrupted(reason="refused")),
+        (False, 403, True, False, Permanent(reason="refused", response_status=403)),
+        (False, 403, True, True, Permanent(reason="refused", response_status=403)),
+        (False, 403, False, True, Transient(reason="refused", response_status=403)),
+        (False, None, True, False, Transient(reason="refused")),
+        (False, None, False, True, Transient(reason="refused")),
+        (False, None, False, False, Interrupted(reason="refused")),
+    ],
+)
+def test_a_fault_of_credentials_costs_the_entry_an_attempt_only_if_the_entry_may_have_caused_it(
+    certain, status, trusted, probe, expected
+):
+    fault = CredentialsFault(reason="refused", certain=certain, response_status=status)
+    assert outcome_of(fault, trusted=trusted, probe=probe) == expected
