@@ -1,4 +1,4 @@
-"""The client certificate, from bytes to a context, and what is said when it is unfit."""
+"""The client certificate, from bytes to a context, and the errors about an unfit one."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def test_the_context_checks_the_host_demands_a_chain_and_speaks_tls_1_2_at_least
     assert len(context.get_ca_certs()) == 1, "only the partner's CA is trusted"
 
 
-def test_nothing_is_left_on_the_disk(objects, tmp_path, monkeypatch):
+def test_no_file_is_left_on_the_disk(objects, tmp_path, monkeypatch):
     scratch = tmp_path / "scratch"
     scratch.mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(scratch))
@@ -51,26 +51,26 @@ def test_nothing_is_left_on_the_disk(objects, tmp_path, monkeypatch):
     assert list(scratch.iterdir()) == []
 
 
-def test_an_expired_certificate_is_told_with_its_date(tmp_path):
+def test_an_expired_certificate_is_refused_with_its_date(tmp_path):
     yesterday = NOW - timedelta(days=1)
     files = authority.issue(tmp_path, client_expires=yesterday)
-    told = message({path.name: path.read_bytes() for path in (files.client, files.client_key, files.ca)})
-    assert told.startswith("client.pem: ")
-    assert told.endswith(f"expired on {yesterday:%Y-%m-%d}")
+    shown = message({path.name: path.read_bytes() for path in (files.client, files.client_key, files.ca)})
+    assert shown.startswith("client.pem: ")
+    assert shown.endswith(f"expired on {yesterday:%Y-%m-%d}")
 
 
-def test_a_certificate_that_is_not_valid_yet_is_told_with_its_date(objects):
+def test_a_certificate_that_is_not_yet_valid_is_refused(objects):
     assert "client.pem" in message(objects, now=NOW - timedelta(days=40_000))
 
 
-def test_a_key_of_another_certificate_is_told(objects, tmp_path):
+def test_a_key_of_another_certificate_is_refused(objects, tmp_path):
     other = authority.issue(tmp_path / "other")
-    told = message(objects | {"client-key.pem": other.client_key.read_bytes()})
-    assert told == "client.pem and client-key.pem: expected a certificate and its key, got: key values mismatch"
+    shown = message(objects | {"client-key.pem": other.client_key.read_bytes()})
+    assert shown == "client.pem and client-key.pem: expected a certificate and its key, got: key values mismatch"
 
 
 @pytest.mark.parametrize("name", ["client.pem", "ca-cert.pem"])
-def test_what_is_not_a_certificate_is_told_by_its_name(objects, name):
+def test_an_object_that_is_no_certificate_is_named(objects, name):
     assert message(objects | {name: b"-----BEGIN NOTHING-----"}).startswith(f"{name}: expected a PEM certificate")
 
 
@@ -84,23 +84,23 @@ def locked(objects, passphrase):
     return objects | {"client-key.pem": pem}
 
 
-def test_a_key_with_a_passphrase_asks_for_the_setting_and_never_a_terminal(objects):
-    told = message(locked(objects, b"sesame"))
-    assert told == "client-key.pem: has a passphrase, so CLIENT_KEY_PASSPHRASE is needed"
+def test_an_encrypted_key_without_a_passphrase_names_the_setting_and_never_asks_a_terminal(objects):
+    shown = message(locked(objects, b"sesame"))
+    assert shown == "client-key.pem: has a passphrase, so CLIENT_KEY_PASSPHRASE is needed"
 
 
-def test_a_key_with_a_passphrase_is_opened_with_it(objects):
+def test_an_encrypted_key_is_loaded_with_its_passphrase(objects):
     assert certificates.ssl_context(locked(objects, b"sesame"), now=NOW, passphrase=Secret("sesame"))
 
 
-def test_a_wrong_passphrase_is_told_and_not_shown(objects):
+def test_a_wrong_passphrase_is_refused_and_not_shown(objects):
     with pytest.raises(CertificateError) as caught:
         certificates.ssl_context(locked(objects, b"sesame"), now=NOW, passphrase=Secret("canary-41"))
     assert "expected a certificate and its key" in str(caught.value)
     assert "canary-41" not in str(caught.value)
 
 
-def test_a_bundle_of_cas_may_hold_one_that_has_expired(objects):
+def test_every_ca_of_a_bundle_is_trusted(objects):
     old = trustme.CA()
     subject = x509.load_pem_x509_certificate(old.cert_pem.bytes())
     assert subject.not_valid_after_utc > NOW
@@ -108,7 +108,7 @@ def test_a_bundle_of_cas_may_hold_one_that_has_expired(objects):
     assert len(certificates.ssl_context(both, now=NOW).get_ca_certs()) == 2
 
 
-def test_days_left_are_a_metric_and_few_of_them_a_warning(tmp_path, capsys):
+def test_the_days_left_are_a_metric_and_a_warning_when_they_are_few(tmp_path, capsys):
     configure("processor")
     for name, days in (("long", 400), ("short", 12)):
         files = authority.issue(tmp_path / name, client_expires=NOW + timedelta(days=days, hours=1))
@@ -121,7 +121,7 @@ def test_days_left_are_a_metric_and_few_of_them_a_warning(tmp_path, capsys):
     assert short["_aws"]["CloudWatchMetrics"][0]["Metrics"] == [{"Name": "CertificateDaysLeft", "Unit": "Count"}]
 
 
-def test_a_certificate_with_its_intermediate_in_the_same_file_is_presented_with_it(objects, tmp_path):
+def test_a_certificate_may_have_its_intermediate_in_the_same_file(objects, tmp_path):
     root = trustme.CA()
     intermediate = root.create_child_ca()
     leaf = intermediate.issue_cert("dev-processor@example.com")
@@ -138,7 +138,7 @@ def test_an_object_that_is_missing_or_empty_is_named(monkeypatch, objects):
     s3.create_bucket(Bucket="certs")
     s3.put_object(Bucket="certs", Key="dev/client.pem", Body=objects["client.pem"])
     s3.put_object(Bucket="certs", Key="dev/ca-cert.pem", Body=b"")
-    with pytest.raises(CertificateError, match=r"s3://certs/dev/client-key\.pem: can not be read"):
+    with pytest.raises(CertificateError, match=r"s3://certs/dev/client-key\.pem: can ?not be read"):
         certificates.download("certs", "dev")
     s3.put_object(Bucket="certs", Key="dev/client-key.pem", Body=objects["client-key.pem"])
     with pytest.raises(

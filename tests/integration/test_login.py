@@ -1,4 +1,4 @@
-"""What the real driver sends when it logs in with our arguments, to a server that only listens."""
+"""What the real driver sends when it logs in with our arguments. The server here refuses every login."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ JWT_INVALID = 390144
 
 
 class Doorkeeper(BaseHTTPRequestHandler):
-    """Keeps what a login sends, and lets nobody in."""
+    """Records what a login sends and refuses it."""
 
     protocol_version = "HTTP/1.1"
 
@@ -108,7 +108,7 @@ def test_a_key_pair_login_carries_a_token_that_the_public_key_verifies(door, key
     assert "PASSWORD" not in sent
 
 
-def test_a_key_pair_login_that_meets_nobody_gives_up_within_its_limits(unused_tcp_port, monkeypatch):
+def test_a_key_pair_login_without_a_server_ends_within_its_limits(unused_tcp_port, monkeypatch):
     monkeypatch.setattr("rowqueue.warehouse.LOGIN_TIMEOUT_S", 2)  # the driver's own retries of a key pair would be ten
     key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
     began = time.monotonic()
@@ -126,8 +126,8 @@ def role(monkeypatch):
     monkeypatch.setenv("AWS_REGION", "eu-central-1")
 
 
-def test_a_workload_identity_login_carries_a_signed_question_who_we_are_and_no_secret(door, role, monkeypatch):
-    # The driver shows who we are to Snowflake's own hosts only, unless the environment says otherwise.
+def test_a_workload_identity_login_carries_a_signed_request_for_our_identity_and_no_secret(door, role, monkeypatch):
+    # The driver sends the proof of identity only to hosts of Snowflake, unless this variable names others.
     monkeypatch.setenv("SNOWFLAKE_WIF_ALLOWED_HOST_SUFFIXES", "localhost")
     identity = {"SNOWFLAKE_AUTHENTICATION": "workload_identity", "SNOWFLAKE_HOST": "localhost"}
     with warehouse(door.server_port, **identity) as session, pytest.raises(LoginRefused):
@@ -145,14 +145,14 @@ def test_a_workload_identity_login_carries_a_signed_question_who_we_are_and_no_s
     assert "PASSWORD" not in sent
 
 
-def test_a_host_that_is_not_snowflakes_is_not_shown_who_we_are(door, role):
+def test_a_host_that_is_not_snowflakes_gets_no_proof_of_identity(door, role):
     identity = {"SNOWFLAKE_AUTHENTICATION": "workload_identity"}
     with warehouse(door.server_port, **identity) as session, pytest.raises(LoginRefused, match="recognized Snowflake"):
         session.connect()
     assert door.logins == []
 
 
-def test_without_credentials_of_aws_a_workload_identity_says_so(door, monkeypatch, tmp_path):
+def test_a_workload_identity_without_aws_credentials_is_refused_with_the_reason(door, monkeypatch, tmp_path):
     monkeypatch.setenv("SNOWFLAKE_WIF_ALLOWED_HOST_SUFFIXES", "localhost")
     monkeypatch.setenv("AWS_REGION", "eu-central-1")
     monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "none"))

@@ -1,4 +1,4 @@
-"""One delivery over real mutual TLS, against a real server that is told what to do."""
+"""One delivery over real mutual TLS, against a real server whose behaviour the entry asks for."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def files(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def stranger(tmp_path_factory):
-    """Certificates of a CA that nobody here trusts."""
+    """Certificates of a CA that neither side trusts."""
     return authority.issue(tmp_path_factory.mktemp("stranger"))
 
 
@@ -44,7 +44,7 @@ def entry(data, **changes):
     return Entry(**({"id": 1, "data": data, "idempotency_key": "key", "claim_token": "token"} | changes))
 
 
-def told(**what):
+def asking(**what):
     return json.dumps({"partner": what})
 
 
@@ -73,16 +73,16 @@ async def test_a_2xx_succeeds_and_keeps_the_answer(url, trusted):
 
 
 @pytest.mark.parametrize("status", [408, 425, 429, 500, 502, 503, 599])
-async def test_what_may_succeed_later_is_transient(url, trusted, status):
-    outcome = await deliver(url, trusted, entry(told(status=status)))
+async def test_a_status_that_may_pass_is_transient(url, trusted, status):
+    outcome = await deliver(url, trusted, entry(asking(status=status)))
     assert isinstance(outcome, Transient)
     assert outcome.response_status == status
     assert outcome.reason.startswith(f"the service answered {status}")
 
 
 @pytest.mark.parametrize("status", [301, 302, 400, 404, 409, 422, 499])
-async def test_what_will_not_succeed_is_permanent_and_redirects_are_not_followed(url, trusted, status):
-    outcome = await deliver(url, trusted, entry(told(status=status)))
+async def test_a_redirect_or_another_4xx_is_permanent(url, trusted, status):
+    outcome = await deliver(url, trusted, entry(asking(status=status)))
     assert isinstance(outcome, Permanent)
     assert outcome.response_status == status
 
@@ -104,23 +104,23 @@ async def test_a_redirect_is_permanent_and_nothing_is_sent_to_where_it_points(fi
     assert asked == ["/process"]
 
 
-async def test_what_the_service_asks_us_to_wait_is_passed_on(url, trusted):
-    outcome = await deliver(url, trusted, entry(told(status=429, retry_after=7)))
+async def test_the_wait_that_the_service_asks_for_is_in_the_outcome(url, trusted):
+    outcome = await deliver(url, trusted, entry(asking(status=429, retry_after=7)))
     assert outcome.retry_after_s == 7
 
 
-async def test_a_service_that_hangs_up_may_have_refused_us(url, trusted):
-    outcome = await deliver(url, trusted, entry(told(hang_up=True)))
+async def test_a_closed_connection_may_be_a_refusal_of_our_credentials(url, trusted):
+    outcome = await deliver(url, trusted, entry(asking(hang_up=True)))
     assert isinstance(outcome, CredentialsFault)
     assert not outcome.certain
 
 
 async def test_a_slow_service_is_transient_within_the_timeout(url, trusted):
-    outcome = await deliver(url, trusted, entry(told(delay_ms=5000)), timeout_s=0.2)
+    outcome = await deliver(url, trusted, entry(asking(delay_ms=5000)), timeout_s=0.2)
     assert outcome == Transient(reason="no answer within 0.2 s")
 
 
-async def test_nobody_listening_is_transient(trusted, unused_tcp_port):
+async def test_a_port_without_a_server_is_transient(trusted, unused_tcp_port):
     outcome = await deliver(f"https://127.0.0.1:{unused_tcp_port}/", trusted, entry("{}"))
     assert isinstance(outcome, Transient)
     assert outcome.reason.startswith("no connection")
@@ -180,17 +180,17 @@ async def test_every_delivery_of_an_entry_carries_the_same_key_and_its_attempt_n
 
 
 async def test_a_2xx_whose_body_never_ends_completes_within_the_timeout(url, trusted):
-    outcome = await deliver(url, trusted, entry(told(body="trickle")), timeout_s=0.5)
+    outcome = await deliver(url, trusted, entry(asking(body="trickle")), timeout_s=0.5)
     assert outcome == Succeeded(response_status=200, result="[the answer was cut off: TimeoutError]")
 
 
 @pytest.mark.parametrize("key", ["a\nb", "a\rb", "a\0b", "", "ü", "x" * 300], ids=repr)
-async def test_an_idempotency_key_that_no_header_takes_fails_its_entry_alone(trusted, unused_tcp_port, key):
+async def test_an_idempotency_key_that_cannot_be_a_header_fails_its_entry_alone(trusted, unused_tcp_port, key):
     outcome = await deliver(f"https://127.0.0.1:{unused_tcp_port}/", trusted, entry("{}", idempotency_key=key))
     assert outcome == Permanent(reason="idempotency_key: expected 1 to 255 visible ASCII characters")
 
 
-async def test_data_longer_than_is_sent_fails_with_both_lengths(trusted, unused_tcp_port):
+async def test_data_that_is_too_long_fails_with_both_lengths_in_the_reason(trusted, unused_tcp_port):
     outcome = await deliver(f"https://127.0.0.1:{unused_tcp_port}/", trusted, entry('"' + "x" * 1_000_000 + '"'))
     assert outcome == Permanent(reason="data has 1000002 characters, MAX_DATA_CHARACTERS is 1000000")
 
@@ -207,7 +207,7 @@ async def test_a_service_that_refuses_our_certificate_is_a_fault_of_credentials(
 
 
 @pytest.mark.parametrize("kept", [0, 50, 1000])
-async def test_a_web_servers_page_about_our_certificate_is_one_for_certain_however_little_is_kept(files, trusted, kept):
+async def test_a_web_servers_page_about_our_certificate_is_certain_even_if_little_of_it_is_kept(files, trusted, kept):
     with serving(*partner.web_server_in_front(certificate=str(files.server))) as port:
         url = f"https://127.0.0.1:{port}/process"
         outcome = await deliver(url, trusted, entry("{}"), max_result_characters=kept)
@@ -239,13 +239,13 @@ async def test_a_2xx_completes_whatever_its_body_is(files, trusted, kind):
         assert outcome.result == "x" * 50 + "[cut]"
 
 
-async def test_a_client_without_a_certificate_is_not_let_in(url, files):
+async def test_a_client_without_a_certificate_is_refused(url, files):
     context = ssl.create_default_context(cafile=files.ca)
     outcome = await deliver(url, context, entry("{}"))
     assert isinstance(outcome, CredentialsFault)
 
 
-async def test_a_client_of_another_ca_is_not_let_in(url, files, stranger):
+async def test_a_client_of_another_ca_is_refused(url, files, stranger):
     objects = {"client.pem": stranger.client, "client-key.pem": stranger.client_key, "ca-cert.pem": files.ca}
     pems = {name: await asyncio.to_thread(path.read_bytes) for name, path in objects.items()}
     context = await asyncio.to_thread(certificates.ssl_context, pems, now=datetime.now(UTC))
@@ -253,7 +253,7 @@ async def test_a_client_of_another_ca_is_not_let_in(url, files, stranger):
     assert isinstance(outcome, CredentialsFault)
 
 
-async def test_a_service_of_another_ca_gets_nothing(files, stranger, trusted):
+async def test_a_service_of_another_ca_gets_no_request(files, stranger, trusted):
     app, context = partner.application(), partner.server_context(certificate=str(stranger.server), ca=str(files.ca))
     with serving(app, context) as port:
         outcome = await deliver(f"https://127.0.0.1:{port}/process", trusted, entry("{}"))
@@ -268,7 +268,7 @@ def elsewhere(tmp_path):
     return partner.server_context(certificate=str(files.server), ca=str(files.ca)), client_context(files)
 
 
-async def test_a_service_with_another_host_name_gets_nothing(elsewhere):
+async def test_a_service_with_another_host_name_gets_no_request(elsewhere):
     server, client = elsewhere
     app = partner.application()
     with serving(app, server) as port:
@@ -278,7 +278,7 @@ async def test_a_service_with_another_host_name_gets_nothing(elsewhere):
     assert app[partner._LEDGER].requests.total() == 0
 
 
-async def test_a_service_with_an_expired_certificate_gets_nothing():
+async def test_a_service_with_an_expired_certificate_gets_no_request():
     ca = trustme.CA()
     expired = ca.issue_cert("127.0.0.1", not_after=datetime.now(UTC) - timedelta(days=1))
     server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)

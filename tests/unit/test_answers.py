@@ -1,4 +1,4 @@
-"""The outcome table: every status and every exception has a row, and somebody has decided what it says."""
+"""The outcome table: every status and every exception has a row and a decided meaning."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def test_every_status_has_a_meaning(status):
 
 
 @pytest.mark.parametrize("status", [0, 99, 600, 999])
-def test_what_is_no_status_is_taken_for_a_fault_of_the_server(status):
+def test_a_number_that_is_no_status_is_transient(status):
     assert meaning_of(status) is Meaning.TRANSIENT
 
 
@@ -47,13 +47,13 @@ def test_what_is_no_status_is_taken_for_a_fault_of_the_server(status):
         "<html><head><title>400 The SSL certificate error</title></head></html>",
     ],
 )
-def test_a_web_servers_page_about_our_certificate_is_no_entrys_fault(page):
+def test_a_web_servers_page_about_our_certificate_is_a_fault_of_credentials(page):
     verdict = verdict_of(400, "Bad Request", page)
     assert isinstance(verdict, CredentialsFault)
     assert verdict.certain
 
 
-def test_another_400_is_the_entrys_fault():
+def test_another_400_is_permanent():
     assert isinstance(verdict_of(400, "Bad Request", "amount is missing"), Permanent)
 
 
@@ -112,12 +112,12 @@ def exported():
     return {name: kind for name, kind in found.items() if inspect.isclass(kind) and issubclass(kind, BaseException)}
 
 
-def test_every_exception_that_aiohttp_exports_has_been_decided_upon():
+def test_every_exception_that_aiohttp_exports_has_a_decided_meaning():
     assert set(exported()) == set(DECIDED) | NEVER_FROM_A_POST, "decide what it means, in FAULTS and here"
 
 
 @pytest.mark.parametrize("name", DECIDED)
-def test_an_exception_means_what_was_decided(name):
+def test_each_exception_has_the_meaning_that_was_decided(name):
     kind = getattr(aiohttp, name)
     error = kind.__new__(kind)  # without its many arguments: the table goes by class
     assert fault_of(error)[0] is DECIDED[name]
@@ -135,7 +135,7 @@ def test_an_exception_means_what_was_decided(name):
         (ssl.SSLZeroReturnError(), Fault.DISCONNECT),
     ],
 )
-def test_what_python_itself_raises_means(error, expected):
+def test_each_exception_of_python_has_its_meaning(error, expected):
     assert fault_of(error)[0] is expected
 
 
@@ -148,13 +148,13 @@ def test_a_tls_alert_is_recognised_where_aiohttp_has_wrapped_it():
 @pytest.mark.parametrize(
     ("cause", "expected"), [(ConnectionResetError(), Fault.DISCONNECT), (ConnectionRefusedError(), Fault.TRANSIENT)]
 )
-def test_a_connection_reset_in_the_handshake_may_be_a_refusal_and_one_that_nobody_answers_is_none(cause, expected):
+def test_a_reset_in_the_handshake_may_be_a_refusal_but_a_refused_connection_is_not(cause, expected):
     failed = aiohttp.ClientConnectorError.__new__(aiohttp.ClientConnectorError)
     failed.__cause__ = cause
     assert fault_of(failed)[0] is expected
 
 
-def test_what_no_delivery_can_end_with_is_not_guessed_at():
+def test_an_exception_that_no_delivery_can_end_with_has_no_meaning():
     with pytest.raises(KeyError):
         fault_of(ZeroDivisionError())
 
@@ -182,6 +182,6 @@ def test_retry_after_is_read_in_both_forms(header, expected):
 
 
 @given(st.text())
-def test_no_retry_after_header_is_fatal_and_none_is_negative(header):
+def test_any_retry_after_header_gives_none_or_a_wait_that_is_not_negative(header):
     seconds = retry_after_s(header, now=NOW)
     assert seconds is None or seconds >= 0

@@ -1,4 +1,4 @@
-"""Each way to log in gives the driver what it asks for, and whatever is wrong is named without being shown."""
+"""Each way to log in gives the driver its arguments. Errors name what is wrong and show no secret."""
 
 from __future__ import annotations
 
@@ -78,18 +78,18 @@ def test_without_them_both_come_from_the_secret(secrets_manager):
     assert login() == {"user": "service", "password": "pw"}
 
 
-def test_a_user_of_the_environment_goes_before_that_of_the_secret(secrets_manager):
+def test_a_user_in_the_environment_overrides_the_one_in_the_secret(secrets_manager):
     secrets_manager({"username": "service", "password": "pw"})
     assert login(SNOWFLAKE_USER="me") == {"user": "me", "password": "pw"}
 
 
 @pytest.mark.parametrize("way", ["password", "key_pair"])
-def test_a_secret_that_is_not_there_is_named(secrets_manager, way):
+def test_a_missing_secret_is_named(secrets_manager, way):
     assert refusal(SNOWFLAKE_AUTHENTICATION=way).startswith(f"secret {SECRET}: can not be read: ")
 
 
 @pytest.mark.parametrize("content", ["canary", "[]", '"canary"', ""])
-def test_a_secret_that_is_no_json_object_is_refused_unshown(secrets_manager, content):
+def test_a_secret_that_is_no_json_object_is_refused_and_not_shown(secrets_manager, content):
     secrets_manager(content or " ")
     assert refusal() == f"secret {SECRET}: expected a JSON object with username and password ({BY_PASSWORD})"
 
@@ -118,7 +118,7 @@ def test_a_key_that_the_secret_lacks_is_named(secrets_manager, content, missing)
         ({"SNOWFLAKE_PASSWORD": "pw"}, "SNOWFLAKE_USER and SNOWFLAKE_PRIVATE_KEY are"),
     ],
 )
-def test_a_secret_that_can_not_be_read_tells_what_the_environment_lacks(secrets_manager, given, unset):
+def test_the_error_about_an_unreadable_secret_names_the_variables_that_are_not_set(secrets_manager, given, unset):
     why = f"(read because SNOWFLAKE_AUTHENTICATION is key_pair, and {unset} not set)"
     assert refusal(SNOWFLAKE_AUTHENTICATION="key_pair", **given).endswith(why)
 
@@ -136,7 +136,7 @@ def test_a_secret_that_can_not_be_read_tells_what_the_environment_lacks(secrets_
     ],
     ids=["RSA", "P-256", "P-384", "P-521"],
 )
-def test_a_private_key_of_the_environment_is_handed_on_as_der(key):
+def test_a_private_key_in_the_environment_is_given_to_the_driver_as_der(key):
     given = login(SNOWFLAKE_AUTHENTICATION="key_pair", SNOWFLAKE_USER="me", SNOWFLAKE_PRIVATE_KEY=pem(key))
     assert opened(given.pop("private_key")).public_key() == key.public_key()
     assert given == {"user": "me", "authenticator": "SNOWFLAKE_JWT"}
@@ -214,11 +214,11 @@ UNFIT = {
 }
 
 
-@pytest.mark.parametrize(("key", "passphrase", "told"), UNFIT.values(), ids=UNFIT)
-def test_a_key_that_is_not_usable_is_named_and_never_shown(key, passphrase, told):
+@pytest.mark.parametrize(("key", "passphrase", "expected"), UNFIT.values(), ids=UNFIT)
+def test_a_key_that_is_not_usable_is_named_and_never_shown(key, passphrase, expected):
     environ = {"SNOWFLAKE_PRIVATE_KEY": key} | ({"SNOWFLAKE_PRIVATE_KEY_PASSPHRASE": passphrase} if passphrase else {})
     message = refusal(SNOWFLAKE_AUTHENTICATION="key_pair", SNOWFLAKE_USER="me", **environ)
-    assert told in message
+    assert expected in message
     assert "canary" not in message
     assert not [line for line in key.splitlines() if line in message]
 
@@ -239,7 +239,7 @@ def test_no_formatting_of_the_settings_shows_the_key_or_its_passphrase():
     assert "BEGIN" not in shown
 
 
-# By workload identity, and by nothing we know
+# By workload identity, and by an unknown way
 
 
 def test_a_workload_identity_reads_no_secret_and_names_no_user():

@@ -57,12 +57,12 @@ async def test_a_429_during_a_pause_does_not_halve_again_and_one_at_its_end_does
 
 async def test_after_a_pause_the_gate_opens_without_another_event(gate):
     gate.slow_down(3)
-    waiting = [asyncio.create_task(gate.enter()) for _ in range(8)]
+    visitors = [asyncio.create_task(gate.enter()) for _ in range(8)]
     await asyncio.sleep(2.9)
     assert (gate.in_flight, gate.waiting) == (0, 8)
     await asyncio.sleep(0.2)
     assert (gate.in_flight, gate.waiting) == (4, 4)
-    for task in waiting:
+    for task in visitors:
         task.cancel()
 
 
@@ -100,14 +100,14 @@ async def test_one_that_is_cancelled_before_its_admission_changes_no_count():
     assert (gate.in_flight, gate.waiting, gate.room) == (1, 0, 0)
 
 
-async def test_nobody_overtakes_those_who_wait(gate):
+async def test_a_late_delivery_does_not_overtake_those_in_line(gate):
     gate.close()
-    waiting = [asyncio.create_task(gate.enter()) for _ in range(8)]
+    visitors = [asyncio.create_task(gate.enter()) for _ in range(8)]
     await asyncio.sleep(0)
-    gate._closed = False  # open, but nobody has been admitted yet
+    gate._closed = False  # open, but none has been admitted yet
     late = asyncio.create_task(gate.enter())
     await asyncio.sleep(0.01)
-    assert all(task.done() for task in waiting)
+    assert all(task.done() for task in visitors)
     assert not late.done()
     late.cancel()
 
@@ -115,13 +115,13 @@ async def test_nobody_overtakes_those_who_wait(gate):
 async def test_each_that_waits_takes_away_from_the_room(gate):
     await gate.enter()
     gate.close()
-    waiting = [asyncio.create_task(gate.enter()) for _ in range(2)]
+    visitors = [asyncio.create_task(gate.enter()) for _ in range(2)]
     await asyncio.sleep(0)
     gate._closed = False
     assert (gate.waiting, gate.room) == (2, 5)
     gate.open()
     assert (gate.waiting, gate.room) == (0, 5)
-    await asyncio.gather(*waiting)
+    await asyncio.gather(*visitors)
 
 
 def test_the_room_is_never_negative():

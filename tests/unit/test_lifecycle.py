@@ -1,4 +1,4 @@
-"""What becomes of an entry."""
+"""The status that an entry gets after each outcome."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def test_the_third_of_three_deliveries_fails_the_entry_and_says_why():
 
 
 @pytest.mark.parametrize(("retry_count", "expected"), [(0, Status.PENDING), (4, Status.PENDING), (5, Status.FAILED)])
-def test_an_entrys_own_limit_goes_before_the_settings(retry_count, expected):
+def test_an_entrys_own_limit_overrides_the_setting(retry_count, expected):
     assert settled(Transient(reason="x"), retry_count=retry_count, max_retries=6).status is expected
 
 
@@ -74,7 +74,7 @@ def test_a_message_longer_than_its_column_is_cut():
     assert len(settled(Permanent(reason="x" * 5000)).error_message) == 1000
 
 
-def test_the_service_is_given_the_time_it_asks_for_but_not_more_than_the_cap():
+def test_a_retry_waits_as_long_as_the_service_asks_but_not_longer_than_the_cap():
     assert settled(Transient(reason="429", retry_after_s=42)).delay_s == 42
     assert settled(Transient(reason="429", retry_after_s=1e9)).delay_s == 100
     assert settled(Transient(reason="429", retry_after_s=-5), random=lambda: 0).delay_s == 0
@@ -118,7 +118,7 @@ def test_an_entry_is_never_delivered_more_often_than_its_limit_allows(outcomes, 
 # Each field of a settlement
 
 
-def test_a_settlement_has_the_entrys_id_and_token_and_nothing_that_its_outcome_does_not_say():
+def test_a_settlement_has_the_entrys_id_and_token_and_the_fields_of_its_outcome():
     outcomes = {
         Succeeded(response_status=200, result="made"): {
             "status": Status.COMPLETED,
@@ -146,7 +146,7 @@ def test_a_settlement_has_the_entrys_id_and_token_and_nothing_that_its_outcome_d
         assert settled(outcome) == Settlement(entry_id=7, claim_token="token", **expected)
 
 
-def test_what_a_settlement_does_not_name_is_not_counted_not_released_and_due_at_once():
+def test_by_default_a_settlement_is_not_counted_not_released_and_has_no_delay():
     settlement = Settlement(entry_id=1, claim_token="t", status=Status.PENDING)
     assert (settlement.counted, settlement.released, settlement.delay_s) == (False, False, 0)
 
@@ -161,7 +161,7 @@ def test_a_new_entry_makes_its_first_attempt_and_is_no_suspect():
 # The boundaries of the retry policy
 
 
-def test_without_settings_there_are_three_attempts_ten_seconds_and_a_quarter_of_an_hour():
+def test_the_default_policy_has_three_attempts_and_waits_from_ten_seconds_to_fifteen_minutes():
     policy = RetryPolicy()
     assert (policy.max_retries, policy.backoff_s, policy.backoff_cap_s, policy.deadline_s) == (3, 10, 900, None)
 

@@ -18,7 +18,7 @@ def test_a_line_is_one_json_object_with_its_event_service_and_time(capsys):
     assert line["timestamp"].endswith("Z")
 
 
-def test_metrics_are_declared_as_the_embedded_metric_format_says():
+def test_metrics_are_declared_in_the_embedded_metric_format():
     fields = embedded({Metric.ENTRIES_READY: 7, Metric.DELIVERY_MILLISECONDS: [1.5, 2.5]}, now=1000.5)
     assert fields == {
         "_aws": {
@@ -40,7 +40,7 @@ def test_metrics_are_declared_as_the_embedded_metric_format_says():
 
 
 @pytest.mark.parametrize("count", [100, 101, 5000])
-def test_of_more_values_than_a_line_takes_an_even_selection_is_kept(count):
+def test_a_line_with_too_many_values_keeps_an_even_selection(count):
     kept = embedded({Metric.DELIVERY_MILLISECONDS: [float(n) for n in range(count)]})["DeliveryMilliseconds"]
     assert len(kept) == 100
     assert kept[0] == 0
@@ -49,7 +49,7 @@ def test_of_more_values_than_a_line_takes_an_even_selection_is_kept(count):
 
 def test_a_fault_of_the_program_is_one_line_with_its_stack(capsys):
     configure("processor")
-    password = "canary-in-a-local-variable"  # noqa: F841 -- it stands where main() has one
+    password = "canary-in-a-local-variable"  # noqa: F841 -- as in main()
     try:
         1 / 0  # noqa: B018
     except ZeroDivisionError as fault:

@@ -95,8 +95,8 @@ def names(kind):
 
 @pytest.mark.parametrize("kind", [PollerSettings, ProcessorSettings])
 def test_every_setting_that_is_a_number_is_in_the_table(kind):
-    told = problems(kind, **dict.fromkeys(names(kind), "no number"))
-    numbers = {problem.split(":")[0] for problem in told if "number from" in problem}
+    found = problems(kind, **dict.fromkeys(names(kind), "no number"))
+    numbers = {problem.split(":")[0] for problem in found if "number from" in problem}
     assert numbers == {row[1] for row in BOUNDS if row[0] is kind or row[1] == "SNOWFLAKE_PORT"}
 
 

@@ -183,7 +183,7 @@ def test_a_change_of_which_the_driver_gives_no_count_changed_nothing(opened):
     assert opened(played).change(STATEMENT, {"value": 8}) == 0
 
 
-def test_a_session_whose_connection_failed_is_opened_anew(opened):
+def test_a_session_whose_connection_failed_is_opened_again(opened):
     played = Driver(ConnectionResetError("cut"))
     session = opened(played)
     with pytest.raises(WarehouseUnavailable, match="cut"):
@@ -256,7 +256,7 @@ def test_nothing_else_is_sent_again(opened, waits):
 # The arguments of the login
 
 
-def test_the_driver_gets_limits_and_session_parameters_and_who_we_are(opened):
+def test_the_driver_gets_limits_and_session_parameters_and_the_login(opened):
     played = Driver()
     opened(played).connect()
     assert played.arguments == [
