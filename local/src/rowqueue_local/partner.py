@@ -197,7 +197,7 @@ def web_server_in_front(*, certificate: str) -> tuple[web.Application, ssl.SSLCo
 
 async def serve(host: str, port: int, context: ssl.SSLContext) -> None:
     """Serve until SIGTERM; the first line on stdout is ``{"ready": "https://..."}``."""
-    runner = web.AppRunner(application(), access_log=None, shutdown_timeout=1)
+    runner = web.AppRunner(application(), access_log=None, shutdown_timeout=0.2)
     await runner.setup()
     site = web.TCPSite(runner, host, port, ssl_context=context)
     await site.start()

@@ -8,12 +8,13 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from typing import IO, TYPE_CHECKING
 
 import psutil
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
 # Runs in the child before it becomes the real program. Linux then kills the child as soon as the *thread* that
@@ -109,11 +110,25 @@ def sweep(registry: Path) -> int:
 
 
 def stop(child: subprocess.Popen[bytes], *, grace_seconds: float) -> int:
-    """Ask a child to end (SIGTERM), and kill it when the grace is over; returns its exit code as ``Popen`` has it."""
-    with contextlib.suppress(ProcessLookupError):
+    """Stop one child as ``stop_together`` does; returns its exit code as ``Popen`` has it."""
+    stop_together([child], grace_seconds=grace_seconds)
+    return child.wait()
+
+
+def stop_together(
+    children: Sequence[subprocess.Popen[bytes]], *, grace_seconds: float, now: Callable[[], float] = time.monotonic
+) -> None:
+    """Send SIGTERM to all children, then SIGKILL to those that still run when the grace period is over.
+
+    The children share one grace period, so the slowest one determines how long this takes.
+    """
+    for child in children:
         child.send_signal(signal.SIGTERM)
-    try:
-        return child.wait(grace_seconds)
-    except subprocess.TimeoutExpired:
-        child.kill()
-        return child.wait()
+    deadline = now() + grace_seconds
+    for child in children:
+        try:
+            child.wait(max(0.0, deadline - now()))
+        except subprocess.TimeoutExpired:
+            child.kill()
+    for child in children:
+        child.wait()

@@ -171,6 +171,7 @@ def running(options: Options) -> Iterator[Stack]:
         raise StackError("the embedded stack runs container/processor.py, so it needs a checkout of the repository")
     with _alone(options.state), contextlib.ExitStack() as cleanup:
         services: dict[str, subprocess.Popen[bytes]] = {}
+        cleanup.callback(_kill_leftovers, options.state)
         cleanup.callback(stop_all, services)
         certificates = authority.issue(options.state / "certificates")
         password = secrets.token_urlsafe(12)
@@ -212,6 +213,12 @@ def _aws(options: Options, snowflake: str) -> list[str]:
     return arguments + (["--tick", str(options.tick_s)] if options.tick_s is not None else [])
 
 
+def _kill_leftovers(state: Path) -> None:
+    """Kill what an AWS stand-in that was killed has left running where the system does not do it (macOS)."""
+    for registry in (state / "pids", *(state / "aws").rglob("pids")):
+        processes.sweep(registry)
+
+
 @contextlib.contextmanager
 def _alone(state: Path) -> Iterator[None]:
     """Hold the state folder, rid of what an earlier run of ours left, processes included, and of nothing else.
@@ -229,8 +236,7 @@ def _alone(state: Path) -> Iterator[None]:
             raise StackError(
                 f"a stack is running already with its state in {state}; stop it, or use another folder"
             ) from None
-        for registry in (state / "pids", *(state / "aws").rglob("pids")):
-            processes.sweep(registry)
+        _kill_leftovers(state)
         for name in _OURS:
             shutil.rmtree(state / name, ignore_errors=True)
             (state / name).mkdir()

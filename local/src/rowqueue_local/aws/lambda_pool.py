@@ -55,6 +55,8 @@ class EnvironmentPool:
             idle, self._idle = self._idle, []
             for environment in self._busy:
                 environment.kill()
+            for environment in idle:
+                environment.kill()
         for environment in idle:
             environment.close()
 
