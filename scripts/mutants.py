@@ -182,11 +182,13 @@ def places(module: str, code: str) -> list[Place]:
     skipped = list(_skipped(ast.parse(code)))
     found = []
     for name, operator in operators().items():
-        positions = (start for node in ast_nodes(tree) for start, _ in operator.mutation_positions(node))
+        positions = ((node, start) for node in ast_nodes(tree) for start, _ in operator.mutation_positions(node))
         found += [
             Place(module=module, operator=name, occurrence=occurrence, line=start[0])
-            for occurrence, start in enumerate(positions)
-            if not any(first <= start < last for first, last in skipped)
+            for occurrence, (node, start) in enumerate(positions)
+            # A bare * among parameters is no multiplication.
+            if not (node.type == "operator" and node.parent.type == "parameters")
+            and not any(first <= start < last for first, last in skipped)
         ]
     return found
 

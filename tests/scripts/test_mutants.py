@@ -21,7 +21,7 @@ CODE = '''\
 CODES = {401, 403}
 
 
-def bigger(one: int | None, other: int) -> bool:
+def bigger(one: int | None, *, other: int) -> bool:
     """Whether it is."""
     return one > other
 
@@ -48,6 +48,7 @@ def diffs(code, operator):
         ("DropElement", [(3, "<module>", "CODES = { 403,}"), (3, "<module>", "CODES = {401,}")]),
         ("Gt_GtE", [(8, "bigger", "return one >= other")]),
         ("BitOr", []),
+        ("Mul_Div", []),
     ],
 )
 def test_a_mutation_names_its_line_its_function_and_the_change(operator, expected):

@@ -26,6 +26,7 @@ class EventBus:
         rules: answers those of a region's default bus, as they are now.
         invoke: asynchronously invokes a function, given who asks, the function's ARN and the event.
         waits: how long each copy of the next event waits, seconds.
+        clock: seconds, monotonic.
     """
 
     def __init__(
@@ -34,10 +35,12 @@ class EventBus:
         rules: Callable[[str], Iterable[Rule]],
         invoke: Callable[[str, str, str], None],
         waits: Callable[[], Iterable[float]],
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._rules = rules
         self._invoke = invoke
         self._waits = waits
+        self._clock = clock
         self._left_out: set[tuple[str, Target]] = set()
         self._waiting: list[tuple[float, int, Event, Rule | None]] = []  # a heap, by when they are due
         self._numbers = itertools.count()  # two that are due at the same time go as they came
@@ -56,7 +59,7 @@ class EventBus:
             event: in EventBridge's envelope.
             rule: the only one to ask; by default all of the bus, as they are when the event is due.
         """
-        now = time.monotonic()
+        now = self._clock()
         with self._changed:
             for wait in self._waits():
                 heapq.heappush(self._waiting, (now + wait, next(self._numbers), event, rule))
@@ -82,7 +85,7 @@ class EventBus:
         """Wait for the next that is due; None when the end has come."""
         with self._changed:
             while not self._closing:
-                pause = self._waiting[0][0] - time.monotonic() if self._waiting else None
+                pause = self._waiting[0][0] - self._clock() if self._waiting else None
                 if pause is not None and pause <= 0:
                     _, _, event, rule = heapq.heappop(self._waiting)
                     return event, rule
