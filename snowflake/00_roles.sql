@@ -1,9 +1,11 @@
--- Warehouse, database, schema, two roles and three service users. Safe to run again: what is there stays as it is.
+-- Create the warehouse, the database, the schema, two roles and three service users. Safe to run again: existing objects do not
+-- change.
 --
--- Run it with ACCOUNTADMIN, or with a user who has SYSADMIN and SECURITYADMIN. scripts/setup_database.sh sets these names from
--- SNOWFLAKE_WAREHOUSE, SNOWFLAKE_DATABASE and SNOWFLAKE_SCHEMA; by hand, set them first:
+-- Run this script with ACCOUNTADMIN, or with a user who has SYSADMIN and SECURITYADMIN. scripts/setup_database.sh sets these
+-- names from SNOWFLAKE_WAREHOUSE, SNOWFLAKE_DATABASE and SNOWFLAKE_SCHEMA. To run it by hand, set them first:
 --     SET queue_warehouse = 'QUEUE_WH'; SET queue_database = 'QUEUE_DB'; SET queue_schema = 'PUBLIC';
--- Roles and users are named after the database, so that each environment has its own. Tables come next, then 04_grants.sql.
+-- The names of roles and users begin with the name of the database, so each environment has its own. After this script run
+-- 01_create_table.sql, 03_monitoring_views.sql and 04_grants.sql.
 
 SET poller = CONCAT($queue_database, '_POLLER');
 SET processor = CONCAT($queue_database, '_PROCESSOR');
@@ -11,7 +13,7 @@ SET service = CONCAT($queue_database, '_SERVICE');
 
 USE ROLE SYSADMIN;
 
--- The smallest size does: a claim or a settle is one statement for a whole block. A minute is the least that is billed.
+-- The smallest size is enough: a claim or a settle is one statement for a whole block. The shortest billed time is a minute.
 CREATE WAREHOUSE IF NOT EXISTS IDENTIFIER($queue_warehouse)
     WAREHOUSE_SIZE = XSMALL
     AUTO_SUSPEND = 60
@@ -25,13 +27,13 @@ CREATE SCHEMA IF NOT EXISTS IDENTIFIER($queue_schema);
 
 USE ROLE SECURITYADMIN;
 
-CREATE ROLE IF NOT EXISTS IDENTIFIER($poller) COMMENT = 'Counts what is ready, and takes claims back from workers that are gone';
+CREATE ROLE IF NOT EXISTS IDENTIFIER($poller) COMMENT = 'Counts ready entries, and releases the claims of workers that are gone';
 CREATE ROLE IF NOT EXISTS IDENTIFIER($processor) COMMENT = 'Claims entries and settles them';
--- So that an administrator can look after what they see.
+-- SYSADMIN gets both roles, so that an administrator can do what they can do.
 GRANT ROLE IDENTIFIER($poller) TO ROLE SYSADMIN;
 GRANT ROLE IDENTIFIER($processor) TO ROLE SYSADMIN;
 
--- With workload identity each IAM role is one user: the function's is the poller, the tasks' is the processor.
+-- With workload identity each IAM role is a user of its own: the function's role is the poller, the tasks' role the processor.
 CREATE USER IF NOT EXISTS IDENTIFIER($poller)
     TYPE = SERVICE
     DEFAULT_ROLE = $poller
@@ -44,8 +46,8 @@ CREATE USER IF NOT EXISTS IDENTIFIER($processor)
     DEFAULT_WAREHOUSE = $queue_warehouse
     DEFAULT_SECONDARY_ROLES = ()
     COMMENT = 'The processors, by workload identity';
--- With a key pair there is one secret, hence one user; SNOWFLAKE_ROLE says which of its roles a session takes, and no other
--- comes along.
+-- With a key pair there is one secret, so one user. SNOWFLAKE_ROLE chooses the role of a session, and there are no secondary
+-- roles.
 CREATE USER IF NOT EXISTS IDENTIFIER($service)
     TYPE = SERVICE
     DEFAULT_ROLE = $processor
@@ -57,7 +59,7 @@ GRANT ROLE IDENTIFIER($processor) TO USER IDENTIFIER($processor);
 GRANT ROLE IDENTIFIER($poller) TO USER IDENTIFIER($service);
 GRANT ROLE IDENTIFIER($processor) TO USER IDENTIFIER($service);
 
--- What follows makes tables and views; their owner is SYSADMIN.
+-- The next scripts create tables and views. Their owner is SYSADMIN.
 USE ROLE SYSADMIN;
 USE WAREHOUSE IDENTIFIER($queue_warehouse);
 USE SCHEMA IDENTIFIER($queue_schema);

@@ -1,18 +1,18 @@
--- The queue and the small tables beside it. Safe to run again: nothing is replaced, no row is touched.
+-- Create the queue and its smaller tables. Safe to run again: no table is replaced, and no row changes.
 --
--- Run it with a role that owns the schema, with database and schema in use. One queue a schema.
--- Every time is UTC and comes from SYSDATE(), Snowflake's own clock. Defaults are right here or never: Snowflake can neither
--- change a column's default later nor add one to a column that has none.
--- Transient with one day of Time Travel: every claim and settle rewrites micro-partitions, and a permanent table would keep each
--- version for seven days of Fail-safe. Move finished rows to a permanent table for the long term.
+-- Run this script with a role that owns the schema, and with the database and the schema in use. A schema contains one queue.
+-- Every time is UTC and comes from SYSDATE(), Snowflake's clock. Define all defaults here: Snowflake cannot change a column's
+-- default later, and cannot add one.
+-- The tables are transient, with one day of Time Travel. Every claim and settle rewrites micro-partitions, and a permanent table
+-- would keep each version for seven days of Fail-safe. For long-term storage, move finished rows to a permanent table.
 
 CREATE TRANSIENT TABLE IF NOT EXISTS PROCESSING_QUEUE (
     id              NUMBER(38, 0)  NOT NULL AUTOINCREMENT START 1 INCREMENT 1
-                    COMMENT 'Unique; has gaps and is no order',
+                    COMMENT 'Unique; has gaps and gives no order',
     data            VARCHAR        NOT NULL
-                    COMMENT 'What is delivered: JSON text, passed on byte for byte',
+                    COMMENT 'JSON text; delivered byte for byte',
     reference       VARCHAR
-                    COMMENT 'Key of the producer, to join results on',
+                    COMMENT 'The producer''s own key, to join results on',
     dedup_key       VARCHAR
                     COMMENT 'Reserved for deduplication',
     idempotency_key VARCHAR        NOT NULL DEFAULT UUID_STRING()
@@ -20,21 +20,21 @@ CREATE TRANSIENT TABLE IF NOT EXISTS PROCESSING_QUEUE (
     status          VARCHAR(20)    NOT NULL DEFAULT 'pending'
                     COMMENT 'pending, processing, completed, failed or cancelled',
     priority        NUMBER(38, 0)  NOT NULL DEFAULT 0
-                    COMMENT 'Larger first; does not age',
+                    COMMENT 'Larger values are claimed first; does not rise with age',
     available_at    TIMESTAMP_NTZ  NOT NULL DEFAULT SYSDATE()
-                    COMMENT 'Not before, UTC; set it to schedule an entry; back-off sets it',
+                    COMMENT 'Not claimed before this time, UTC; set it to schedule an entry; a retry sets it',
     retry_count     NUMBER(38, 0)  NOT NULL DEFAULT 0
-                    COMMENT 'Failed attempts and stale resets; ready while below the limit',
+                    COMMENT 'Failed attempts and stale resets; the entry is ready only below the limit',
     max_retries     NUMBER(38, 0)
-                    COMMENT 'Limit of this entry; NULL: the setting MAX_RETRIES',
+                    COMMENT 'Limit of attempts of this entry; NULL: the setting MAX_RETRIES',
     crash_count     NUMBER(38, 0)  NOT NULL DEFAULT 0
-                    COMMENT 'Times a worker died holding it',
+                    COMMENT 'Number of workers that died with it in hand',
     created_at      TIMESTAMP_NTZ  NOT NULL DEFAULT SYSDATE()
                     COMMENT 'UTC',
     processor_id    VARCHAR
-                    COMMENT 'Who holds it or has settled it; NULL after a release',
+                    COMMENT 'Worker that has it in hand or settled it; NULL after a release',
     claim_token     VARCHAR
-                    COMMENT 'The claim it is or was held under; fences every write',
+                    COMMENT 'Current or last claim; a write by another claim changes nothing',
     claimed_at      TIMESTAMP_NTZ
                     COMMENT 'UTC; NULL after a release',
     completed_at    TIMESTAMP_NTZ
@@ -44,18 +44,18 @@ CREATE TRANSIENT TABLE IF NOT EXISTS PROCESSING_QUEUE (
     response_status NUMBER(38, 0)
                     COMMENT 'HTTP status of the last answer',
     result          VARCHAR
-                    COMMENT 'The last answer, up to a bounded length',
+                    COMMENT 'The last answer, up to MAX_RESULT_CHARACTERS',
     error_message   VARCHAR(1000)
                     COMMENT 'Why the last attempt failed'
 )
 DATA_RETENTION_TIME_IN_DAYS = 1
 COMMENT = 'Rows inserted here are delivered to the external service; see QUEUE_STATUS_SUMMARY';
 
--- One row for each delivery that was started. Only ever inserted: INSERTs do not queue for a table's lock.
+-- One row for each delivery that was started. Rows are only inserted, because INSERTs do not wait for a table's lock.
 CREATE TRANSIENT TABLE IF NOT EXISTS PROCESSING_ATTEMPTS (
     entry_id        NUMBER(38, 0)  NOT NULL COMMENT 'PROCESSING_QUEUE.id',
-    claim_token     VARCHAR        NOT NULL COMMENT 'The claim it was made under; once for each entry and claim',
-    attempt         NUMBER(38, 0)  NOT NULL COMMENT 'From 1',
+    claim_token     VARCHAR        NOT NULL COMMENT 'Claim of the delivery; unique together with entry_id',
+    attempt         NUMBER(38, 0)  NOT NULL COMMENT 'Counts from 1',
     processor_id    VARCHAR        NOT NULL,
     started_at      TIMESTAMP_NTZ  NOT NULL COMMENT 'UTC',
     finished_at     TIMESTAMP_NTZ  NOT NULL COMMENT 'UTC',
@@ -65,23 +65,23 @@ CREATE TRANSIENT TABLE IF NOT EXISTS PROCESSING_ATTEMPTS (
     recorded_at     TIMESTAMP_NTZ  NOT NULL DEFAULT SYSDATE() COMMENT 'UTC'
 )
 DATA_RETENTION_TIME_IN_DAYS = 1
-COMMENT = 'Audit trail: what was delivered when, by whom, and how it ended';
+COMMENT = 'Audit trail: each delivery with its time, its worker and its outcome';
 
--- How the poller tells a task that is starting from one that works.
+-- Tells the poller which tasks have claimed, so that it can tell starting tasks from working ones.
 CREATE TRANSIENT TABLE IF NOT EXISTS PROCESSORS (
     processor_id    VARCHAR        NOT NULL COMMENT '<environment>-<ECS task id>',
-    event           VARCHAR(20)    NOT NULL COMMENT 'first_claim (also an empty one) or ended',
+    event           VARCHAR(20)    NOT NULL COMMENT 'first_claim (also if it was empty) or ended',
     recorded_at     TIMESTAMP_NTZ  NOT NULL DEFAULT SYSDATE() COMMENT 'UTC',
-    entries         NUMBER(38, 0)           COMMENT 'Claimed first, or settled in all',
+    entries         NUMBER(38, 0)           COMMENT 'first_claim: entries of that claim; ended: all settled entries',
     seconds         FLOAT                   COMMENT 'From its first claim to its end',
     reason          VARCHAR(1000)           COMMENT 'Why it ended'
 )
 DATA_RETENTION_TIME_IN_DAYS = 1
-COMMENT = 'One row when a processor first claims, one when it ends';
+COMMENT = 'One row at the first claim of a processor, one at its end';
 
--- While a hold on '*' stands, nothing is claimed. A person can place one.
+-- While a row with scope '*' stands, nothing is claimed. A credentials stop or a person inserts it.
 CREATE TRANSIENT TABLE IF NOT EXISTS PROCESSING_HOLDS (
-    scope           VARCHAR        NOT NULL DEFAULT '*' COMMENT 'What is held; * is everything',
+    scope           VARCHAR        NOT NULL DEFAULT '*' COMMENT 'What is not claimed; * is everything',
     reason          VARCHAR(1000)  NOT NULL,
     until_at        TIMESTAMP_NTZ           COMMENT 'UTC; NULL: until it is deleted',
     created_by      VARCHAR        NOT NULL,

@@ -1,8 +1,8 @@
--- Five questions that people ask of the queue. Safe to run again. Times are UTC.
+-- Five views that answer frequent questions. Safe to run again. Times are UTC.
 
--- What is in the queue, and how long has the oldest of each kind been there?
+-- How many entries have each status, and how old is the oldest?
 CREATE OR REPLACE VIEW QUEUE_STATUS_SUMMARY
-COMMENT = 'Entries by status, how many could be claimed now, and the oldest of each'
+COMMENT = 'Entries by status: number, ready to be claimed, retried, oldest and newest'
 AS
 SELECT status,
        COUNT(*) AS entries,
@@ -14,9 +14,9 @@ SELECT status,
   FROM PROCESSING_QUEUE
  GROUP BY status;
 
--- How did each day go: how much was done, how much failed, how long did an entry take from INSERT to its end?
+-- For each day: how many entries completed and failed, and how long did they take from INSERT to completion?
 CREATE OR REPLACE VIEW PROCESSING_METRICS
-COMMENT = 'By day of insertion: entries, outcomes, and seconds from INSERT to the end'
+COMMENT = 'By day of insertion: entries, outcomes, and seconds from INSERT to completion'
 AS
 SELECT DATE_TRUNC('day', created_at)::DATE AS day,
        COUNT(*) AS entries,
@@ -33,9 +33,9 @@ SELECT DATE_TRUNC('day', created_at)::DATE AS day,
   FROM PROCESSING_QUEUE
  GROUP BY DATE_TRUNC('day', created_at)::DATE;
 
--- What has each processor done, how fast is the service for it, and why did it end?
+-- What did each processor deliver, how fast did the service answer it, and why did the processor end?
 CREATE OR REPLACE VIEW PROCESSOR_PERFORMANCE
-COMMENT = 'One row a processor: its deliveries by outcome, their duration, and its life'
+COMMENT = 'One row per processor: deliveries by outcome, their duration, and its end'
 AS
 SELECT deliveries.processor_id,
        deliveries.deliveries,
@@ -75,7 +75,7 @@ SELECT deliveries.processor_id,
               GROUP BY processor_id) AS life
     ON life.processor_id = deliveries.processor_id;
 
--- Which entries has a worker held for more than ten minutes, a third of the default stale threshold?
+-- Which entries has a worker had in hand for more than ten minutes, a third of the default stale threshold?
 CREATE OR REPLACE VIEW STALE_ENTRIES
 COMMENT = 'Processing for more than ten minutes; the poller resets them after the stale threshold (30 minutes by default)'
 AS
@@ -90,9 +90,9 @@ SELECT id,
  WHERE status = 'processing'
    AND COALESCE(claimed_at, available_at) < DATEADD('minute', -10, SYSDATE());
 
--- Why do entries fail? Numbers are taken out of the messages, so that equal reasons count together.
+-- Why do entries fail? Numbers in the messages become #, so that equal reasons are counted together.
 CREATE OR REPLACE VIEW FAILED_ENTRIES_ANALYSIS
-COMMENT = 'Failed entries by reason, with an example to look at'
+COMMENT = 'Failed entries by reason, with an example'
 AS
 SELECT response_status,
        REGEXP_REPLACE(error_message, '[0-9]+', '#') AS reason,

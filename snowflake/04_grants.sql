@@ -1,5 +1,7 @@
--- What the two roles may do, and no more. Safe to run again. Run it after the tables and views are there, as their owner, with the
--- names of 00_roles.sql set and database and schema in use.
+-- Grant the two roles the privileges that their statements need, and no others. Safe to run again.
+--
+-- Run this script after the tables and views exist, as their owner, with the names of 00_roles.sql set and with the database and
+-- the schema in use.
 
 SET poller = CONCAT($queue_database, '_POLLER');
 SET processor = CONCAT($queue_database, '_PROCESSOR');
@@ -11,7 +13,7 @@ GRANT USAGE ON DATABASE IDENTIFIER($queue_database) TO ROLE IDENTIFIER($processo
 GRANT USAGE ON SCHEMA IDENTIFIER($queue_schema) TO ROLE IDENTIFIER($poller);
 GRANT USAGE ON SCHEMA IDENTIFIER($queue_schema) TO ROLE IDENTIFIER($processor);
 
--- Neither may insert or delete an entry: entries are the producers'.
+-- Neither role may insert or delete entries; only producers do.
 GRANT SELECT, UPDATE ON TABLE PROCESSING_QUEUE TO ROLE IDENTIFIER($poller);
 GRANT SELECT, UPDATE ON TABLE PROCESSING_QUEUE TO ROLE IDENTIFIER($processor);
 GRANT SELECT, INSERT ON TABLE PROCESSING_ATTEMPTS TO ROLE IDENTIFIER($poller);

@@ -1,13 +1,14 @@
--- Optional: tell the poller that rows were inserted, instead of letting it look once a minute.
+-- Optional: notify the poller when rows are inserted, so that it need not wait for its schedule.
 --
 --   INSERT -> stream (appends only) -> task (runs only when there are any) -> SNS topic -> the poller
 --
--- A notification is best effort, so the schedule stays, and a push that is lost costs a minute. The workers' UPDATEs do not
--- fire it, for the stream sees appends only. A triggered task runs at most every 30 seconds; 10 is the least that can be set.
--- The account has to be hosted on AWS. Statically checked here, never run on a real account; what would settle it:
+-- Notifications may be lost, so the schedule stays: a lost one delays an entry by at most a minute. The workers' UPDATEs start no
+-- task, because the stream contains appended rows only. A triggered task runs at most every 30 seconds; the smallest value that
+-- can be set is 10. The Snowflake account has to be hosted on AWS. These statements were checked, but never run on a real account.
+-- To verify them there:
 --   SELECT * FROM TABLE(INFORMATION_SCHEMA.TASK_HISTORY(TASK_NAME => 'PROCESSING_PUSH'));
 --
--- Once, as ACCOUNTADMIN, with the values of `terraform output` (push_topic_arn, push_role_arn) in place of the ARNs:
+-- Run this once as ACCOUNTADMIN. Replace the ARNs by the values of `terraform output` (push_topic_arn, push_role_arn):
 
 CREATE NOTIFICATION INTEGRATION IF NOT EXISTS PROCESSING_PUSH
     TYPE = QUEUE
@@ -16,25 +17,25 @@ CREATE NOTIFICATION INTEGRATION IF NOT EXISTS PROCESSING_PUSH
     AWS_SNS_TOPIC_ARN = 'arn:aws:sns:us-east-1:123456789012:dev-snowflake-push'
     AWS_SNS_ROLE_ARN = 'arn:aws:iam::123456789012:role/dev-snowflake-push'
     ENABLED = TRUE
-    COMMENT = 'Tells the poller of the queue that rows were inserted';
+    COMMENT = 'Notifies the poller of the queue that rows were inserted';
 
--- SF_AWS_IAM_USER_ARN and SF_AWS_EXTERNAL_ID of the answer go into terraform.tfvars, for the role's trust policy.
+-- Copy SF_AWS_IAM_USER_ARN and SF_AWS_EXTERNAL_ID from the answer to terraform.tfvars, for the role's trust policy.
 DESCRIBE INTEGRATION PROCESSING_PUSH;
 
--- A task runs with its owner's rights. Let that be the schema's owner: SYSADMIN, where 00_roles.sql made it.
+-- A task runs with its owner's privileges. Use the owner of the schema: SYSADMIN, if 00_roles.sql created it.
 GRANT EXECUTE TASK ON ACCOUNT TO ROLE SYSADMIN;
 GRANT EXECUTE MANAGED TASK ON ACCOUNT TO ROLE SYSADMIN;
 GRANT USAGE ON INTEGRATION PROCESSING_PUSH TO ROLE SYSADMIN;
 
--- Then, as that owner, with the database and the schema of the queue in use:
+-- Then run this as that owner, with the database and the schema of the queue in use:
 USE ROLE SYSADMIN;
 
 CREATE TRANSIENT TABLE IF NOT EXISTS PROCESSING_PUSHES (
-    entries   NUMBER(38, 0) NOT NULL COMMENT 'Rows inserted since the push before',
+    entries   NUMBER(38, 0) NOT NULL COMMENT 'Rows inserted since the previous push',
     pushed_at TIMESTAMP_NTZ NOT NULL DEFAULT SYSDATE() COMMENT 'UTC'
 )
 DATA_RETENTION_TIME_IN_DAYS = 1
-COMMENT = 'One row for each push; reading the stream into it is what empties the stream';
+COMMENT = 'One row per push; the INSERT from the stream empties the stream';
 
 CREATE STREAM IF NOT EXISTS PROCESSING_QUEUE_INSERTS
     ON TABLE PROCESSING_QUEUE
