@@ -48,7 +48,7 @@ TESTS_OF: dict[str, tuple[str, ...]] = {
     "processor/claiming.py": ("unit/test_run.py", "unit/test_run_storms.py"),
     "processor/settling.py": ("unit/test_batch.py", "unit/test_run.py", "unit/test_run_storms.py"),
     "processor/gate.py": ("unit/test_gate.py", "unit/test_gate_boundaries.py"),
-    "processor/service.py": ("unit/test_answers.py", "integration/test_service.py"),
+    "processor/service.py": ("unit/test_answers.py", "unit/test_service_answers.py", "integration/test_service.py"),
     "processor/certificates.py": ("integration/test_certificate_dates.py", "integration/test_certificates.py"),
     "warehouse.py": ("unit/test_warehouse.py", "integration/test_login.py", "contract/test_connection_cut.py"),
     "settings.py": ("unit/test_settings.py", "unit/test_settings_bounds.py"),
@@ -286,7 +286,8 @@ def _survives(tree: Path, mutant: Mutant, tests: Sequence[str], *, within_s: flo
 
 def _passes(tree: Path, tests: Sequence[str], *, within_s: float, cached: bool = True) -> bool:
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("PYTEST", "COV"))}
-    environment["PYTHONPATH"] = str(tree / "src")  # before the installed project
+    # Before the installed project.
+    environment["PYTHONPATH"] = os.pathsep.join(str(tree / folder) for folder in ("src", "local/src"))
     environment["PYTHONDONTWRITEBYTECODE"] = "" if cached else "1"
     options = ("-x", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", "--hypothesis-seed=0")
     with subprocess.Popen(  # noqa: S603 -- this Python, our own tests
