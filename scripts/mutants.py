@@ -50,7 +50,7 @@ TESTS_OF: dict[str, tuple[str, ...]] = {
     "processor/gate.py": ("unit/test_gate.py", "unit/test_gate_boundaries.py"),
     "processor/service.py": ("unit/test_answers.py", "unit/test_service_answers.py", "integration/test_service.py"),
     "processor/certificates.py": ("integration/test_certificate_dates.py", "integration/test_certificates.py"),
-    "warehouse.py": ("unit/test_warehouse.py", "integration/test_login.py", "contract/test_connection_cut.py"),
+    "warehouse.py": ("unit/test_warehouse.py", "integration/test_login.py"),
     "settings.py": ("unit/test_settings.py", "unit/test_settings_bounds.py"),
     "credentials.py": ("unit/test_credentials.py", "integration/test_login.py"),
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hypothesis
 import pytest
 from blockbuster import BlockBuster, blockbuster_ctx
 
@@ -25,3 +26,11 @@ def no_blocking_call_on_the_event_loop():
     with blockbuster_ctx("rowqueue") as blockbuster:
         assert isinstance(blockbuster, BlockBuster)
         yield
+
+
+# Hypothesis fails an example that takes longer than 0.2 s, and data that is slow to generate. Both measure how busy the
+# machine is.
+hypothesis.settings.register_profile(
+    "any machine", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("any machine")
