@@ -9,11 +9,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import faulthandler
+import gc
 import os
 import signal
 import sys
 import threading
-from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 import structlog
@@ -35,14 +35,16 @@ from rowqueue.lifecycle import RetryPolicy
 from rowqueue.observability import Event, log, log_fault, log_problem
 from rowqueue.processor import certificates, service
 from rowqueue.processor.identity import processor_id
-from rowqueue.processor.run import Processor, Report
+from rowqueue.processor.queue import ProcessorStore, SnowflakeQueue
+from rowqueue.processor.run import Processor, RunReport
 from rowqueue.settings import ProcessorSettings
-from rowqueue.store import QueueStore
 from rowqueue.warehouse import SnowflakeWarehouse
 
 if TYPE_CHECKING:
     import ssl
     from collections.abc import Callable
+
+    from rowqueue.processor.queue import Queue
 
 _EXIT_CODES: tuple[tuple[type[RowqueueError], ExitCode], ...] = (
     (SettingsError, ExitCode.SETTINGS),
@@ -59,9 +61,9 @@ _EXIT_CODES: tuple[tuple[type[RowqueueError], ExitCode], ...] = (
 def main() -> ExitCode:
     """Run one processor."""
     observability.configure("processor")
-    # As PID 1 a process ignores SIGTERM unless it handles it, and a stop may come while this one starts.
-    early = threading.Event()
-    signal.signal(signal.SIGTERM, lambda *_: early.set())
+    # As PID 1 a process ignores SIGTERM unless it handles it, and a stop may be requested while this one starts.
+    stopped_early = threading.Event()
+    signal.signal(signal.SIGTERM, lambda *_: stopped_early.set())
     try:
         settings = ProcessorSettings.from_env(os.environ)
         name = processor_id(settings, os.environ)
@@ -69,50 +71,45 @@ def main() -> ExitCode:
         login = credentials.login(settings.snowflake, environment=settings.environment)
         tag = f"{settings.environment}-snowflake-processor"
         with contextlib.closing(SnowflakeWarehouse(settings.snowflake, login, query_tag=tag)) as warehouse:
-            queue = QueueStore(warehouse, queue=settings.snowflake.table, max_retries=settings.max_retries)
-            context = _certificates(settings, queue, name)
+            store = ProcessorStore(
+                warehouse, queue=settings.snowflake.table, processor_id=name, max_retries=settings.max_retries
+            )
+            context = _certificates(settings, store)
             warehouse.connect()
             faulthandler.dump_traceback_later(settings.longest_life_s, exit=True)
-            with ThreadPoolExecutor(1, thread_name_prefix="warehouse") as thread:
-                report = asyncio.run(_run(settings, queue, thread, context, name, stopped=early.is_set))
+            tune_garbage_collection()
+            with contextlib.closing(SnowflakeQueue(store)) as queue:
+                report = asyncio.run(_run_until_stopped(settings, queue, context, name, stopped=stopped_early.is_set))
     except RowqueueError as error:
         return _failed(error)
-    except Exception as fault:  # noqa: BLE001 -- it belongs into the log as one line, like everything else
+    except Exception as fault:  # noqa: BLE001 -- a fault of this program is one line in the log, as everything else
         log_fault(Event.PROCESSOR_FAILED, fault)
         return ExitCode.FAULT
     log(Event.PROCESSOR_ENDED, reason=report.reason, seconds=round(report.seconds, 3), **report.settled)
     return ExitCode.DONE
 
 
-def _certificates(settings: ProcessorSettings, queue: QueueStore, name: str) -> ssl.SSLContext:
-    """With unfit certificates no task can do anything, so a hold keeps the poller from starting one each minute."""
-    try:
-        return certificates.load(settings.cert_bucket, settings.environment, passphrase=settings.key_passphrase)
-    except CertificateUnreadable:
-        raise
-    except CertificateError as error:
-        try:
-            queue.place_hold(reason=str(error), seconds=settings.hold_s, created_by=name)
-        except WarehouseError as failure:
-            log_problem(Event.PROCESSOR_NOT_RECORDED, error=str(failure))
-        raise
+def tune_garbage_collection() -> None:
+    """Collect less often: entries form no cycles, and looking for some took 9 % of the CPU (docs/performance.md)."""
+    gc.set_threshold(20_000, 20, 20)
+    gc.freeze()  # what is imported by now stays
 
 
-async def _run(
-    settings: ProcessorSettings,
-    queue: QueueStore,
-    thread: ThreadPoolExecutor,
-    context: ssl.SSLContext,
-    name: str,
-    *,
-    stopped: Callable[[], bool],
-) -> Report:
-    stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, _request_stop, stop, number)
-    if stopped():
-        _request_stop(stop, signal.SIGTERM)
+async def run(
+    settings: ProcessorSettings, queue: Queue, context: ssl.SSLContext, name: str, *, stop: asyncio.Event
+) -> RunReport:
+    """Build the parts and run them.
+
+    Args:
+        settings: the processor's.
+        queue: where entries are claimed and settled.
+        context: has the client certificate.
+        name: the processor's id.
+        stop: set when a stop is requested.
+
+    Raises:
+        RowqueueError: see :meth:`rowqueue.processor.run.Processor.run`.
+    """
     deadline = settings.entry_deadline_minutes
     policy = RetryPolicy(
         max_retries=settings.max_retries,
@@ -120,32 +117,54 @@ async def _run(
         backoff_cap_s=settings.backoff_cap_s,
         deadline_s=None if deadline is None else deadline * 60,
     )
+    limits = service.Limits(
+        timeout_s=settings.service_timeout_s,
+        max_data_characters=settings.max_data_characters,
+        max_result_characters=settings.max_result_characters,
+    )
+    connecting = service.connect(
+        context, url=settings.service_url, processor_id=name, concurrency=settings.concurrency, limits=limits
+    )
+    async with connecting as partner:
+        processor = Processor(queue=queue, deliver=partner.deliver, policy=policy, settings=settings, stop=stop)
+        return await processor.run()
+
+
+def _certificates(settings: ProcessorSettings, store: ProcessorStore) -> ssl.SSLContext:
+    """Without usable certificates every task would fail, so a hold stops the poller from starting one each minute."""
+    try:
+        return certificates.load(settings.cert_bucket, settings.environment, passphrase=settings.key_passphrase)
+    except CertificateUnreadable:
+        raise
+    except CertificateError as error:
+        try:
+            store.place_hold(reason=str(error), seconds=settings.hold_s)
+        except WarehouseError as failure:
+            log_problem(Event.PROCESSOR_NOT_RECORDED, error=str(failure))
+        raise
+
+
+async def _run_until_stopped(
+    settings: ProcessorSettings,
+    queue: Queue,
+    context: ssl.SSLContext,
+    name: str,
+    *,
+    stopped: Callable[[], bool],
+) -> RunReport:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, _request_stop, stop, number)
+    if stopped():
+        _request_stop(stop, signal.SIGTERM)
     log(
         Event.PROCESSOR_STARTED,
-        block=settings.max_entries,
+        entries_per_container=settings.entries_per_container,
         concurrency=settings.concurrency,
         budget_s=settings.budget_s,
     )
-    async with service.connect(
-        context,
-        url=settings.service_url,
-        processor_id=name,
-        concurrency=settings.concurrency,
-        limits=service.Limits(
-            timeout_s=settings.service_timeout_s,
-            max_data_characters=settings.max_data_characters,
-            max_result_characters=settings.max_result_characters,
-        ),
-    ) as partner:
-        return await Processor(
-            queue=queue,
-            deliver=partner.deliver,
-            policy=policy,
-            settings=settings,
-            processor_id=name,
-            thread=thread,
-            stop=stop,
-        ).run()
+    return await run(settings, queue, context, name, stop=stop)
 
 
 def _request_stop(stop: asyncio.Event, number: signal.Signals) -> None:

@@ -14,7 +14,7 @@ from rowqueue.contract import TickAnswer, tick_answer
 from rowqueue.errors import RowqueueError
 from rowqueue.observability import Event, Metric, embedded, log_problem
 from rowqueue.poller import fargate
-from rowqueue.poller.queue import PolledQueue
+from rowqueue.poller.queue import PollerQueue
 from rowqueue.poller.tick import Poller
 from rowqueue.poller.triggers import Refusal, TaskStopped, Tick, trigger_of
 from rowqueue.settings import STEP_S, TICK_DEADLINE_S, PollerSettings
@@ -65,7 +65,7 @@ def _run(trigger: Tick | TaskStopped, settings: PollerSettings) -> TickReport | 
     )
     with closing(warehouse):
         poller = Poller(
-            queue=PolledQueue(warehouse, queue=settings.snowflake.table, max_retries=settings.max_retries),
+            queue=PollerQueue(warehouse, queue=settings.snowflake.table, max_retries=settings.max_retries),
             tasks=fargate.connect(settings),
             settings=settings,
             now=datetime.now(UTC),

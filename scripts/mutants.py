@@ -42,11 +42,12 @@ SOURCE = "src/rowqueue"
 
 TESTS_OF: dict[str, tuple[str, ...]] = {
     "lifecycle.py": ("unit/test_lifecycle.py",),
-    "processor/answers.py": ("unit/test_answers.py",),
+    "processor/exchange.py": ("unit/test_answers.py",),
     "poller/decide.py": ("unit/test_decide.py", "unit/test_poll.py", "unit/test_poll_launch.py"),
     "poller/backoff.py": ("unit/test_backoff.py", "unit/test_poll.py", "unit/test_poll_launch.py"),
     "processor/claiming.py": ("unit/test_run.py", "unit/test_run_storms.py"),
-    "processor/settling.py": ("unit/test_batch.py", "unit/test_run.py", "unit/test_run_storms.py"),
+    "processor/delivering.py": ("unit/test_run.py", "unit/test_run_storms.py"),
+    "processor/settling.py": ("unit/test_settling.py", "unit/test_run.py", "unit/test_run_storms.py"),
     "processor/gate.py": ("unit/test_gate.py", "unit/test_gate_boundaries.py"),
     "processor/service.py": ("unit/test_answers.py", "unit/test_service_answers.py", "integration/test_service.py"),
     "processor/certificates.py": ("integration/test_certificate_dates.py", "integration/test_certificates.py"),

@@ -6,6 +6,8 @@ import hypothesis
 import pytest
 from blockbuster import BlockBuster, blockbuster_ctx
 
+pytest.register_assert_rewrite("queue_contract")
+
 CREDENTIALS = ("AWS_", "SNOWFLAKE_", "ECS_")
 
 

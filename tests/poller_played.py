@@ -8,7 +8,7 @@ from types import SimpleNamespace
 from botocore.exceptions import ClientError
 
 from rowqueue.poller.fargate import Fargate
-from rowqueue.poller.queue import PolledQueue
+from rowqueue.poller.queue import PollerQueue
 from rowqueue.poller.tick import Poller
 from rowqueue.settings import PollerSettings
 
@@ -140,7 +140,7 @@ def pulse(*, pending=0, exhausted=0, available=None, processing=0, claimed=None,
 
 def poller(warehouse, ecs, *, now=NOW, seconds_left=lambda: 50, sleep=lambda _: None, **environ):
     settings = PollerSettings.from_env(ENVIRON | environ)
-    store = PolledQueue(warehouse, queue=settings.snowflake.table, max_retries=3, sleep=lambda _: None)
+    store = PollerQueue(warehouse, queue=settings.snowflake.table, max_retries=3)
     return Poller(
         queue=store, tasks=Fargate(ecs, settings), settings=settings, now=now, seconds_left=seconds_left, sleep=sleep
     )

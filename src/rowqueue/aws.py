@@ -1,4 +1,4 @@
-"""boto3 clients that give up in time: a tick has 50 seconds, and a task that can not start should say so soon."""
+"""boto3 clients with short time-outs: a tick has 50 seconds, and a task that cannot start should report it soon."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ if TYPE_CHECKING:
     from mypy_boto3_secretsmanager import SecretsManagerClient
 
 ERRORS = (BotoCoreError, ClientError)
-"""What a client raises: AWS could not be asked, or refused."""
+"""What a client raises when AWS could not be asked, or refused."""
 
 # boto3's defaults are a minute for a connection and one for a read, up to five times.
 _CONFIG = Config(connect_timeout=5, read_timeout=10, retries={"mode": "standard", "total_max_attempts": 3})
 
 
 def has_answered(error: Exception) -> bool:
-    """Whether AWS has looked and refused, so that asking again gets the same: it is not there, or not allowed."""
+    """Whether AWS answered that something does not exist or is not allowed, so that asking again would not help."""
     if not isinstance(error, ClientError):
         return False
     return error.response.get("ResponseMetadata", {}).get("HTTPStatusCode") in {403, 404}
@@ -33,14 +33,14 @@ def has_answered(error: Exception) -> bool:
 _PASSING_CODES = frozenset(
     {"ThrottlingException", "Throttling", "TooManyRequestsException", "RequestLimitExceeded", "ServerException"}
 )
-# A throttle of another service that ECS had to ask wears this coat: "InvalidParameterException: Error retrieving
-# security group information ...: Request limit exceeded" (dask-cloudprovider issue 56, dagster issue 33439).
+# ECS reports downstream throttling as "InvalidParameterException: Error retrieving security group information ...:
+# Request limit exceeded" (dask-cloudprovider issue 56, dagster issue 33439).
 _THROTTLE = re.compile(r"limit exceeded|rate exceeded|errorcode: throttling", re.IGNORECASE)
 _SERVER_ERROR = 500
 
 
 def is_passing(error: Exception) -> bool:
-    """Whether an error may be gone with the next tick: throttling in any coat, a fault of theirs, no connection."""
+    """Whether an error may be gone at the next tick: throttling in any form, a server error, no connection."""
     if not isinstance(error, ClientError):
         return isinstance(error, BotoCoreError)
     code, message = (str(error.response.get("Error", {}).get(key, "")) for key in ("Code", "Message"))

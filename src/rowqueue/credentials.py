@@ -1,8 +1,8 @@
-"""Who we are to Snowflake: the driver's login arguments, from the environment or from AWS Secrets Manager.
+"""The driver's arguments for the login to Snowflake, from the environment or from AWS Secrets Manager.
 
-Three ways, by ``SNOWFLAKE_AUTHENTICATION``. With *workload_identity* the driver proves the IAM role of the function or
-the task to Snowflake, and no secret exists. With *key_pair* it signs a token with a private key. *password* is for the
-embedded stack and for accounts that still let a service in by password alone.
+``SNOWFLAKE_AUTHENTICATION`` selects one of three ways. With *workload_identity* the driver proves the IAM role of the
+function or the task to Snowflake, and there is no secret. With *key_pair* it signs a token with a private key.
+*password* is for the embedded stack, and for accounts that still accept a service with a password alone.
 """
 
 from __future__ import annotations
@@ -25,21 +25,21 @@ if TYPE_CHECKING:
     from rowqueue.settings import SnowflakeSettings
 
 _SMALLEST_RSA_KEY = 2048  # bits; Snowflake, "Key-pair authentication and key-pair rotation"
-_CURVES = (SECP256R1, SECP384R1, SECP521R1)  # those the driver has an algorithm for (4.8.1, auth/keypair.py)
+_CURVES = (SECP256R1, SECP384R1, SECP521R1)  # the curves that the driver supports (4.8.1, auth/keypair.py)
 
 
 def login(settings: SnowflakeSettings, *, environment: str) -> dict[str, object]:
-    """The driver's arguments that say who we are.
+    """The driver's arguments for the login.
 
-    What the environment carries (ECS puts the secret there) comes first. Without it the secret
-    ``<environment>-snowflake-credentials`` is read, a JSON object with ``username`` and what the login needs.
+    Values in the environment come first; ECS puts the secret there. Otherwise the secret
+    ``<environment>-snowflake-credentials`` is read: a JSON object with ``username`` and what the login needs.
 
     Raises:
-        CredentialsError: the secret can not be read or lacks a key, or the private key is not usable.
+        CredentialsError: the secret cannot be read or lacks a key, or the private key is not usable.
     """
     match settings.authentication:
         case "workload_identity":
-            # Without a user: Snowflake finds the one whose WORKLOAD_IDENTITY names our role.
+            # No user is sent: Snowflake finds the user whose WORKLOAD_IDENTITY names our role.
             return {"authenticator": "WORKLOAD_IDENTITY", "workload_identity_provider": "AWS"}
         case "key_pair":
             return _key_pair(settings, f"{environment}-snowflake-credentials")
@@ -69,7 +69,7 @@ def _key_pair(settings: SnowflakeSettings, name: str) -> dict[str, object]:
 
 
 def _incomplete(settings: SnowflakeSettings, **proof: Secret | None) -> str:
-    """Why the secret is read at all; where that was not meant, this is what somebody has to know."""
+    """Why the secret is read. A person who did not expect that needs to know which variables are not set."""
     given = {"SNOWFLAKE_USER": settings.user, **proof}
     names = [name for name, value in given.items() if not value]
     unset = f"{' and '.join(names)} {'is' if len(names) == 1 else 'are'} not set"
@@ -81,15 +81,16 @@ def _revealed(secret: Secret | None) -> str | None:
 
 
 def _der(pem: str, passphrase: str | None, key_name: str, passphrase_name: str) -> bytes:
-    """A PEM key as the driver wants it: DER, without a passphrase.
+    """Convert a PEM key to what the driver takes: DER, without a passphrase.
 
-    No error is chained: what the library says of a text that is no key could repeat some of it.
+    No error is chained, because the library's message could repeat a part of the key.
     """
     try:
         key = serialization.load_pem_private_key(pem.encode(), passphrase.encode() if passphrase else None)
-    except TypeError:  # the library's word for a passphrase that is missing, or given for a key that has none
-        need = "the passphrase of" if passphrase is None else "nothing, for no passphrase protects"
-        raise CredentialsError(f"{passphrase_name}: expected {need} {key_name}") from None
+    except TypeError:  # what the library raises for a passphrase that is missing or not needed
+        if passphrase is None:
+            raise CredentialsError(f"{passphrase_name}: expected the passphrase of {key_name}") from None
+        raise CredentialsError(f"{passphrase_name}: expected nothing, because {key_name} is not encrypted") from None
     except (ValueError, UnsupportedAlgorithm):
         expected = "a PKCS#8 private key in PEM, from -----BEGIN to the last line" + (
             f", that {passphrase_name} opens" if passphrase else ""
@@ -106,12 +107,12 @@ def _der(pem: str, passphrase: str | None, key_name: str, passphrase_name: str) 
 
 
 def _read(name: str, *needed: str, because: str) -> Mapping[str, str]:
-    """The texts in a secret, of which those that are needed are there."""
+    """The texts in a secret, after a check that those in ``needed`` are there."""
     expected = f"expected a JSON object with {' and '.join(needed)}"
     try:
         answer = aws.client("secretsmanager").get_secret_value(SecretId=name)
     except aws.ERRORS as error:
-        raise CredentialsError(f"secret {name}: can not be read: {error} ({because})") from error
+        raise CredentialsError(f"secret {name}: cannot be read: {error} ({because})") from error
     try:
         content = json.loads(answer.get("SecretString", ""))
     except ValueError:

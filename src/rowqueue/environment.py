@@ -1,7 +1,6 @@
-"""Reading settings from environment variables: once, checked together, every problem reported at once.
+"""Reads settings from environment variables, checks them together, and reports all problems at once.
 
-Each field of a settings class carries the variable's name, its parser and a sentence for people, so that the class is
-also its own documentation.
+Each field of a settings class has the variable's name, its parser and a sentence. docs/settings.md is made from them.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ T = TypeVar("T")
 
 
 class Secret:
-    """A text that shows itself only to those who ask; not a ``str``, so that no formatting does it by mistake."""
+    """A text that is shown only by :meth:`reveal`. It is no ``str``, so that no formatting shows it by mistake."""
 
     __slots__ = ("_value",)
 
@@ -60,7 +59,7 @@ def text(value: str) -> str:
 
 
 def secret(value: str) -> Secret:
-    """A text that is never shown."""
+    """A text that no message shows."""
     return Secret(value)
 
 
@@ -111,11 +110,11 @@ def flag(value: str) -> bool:
 
 
 def https_url(value: str) -> str:
-    """A parser for addresses that TLS protects."""
+    """A parser for https URLs."""
     try:
         parts = urlsplit(value)
-        nobody = parts.username is None and parts.password is None
-        usable = parts.scheme == "https" and parts.hostname and nobody and parts.port != 0
+        no_user = parts.username is None and parts.password is None
+        usable = parts.scheme == "https" and parts.hostname and no_user and parts.port != 0
     except ValueError:
         usable = False
     if not usable:
@@ -136,7 +135,7 @@ def string_list(value: str) -> tuple[str, ...]:
 
 
 class FromEnvironment:
-    """What the settings classes share: reading themselves from a mapping."""
+    """Base of the settings classes."""
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str]) -> Self:
@@ -179,5 +178,5 @@ class FromEnvironment:
         return values, problems
 
     def contradictions(self) -> Iterator[str]:
-        """Settings that are fine alone and wrong together, as ``NAME: expected ..., got ...``."""
+        """Settings that are valid alone and wrong together, as ``NAME: expected ..., got ...``."""
         yield from ()

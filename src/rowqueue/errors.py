@@ -1,22 +1,22 @@
-"""What can go wrong, as a tree.
+"""The errors of this program, as a tree.
 
     RowqueueError
     ├── SettingsError             an environment variable is missing, malformed, or contradicts another
     ├── CredentialsError          the Snowflake secret is missing, unreadable or malformed
     ├── CertificateError          a client certificate, its key or the CA is missing, expired or unfit
-    │   └── CertificateUnreadable S3 could not be asked: the next task may fare better
-    ├── CredentialsStop           the service would not have us, or we it; nothing more is claimed until a hold ends
-    ├── ServiceUnreachable        not one delivery got an answer
+    │   └── CertificateUnreadable S3 could not be asked; the next task may succeed
+    ├── CredentialsStop           mutual TLS or authorization failed; nothing more is claimed until a hold ends
+    ├── ServiceUnreachable        no delivery got an answer
     ├── DeliveryFault             a delivery met a fault of this program
-    ├── EventError                the Lambda got an event that is none of those it knows
-    ├── TickOverdue               the tick gave up, for the next one is due
+    ├── EventError                the Lambda got an unknown event
+    ├── TickOverdue               the tick ran out of time
     ├── LaunchError               ECS refused, or could not be asked
-    └── WarehouseError            Snowflake, as the driver tells it
+    └── WarehouseError            Snowflake refused or failed
         ├── LoginRefused          the credentials are wrong; never repeated
         ├── StatementRefused      the SQL or an object in it is wrong; never repeated
         ├── ValueRefused          a value is wrong; never repeated
-        ├── LockContention        the statement did not run: others hold or await the lock; repeat with jitter
-        └── WarehouseUnavailable  the connection failed; a statement that was sent may have run, or may yet
+        ├── LockContention        the statement did not run, because the lock was taken; repeat with jitter
+        └── WarehouseUnavailable  the connection failed; a statement that was sent may have run, or may still run
 
 Every class carries a message that can be shown to a person as it stands. None holds a secret.
 """
@@ -25,7 +25,7 @@ from __future__ import annotations
 
 
 class RowqueueError(Exception):
-    """The root: whatever the program itself has found out and can explain."""
+    """The root of all errors that this program explains."""
 
 
 class SettingsError(RowqueueError):
@@ -49,27 +49,27 @@ class CertificateError(RowqueueError):
 
 
 class CertificateUnreadable(CertificateError):  # noqa: N818
-    """S3 could not be asked. Nothing is known of the certificate, and the next task may fare better."""
+    """S3 could not be asked. Nothing is known about the certificate, and the next task may succeed."""
 
 
 class CredentialsStop(RowqueueError):  # noqa: N818 -- reads as what happened
-    """The service refused our credentials, or its certificate is not trusted. What was held is released."""
+    """Mutual TLS or authorization failed. All entries in hand were released."""
 
 
 class ServiceUnreachable(RowqueueError):  # noqa: N818
-    """Not one delivery of this task got an answer. Each entry was given its retry; the task says what they share."""
+    """No delivery of this task got an answer. Each entry gets a retry."""
 
 
 class DeliveryFault(RowqueueError):  # noqa: N818
-    """A delivery met a fault of this program. Its entry was given a retry, its neighbours were not touched."""
+    """A delivery met a fault of this program. Its entry gets a retry; other entries are not affected."""
 
 
 class EventError(RowqueueError):
-    """The Lambda was invoked with something that it does not know."""
+    """The Lambda was invoked with an unknown event."""
 
 
 class TickOverdue(RowqueueError):  # noqa: N818 -- reads as what happened
-    """The tick has used up its time; what it has not done, the next one does."""
+    """The tick ran out of time. The next one does the rest."""
 
 
 class LaunchError(RowqueueError):
@@ -77,7 +77,7 @@ class LaunchError(RowqueueError):
 
 
 class WarehouseError(RowqueueError):
-    """Snowflake refused or failed, as the driver tells it.
+    """Snowflake refused or failed, as the driver reports it.
 
     Args:
         message: what the driver said.
@@ -90,15 +90,15 @@ class WarehouseError(RowqueueError):
 
 
 class LoginRefused(WarehouseError):  # noqa: N818 -- reads as what happened
-    """The credentials, the role or the network policy do not let us in."""
+    """The credentials, the role or the network policy do not permit the login."""
 
 
 class StatementRefused(WarehouseError):  # noqa: N818
-    """The statement does not compile, or names an object that is not there or not granted."""
+    """The statement does not compile, or names an object that does not exist or is not granted."""
 
 
 class ValueRefused(WarehouseError):  # noqa: N818
-    """A value in the statement can not be stored."""
+    """A value in the statement cannot be stored."""
 
 
 class LockContention(WarehouseError):  # noqa: N818
@@ -106,4 +106,4 @@ class LockContention(WarehouseError):  # noqa: N818
 
 
 class WarehouseUnavailable(WarehouseError):  # noqa: N818
-    """The connection failed. A statement that had been sent may have run, or may yet run."""
+    """The connection failed. A statement that had been sent may have run, or may still run."""

@@ -20,18 +20,18 @@ _MAX_BACKOFF_DOUBLINGS = 32  # beyond any cap; keeps 2**n a small number whateve
 
 
 class Status(StrEnum):
-    """The five statuses of an entry. Any other word in the table is counted by the pulse and never touched."""
+    """The five statuses of an entry. The pulse counts rows with any other status; nothing changes them."""
 
     PENDING = "pending"
-    """Waits for ``available_at`` and a claim."""
+    """Not claimed. Ready from ``available_at`` on."""
     PROCESSING = "processing"
-    """A worker holds it under a claim token."""
+    """Claimed by a worker, under a claim token."""
     COMPLETED = "completed"
     """The service answered with 2xx."""
     FAILED = "failed"
-    """Given up, with the reason in ``error_message``; a person can requeue it."""
+    """Given up. The reason is in ``error_message``; a person can requeue it."""
     CANCELLED = "cancelled"
-    """Taken out by a person before it was claimed."""
+    """Cancelled by a person before it was claimed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,14 +39,14 @@ class Entry:
     """One claimed row of the queue.
 
     Attributes:
-        id: unique in the table; not an order.
-        data: the text to deliver; JSON, if its producer kept the contract.
+        id: unique in the table. It does not give the order of the inserts.
+        data: the text to deliver. It should be JSON, but its producer decides.
         idempotency_key: the same for every delivery of this entry.
-        claim_token: the claim that holds it; every write is fenced by it.
+        claim_token: of the claim that took it; guards every write.
         retry_count: attempts counted so far.
-        max_retries: this entry's own limit of counted attempts; ``None`` means the setting's.
-        crash_count: times a worker died holding it.
-        age_s: seconds since it was inserted, when it was claimed.
+        max_retries: this entry's own limit of counted attempts; ``None``: the setting's limit.
+        crash_count: workers that died with it in hand.
+        age_s: seconds from its INSERT to its claim.
     """
 
     id: int
@@ -60,7 +60,7 @@ class Entry:
 
     @property
     def is_suspect(self) -> bool:
-        """Whether it may have killed a worker: it is claimed by one that holds nothing else, and at last alone."""
+        """Whether a worker has died on it. It is claimed only by a worker with nothing in hand."""
         return self.crash_count > 0
 
     @property
@@ -71,7 +71,7 @@ class Entry:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Succeeded:
-    """The service answered with 2xx: the work is done there, whatever the body holds."""
+    """The service answered with 2xx: it has done its work, whatever the body says."""
 
     response_status: int
     result: str | None = None
@@ -85,7 +85,7 @@ class Transient:
         reason: for ``error_message``.
         response_status: the HTTP status, if there was an answer.
         retry_after_s: seconds that the service asked us to wait, if it did.
-        result: what the service answered, bounded, if it did.
+        result: the answer, cut to a limit, if there was one.
     """
 
     reason: str
@@ -105,19 +105,19 @@ class Permanent:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Interrupted:
-    """Never started, or cut short by our own stop: given back, no attempt counted."""
+    """Never started, or cut short by our own stop. The entry is released; no attempt is counted."""
 
     reason: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CredentialsFault:
-    """The service would not have us, or we it: most likely not this entry's fault, and every other would meet the same.
+    """Mutual TLS or authorization failed. Most likely every other entry would meet the same fault.
 
     Attributes:
         reason: for the hold.
-        certain: whether it is TLS or a certificate for sure. What only looks like it (401, 403, a connection closed
-            without an answer) may be the entry's own doing.
+        certain: whether TLS or a certificate is the cause. Otherwise (401, 403, a connection closed without an answer)
+            the entry itself may be.
         response_status: the HTTP status, if there was an answer.
     """
 
@@ -128,7 +128,7 @@ class CredentialsFault:
 
 Outcome = Succeeded | Transient | Permanent | Interrupted
 Verdict = Outcome | CredentialsFault
-"""How a delivery ended, before it is known what a fault of credentials means for the entry."""
+"""How a delivery ended. What a fault of credentials means for the entry may be decided later."""
 
 
 def outcome_of(fault: CredentialsFault, *, trusted: bool, probe: bool) -> Outcome:
@@ -137,9 +137,8 @@ def outcome_of(fault: CredentialsFault, *, trusted: bool, probe: bool) -> Outcom
     Args:
         fault: what it met.
         trusted: whether the service has answered 2xx to this task, so that our credentials are good.
-        probe: whether this task was sent to try a single entry after a hold. Its entry pays an attempt for what only
-            looks like a fault of credentials: one that provokes it by itself moves aside, and can not hold the queue
-            for ever.
+        probe: whether this task tries a single entry after a hold. A fault that is not certain then costs the entry an
+            attempt, so that the next probe tries another one: this entry may have caused it.
     """
     if fault.certain or not (trusted or probe):
         return Interrupted(reason=fault.reason)
@@ -154,9 +153,9 @@ class RetryPolicy:
 
     Attributes:
         max_retries: counted attempts before an entry is failed, unless the entry has its own limit.
-        backoff_s: upper bound of the wait after the first failed attempt; doubles with each further one.
-        backoff_cap_s: no wait is longer, not even one the service asked for.
-        deadline_s: no retry is scheduled for later than this after the INSERT; ``None`` sets no such limit.
+        backoff_s: upper bound of the wait after the first failed attempt; it doubles with each further one.
+        backoff_cap_s: longest wait, also when the service asks for more.
+        deadline_s: age of an entry after which no retry is scheduled; ``None``: no limit.
     """
 
     max_retries: int = 3
@@ -165,14 +164,14 @@ class RetryPolicy:
     deadline_s: float | None = None
 
     def limit_of(self, entry: Entry) -> int:
-        """The counted attempts that ``entry`` may have."""
+        """The largest number of counted attempts for ``entry``."""
         return self.max_retries if entry.max_retries is None else entry.max_retries
 
     def delay_s(self, *, failures: int, retry_after_s: float | None, random: Callable[[], float]) -> float:
         """Seconds to wait after the ``failures``-th counted failure (from 1).
 
-        Exponential with full jitter, which spreads a burst of failures best (Brooker, "Exponential Backoff And
-        Jitter", AWS Architecture Blog, 2015). What the service asked for is a lower bound, clamped to the cap.
+        Exponential back-off with full jitter, which spreads a burst of failures best (Brooker, "Exponential Backoff
+        And Jitter", AWS Architecture Blog, 2015). What the service asked for is a lower bound, up to the cap.
         """
         bound = min(self.backoff_cap_s, self.backoff_s * 2 ** float(min(failures - 1, _MAX_BACKOFF_DOUBLINGS)))
         asked = min(self.backoff_cap_s, max(0.0, retry_after_s or 0.0))
@@ -184,14 +183,13 @@ class Settlement:
     """What is written back for one entry.
 
     Attributes:
-        entry_id: the row.
-        claim_token: the claim it is fenced by.
-        status: where the entry goes.
+        claim_token: the write changes nothing if the row has another one.
+        status: the new status.
         counted: whether the attempt is added to ``retry_count``.
-        released: whether the entry is given back untouched.
+        released: whether the entry is given back unchanged.
         delay_s: seconds until it is ready again, if it goes back to pending.
         response_status: the HTTP status, if there was an answer.
-        result: what the service answered, bounded.
+        result: the answer, cut to a limit.
         error_message: why the attempt failed; ``None`` clears it.
     """
 

@@ -1,6 +1,6 @@
-"""Logs and metrics: one JSON object a line with a stable ``event`` name; on a terminal, the same for people.
+"""Logs and metrics: one JSON object per line with a stable ``event`` name; on a terminal, a readable line.
 
-A line may carry metrics in CloudWatch's embedded metric format: the log is the only thing that is sent.
+A line may have metrics in CloudWatch's embedded metric format, so that nothing but the log is sent.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ NAMESPACE = "SnowflakeProcessor"
 
 
 class Event(StrEnum):
-    """The names that log queries rely on."""
+    """The names of log lines. Log queries depend on them."""
 
     TICK = "tick"
     TICK_FAILED = "tick_failed"
@@ -46,7 +46,7 @@ class Event(StrEnum):
 
 
 class Metric(StrEnum):
-    """Every metric that is emitted, all with the dimension ``Environment``."""
+    """Every metric, each with the dimension ``Environment``."""
 
     ENTRIES_COMPLETED = "EntriesCompleted"
     ENTRIES_FAILED = "EntriesFailed"
@@ -84,18 +84,18 @@ _MOST_VALUES = 100  # of one metric in one line (CloudWatch, embedded metric for
 
 
 def configure(service: str, *, environment: str | None = None) -> None:
-    """Send structured logs to stdout, and let libraries speak only of what is wrong.
+    """Send structured logs to stdout. Libraries log only problems.
 
     Args:
         service: ``poller`` or ``processor``; in every line.
-        environment: in every line, once it is known; metrics need it.
+        environment: in every line, if it is known already; metrics need it.
     """
     rendering: list[Processor]
     if sys.stdout.isatty():
         plain = structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)
         rendering = [_without_embedding, plain]
     else:
-        # Without local variables: a password and an entry's data may be among them.
+        # No local variables: a password or an entry's data may be among them.
         stacks = structlog.tracebacks.ExceptionDictTransformer(show_locals=False)
         rendering = [structlog.processors.ExceptionRenderer(stacks), structlog.processors.JSONRenderer(default=str)]
     structlog.configure(
@@ -117,7 +117,7 @@ def configure(service: str, *, environment: str | None = None) -> None:
 
 
 def _without_embedding(_logger: object, _name: str, line: EventDict) -> EventDict:
-    """For people: the values stay, CloudWatch's declaration of them goes."""
+    """On a terminal, leave out CloudWatch's declaration of the metrics. Their values stay."""
     line.pop("_aws", None)
     return line
 
@@ -128,12 +128,12 @@ def log(event: Event, /, **details: object) -> None:
 
 
 def log_problem(event: Event, /, **details: object) -> None:
-    """Write one line that somebody should look at."""
+    """Write one line about a problem."""
     structlog.get_logger().warning(event.value, **details)
 
 
 def log_fault(event: Event, fault: BaseException, /, **details: object) -> None:
-    """Write one line about a fault of the program, with its stack. It reads source files, so not on an event loop."""
+    """Write one line about a fault of this program, with its stack. It reads files: do not call it on an event loop."""
     structlog.get_logger().error(event.value, exc_info=fault, **details)
 
 
@@ -141,7 +141,7 @@ def embedded(metrics: Mapping[Metric, float | list[float]], *, now: float | None
     """Metrics as fields of a log line.
 
     Args:
-        metrics: a value each, or values; of more than 100 an even selection is kept.
+        metrics: one value or several values each. Of more than 100, an even selection is kept.
         now: seconds since the epoch.
     """
     declared = [{"Name": metric.value, "Unit": _UNITS.get(metric, "Count")} for metric in metrics]

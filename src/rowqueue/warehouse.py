@@ -1,7 +1,7 @@
-"""Snowflake through its driver: connect, run, and say in our words what went wrong.
+"""Snowflake through its driver: connects, runs statements, and translates the driver's errors.
 
-The only importer of ``snowflake.connector``. It relies on PEP 249 plus ``errno`` and ``sqlstate`` and on no private
-module, so that a change of driver is a change of this file.
+The only importer of ``snowflake.connector``. It uses PEP 249, ``errno`` and ``sqlstate``, and no private module, so
+another driver would change only this file.
 """
 
 from __future__ import annotations
@@ -34,14 +34,14 @@ T = TypeVar("T")
 
 LOGIN_TIMEOUT_S = 15
 NETWORK_TIMEOUT_S = STATEMENT_TIMEOUT_S + 5
-"""The driver repeats a request for this long; without a limit it does so for ever (measured on 4.8.1)."""
+"""How long the driver repeats a request. Without this limit it never stops (measured on 4.8.1)."""
 
-# What an error number means for us. Snowflake publishes no list; these are the ones reported and measured.
+# What an error number means here. Snowflake publishes no list; these were reported by users or measured.
 _LOCK_CONTENTION = frozenset({625})  # also the table's lock not free in time
 _CANCELLED = frozenset({604, 630})  # by somebody, or by STATEMENT_TIMEOUT_IN_SECONDS
 _LOGIN_REFUSED = frozenset({*range(390100, 390104), 390144, *range(390186, 390202), *range(394300, 394307)})
-# The driver's own, before it asks anybody: an unfit private key, no AWS region or credentials, a host that is not
-# Snowflake's and is therefore not shown who we are (4.8.1, errorcode.py).
+# The driver raises these before it sends anything: an unfit private key, no AWS region or credentials, a host that is
+# not Snowflake's (4.8.1, errorcode.py).
 _LOGIN_IMPOSSIBLE = frozenset({251008, 251017, 251018, 251021})
 _SESSION_GONE = frozenset({390111, 390112, 390114, 390115})
 _UNAVAILABLE = frozenset({250001, 250003, 250006, 251005, 290503, 580503})
@@ -54,15 +54,16 @@ _VALUE_REFUSED = range(100_000, 101_000)  # SQLSTATE class 22 is wider: it also 
 class SnowflakeWarehouse:
     """One session, used from one thread.
 
-    The driver lets threads share a connection but serialises their statements and shares their transaction, so nothing
-    is gained by it. The session is opened when it is first needed, and again after it was lost.
+    Threads could share the connection, but the driver would run their statements one after the other and in one
+    transaction. The session is opened when it is first needed, and again after it was lost.
 
     Args:
-        settings: where.
-        login: the driver's arguments that say who we are.
-        query_tag: stands in Snowflake's query history; constant, for it is part of what the result cache compares.
-        lock_patience_s: seconds for which a statement that was refused at the lock is sent again.
-        network_patience_s: seconds for which the driver repeats a request before it says that the connection failed.
+        settings: where the queue is.
+        login: the driver's arguments for the login.
+        query_tag: appears in Snowflake's query history. It must be constant, because the result cache compares it.
+        lock_patience_s: how long a statement is repeated that was refused at the lock, seconds.
+        network_patience_s: how long the driver repeats a request before it reports that the connection failed, seconds.
+        login_timeout_s: how long the driver repeats a login, seconds.
     """
 
     def __init__(
@@ -73,11 +74,13 @@ class SnowflakeWarehouse:
         query_tag: str,
         lock_patience_s: float = LOCK_TIMEOUT_S,
         network_patience_s: int = NETWORK_TIMEOUT_S,
+        login_timeout_s: int = LOGIN_TIMEOUT_S,
     ) -> None:
-        self._arguments = _connect_arguments(settings, query_tag, network_patience_s) | dict(login)
+        times = {"login_timeout": login_timeout_s, "network_timeout": network_patience_s}
+        self._arguments = _connect_arguments(settings, query_tag) | times | dict(login)
         self._connection: snowflake.connector.SnowflakeConnection | None = None
-        # The 21st waiter for a table's lock is refused at once (errno 625). Whoever repeats without a random wait only
-        # keeps the queue full: measured on the stand-in, 25 workers that did left entries stuck.
+        # The 21st statement that waits for a table's lock is refused at once (errno 625). Repeating it without a random
+        # wait only keeps the line full: on the stand-in, 25 workers that did so left entries stuck.
         self._at_the_lock = tenacity.Retrying(
             retry=tenacity.retry_if_exception_type(LockContention),
             wait=tenacity.wait_random_exponential(multiplier=0.1, max=3),
@@ -87,14 +90,14 @@ class SnowflakeWarehouse:
         )
 
     def connect(self) -> None:
-        """Open the session now, to learn early whether it can be opened.
+        """Open the session now, so that a wrong login is found early.
 
         Raises:
             LoginRefused: the credentials are wrong.
             WarehouseUnavailable: Snowflake can not be reached.
         """
         if self._connection is None:
-            self._connection = _in_our_words(lambda: snowflake.connector.connect(**self._arguments))
+            self._connection = _with_our_errors(lambda: snowflake.connector.connect(**self._arguments))
 
     def rows(self, statement: Statement, values: Mapping[str, object]) -> list[tuple[Any, ...]]:
         """Run a query and fetch all of it.
@@ -113,7 +116,7 @@ class SnowflakeWarehouse:
         return self._run(statement, values, lambda cursor: int(cursor.rowcount or 0))
 
     def close(self) -> None:
-        """End the session; an error on the way out changes nothing any more."""
+        """End the session. An error while it ends is ignored."""
         connection, self._connection = self._connection, None
         if connection is not None:
             with contextlib.suppress(driver.Error, OSError):
@@ -134,13 +137,13 @@ class SnowflakeWarehouse:
                 return read(cursor)
 
         try:
-            return _in_our_words(run)
+            return _with_our_errors(run)
         except WarehouseUnavailable:
             self.close()
             raise
 
 
-def _connect_arguments(settings: SnowflakeSettings, query_tag: str, network_patience_s: int) -> dict[str, Any]:
+def _connect_arguments(settings: SnowflakeSettings, query_tag: str) -> dict[str, Any]:
     arguments: dict[str, Any] = {
         "account": settings.account,
         "warehouse": settings.warehouse,
@@ -149,13 +152,11 @@ def _connect_arguments(settings: SnowflakeSettings, query_tag: str, network_pati
         "port": settings.port,
         "protocol": settings.protocol,
         "paramstyle": "qmark",
-        "login_timeout": LOGIN_TIMEOUT_S,
-        "network_timeout": network_patience_s,
         "client_session_keep_alive": False,
-        # The driver asks the metadata services of three clouds where it runs, and may wait seconds for a name server to
-        # say that there are none (measured on 4.8.1). Only a float switches it off.
+        # The driver asks the metadata services of three clouds where it runs, and may wait seconds for a name server
+        # (measured on 4.8.1). Only a float switches this off.
         "platform_detection_timeout_seconds": 0.0,
-        # Session settings travel with the login, so that they cost no statement.
+        # Session parameters are sent with the login, so that they cost no statement.
         "session_parameters": {
             "ABORT_DETACHED_QUERY": True,
             "AUTOCOMMIT": True,
@@ -173,7 +174,7 @@ def _connect_arguments(settings: SnowflakeSettings, query_tag: str, network_pati
     return arguments
 
 
-def _in_our_words(run: Callable[[], T]) -> T:
+def _with_our_errors(run: Callable[[], T]) -> T:
     try:
         return run()
     except driver.Error as error:

@@ -13,24 +13,25 @@ WORKERS = 25
 WORKER = """
 import json, os, random, sys, time
 from rowqueue.lifecycle import Settlement, Status
-from rowqueue.poller.queue import PolledQueue
+from rowqueue.processor.queue import ClaimRequest, ProcessorStore
 from rowqueue.settings import SnowflakeSettings
 from rowqueue.warehouse import SnowflakeWarehouse
 
 settings = SnowflakeSettings.from_env(os.environ)
 login = {"user": "worker", "password": "worker"}
 name = sys.argv[1]
-store = PolledQueue(SnowflakeWarehouse(settings, login, query_tag="race"), queue=settings.table, max_retries=3)
-store.pulse()
+warehouse = SnowflakeWarehouse(settings, login, query_tag="race")
+store = ProcessorStore(warehouse, queue=settings.table, processor_id=name, max_retries=3)
+warehouse.connect()
 print("ready", flush=True)
 sys.stdin.readline()
 settled, claims = [], 0
 while store.count_ready().entries:
     claims += 1
-    entries = store.claim(processor_id=name, claim_token=f"{name}-{claims}", entries=8, characters=10**9)
+    entries = store.claim(ClaimRequest(token=f"{name}-{claims}", entries=8, characters=10**9))
     if entries:
         done = [Settlement(entry_id=e.id, claim_token=e.claim_token, status=Status.COMPLETED) for e in entries]
-        assert store.settle(done, [], processor_id=name) == frozenset()
+        assert store.settle(done, []) == frozenset()
         settled += [e.id for e in entries]
 print(json.dumps(settled), flush=True)
 """

@@ -14,7 +14,8 @@ import pytest
 import snowflake.connector
 from snowflake_rules import findings
 
-from rowqueue.poller.queue import PolledQueue
+from rowqueue.poller.queue import PollerQueue
+from rowqueue.processor.queue import ProcessorStore
 from rowqueue.settings import SnowflakeSettings
 from rowqueue.warehouse import SnowflakeWarehouse
 
@@ -127,16 +128,15 @@ def run_script(environ):
 
 
 @pytest.fixture
-def stores(environ):
-    """Makes stores, each with a session of its own."""
+def warehouses(environ):
+    """Makes warehouses, each with a session of its own."""
     settings = SnowflakeSettings.from_env(environ)
     login = {"user": environ["SNOWFLAKE_USER"], "password": environ["SNOWFLAKE_PASSWORD"]}
     opened = []
 
-    def make(*, max_retries=3):
-        warehouse = SnowflakeWarehouse(settings, login, query_tag="contract")
-        opened.append(warehouse)
-        return PolledQueue(warehouse, queue=settings.table, max_retries=max_retries)
+    def make():
+        opened.append(SnowflakeWarehouse(settings, login, query_tag="contract"))
+        return opened[-1]
 
     yield make
     for warehouse in opened:
@@ -144,5 +144,13 @@ def stores(environ):
 
 
 @pytest.fixture
-def store(stores):
-    return stores()
+def poller(environ, warehouses):
+    """The queue as the poller uses it."""
+    return PollerQueue(warehouses(), queue=SnowflakeSettings.from_env(environ).table, max_retries=3)
+
+
+@pytest.fixture
+def workers(environ, warehouses):
+    """Makes the stores of processors, which share one session."""
+    table, warehouse = SnowflakeSettings.from_env(environ).table, warehouses()
+    return lambda name="dev-1": ProcessorStore(warehouse, queue=table, processor_id=name, max_retries=3)

@@ -15,10 +15,11 @@ import aiohttp
 import pytest
 from aiohttp import web
 
+from rowqueue.contract import AttemptOutcome
 from rowqueue.lifecycle import Settlement, Status
-from rowqueue.records import Attempt
+from rowqueue.processor.queue import ClaimRequest, ProcessorStore
 from rowqueue.settings import SnowflakeSettings
-from rowqueue.store import QueueStore
+from rowqueue.sql import Attempt
 from rowqueue.warehouse import SnowflakeWarehouse
 
 DRIVER_PATIENCE_S = 1
@@ -84,7 +85,7 @@ def proxied(environ, stand_in):
     settings = SnowflakeSettings.from_env(environ | {"SNOWFLAKE_PORT": str(told["port"])})
     login = {"user": "tester", "password": "tester"}
     warehouse = SnowflakeWarehouse(settings, login, query_tag="cut", network_patience_s=DRIVER_PATIENCE_S)
-    yield QueueStore(warehouse, queue=settings.table, max_retries=3), proxy
+    yield ProcessorStore(warehouse, queue=settings.table, processor_id="dev-1", max_retries=3), proxy
     warehouse.close()
     told["loop"].call_soon_threadsafe(stop.set)
     thread.join(10)
@@ -96,7 +97,7 @@ def entry(sql):
 
 
 def claim(store, token="token"):
-    return store.claim(processor_id="dev-1", claim_token=token, entries=10, characters=10**6)
+    return store.claim(ClaimRequest(token=token, entries=10, characters=10**6))
 
 
 def settle(store, entry):
@@ -104,14 +105,16 @@ def settle(store, entry):
         entry_id=entry.id, claim_token=entry.claim_token, status=Status.PENDING, counted=True, error_message="503"
     )
     attempt = Attempt(
-        entry_id=entry.id,
         claim_token=entry.claim_token,
         attempt=1,
-        outcome="transient",
+        outcome=AttemptOutcome.TRANSIENT,
+        response_status=503,
+        error_message="503",
+        entry_id=entry.id,
         started_ms_ago=2,
         finished_ms_ago=1,
     )
-    return store.settle([settlement], [attempt], processor_id="dev-1")
+    return store.settle([settlement], [attempt])
 
 
 def state(sql):

@@ -217,7 +217,7 @@ def test_the_processors_go_by_what_was_set(environment, played):
         settings = ProcessorSettings.from_env(environ)
         assert read(OF_THE_PROCESSOR, settings) == as_set(OF_THE_PROCESSOR)
         assert (settings.concurrency, settings.backoff_s) == (6, 0.2)
-        assert settings.max_entries == SETTINGS["entries_per_container"]  # told by the poller with each launch
+        assert settings.entries_per_container == SETTINGS["entries_per_container"]  # from the launch's override
         assert settings.service_url == environment.running.partner
     lines = environment.logged(environment.outputs["processor_log_group"])
     (started,) = {(line["concurrency"], line["budget_s"]) for line in lines if line["event"] == "processor_started"}

@@ -14,8 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rowqueue.lifecycle import CredentialsFault, Permanent, Succeeded, Transient
-from rowqueue.processor.answers import Meaning, meaning_of, retry_after_s, verdict_of
-from rowqueue.processor.service import Fault, fault_of
+from rowqueue.processor.exchange import Meaning, meaning_of, retry_after_s, verdict_of
+from rowqueue.processor.service import ConnectionFault, fault_of
 
 NOW = datetime(2026, 11, 20, 12, 0, tzinfo=UTC)
 
@@ -68,35 +68,35 @@ def test_a_verdict_keeps_status_and_phrase(status):
 
 
 DECIDED = {
-    "ClientConnectionError": Fault.TRANSIENT,
-    "ClientConnectionResetError": Fault.DISCONNECT,
-    "ClientConnectorCertificateError": Fault.CERTIFICATE,
-    "ClientConnectorDNSError": Fault.TRANSIENT,
-    "ClientConnectorError": Fault.TRANSIENT,
-    "ClientConnectorSSLError": Fault.CERTIFICATE,
-    "ClientError": Fault.TRANSIENT,
-    "ClientHttpProxyError": Fault.TRANSIENT,
-    "ClientOSError": Fault.DISCONNECT,
-    "ClientPayloadError": Fault.TRANSIENT,
-    "ClientProxyConnectionError": Fault.TRANSIENT,
-    "ClientResponseError": Fault.TRANSIENT,
-    "ClientSSLError": Fault.CERTIFICATE,
-    "ConnectionTimeoutError": Fault.TRANSIENT,
-    "ContentTypeError": Fault.TRANSIENT,
-    "InvalidURL": Fault.PERMANENT,
-    "InvalidUrlClientError": Fault.PERMANENT,
-    "InvalidUrlRedirectClientError": Fault.PERMANENT,
-    "NonHttpUrlClientError": Fault.PERMANENT,
-    "NonHttpUrlRedirectClientError": Fault.PERMANENT,
-    "RedirectClientError": Fault.PERMANENT,
-    "ServerConnectionError": Fault.TRANSIENT,
-    "ServerDisconnectedError": Fault.DISCONNECT,
-    "ServerFingerprintMismatch": Fault.CERTIFICATE,
-    "ServerTimeoutError": Fault.TRANSIENT,
-    "SocketTimeoutError": Fault.TRANSIENT,
-    "TooManyRedirects": Fault.PERMANENT,
-    "UploadAbortedError": Fault.TRANSIENT,
-    "WSServerHandshakeError": Fault.TRANSIENT,
+    "ClientConnectionError": ConnectionFault.TRANSIENT,
+    "ClientConnectionResetError": ConnectionFault.DISCONNECT,
+    "ClientConnectorCertificateError": ConnectionFault.CERTIFICATE,
+    "ClientConnectorDNSError": ConnectionFault.TRANSIENT,
+    "ClientConnectorError": ConnectionFault.TRANSIENT,
+    "ClientConnectorSSLError": ConnectionFault.CERTIFICATE,
+    "ClientError": ConnectionFault.TRANSIENT,
+    "ClientHttpProxyError": ConnectionFault.TRANSIENT,
+    "ClientOSError": ConnectionFault.DISCONNECT,
+    "ClientPayloadError": ConnectionFault.TRANSIENT,
+    "ClientProxyConnectionError": ConnectionFault.TRANSIENT,
+    "ClientResponseError": ConnectionFault.TRANSIENT,
+    "ClientSSLError": ConnectionFault.CERTIFICATE,
+    "ConnectionTimeoutError": ConnectionFault.TRANSIENT,
+    "ContentTypeError": ConnectionFault.TRANSIENT,
+    "InvalidURL": ConnectionFault.PERMANENT,
+    "InvalidUrlClientError": ConnectionFault.PERMANENT,
+    "InvalidUrlRedirectClientError": ConnectionFault.PERMANENT,
+    "NonHttpUrlClientError": ConnectionFault.PERMANENT,
+    "NonHttpUrlRedirectClientError": ConnectionFault.PERMANENT,
+    "RedirectClientError": ConnectionFault.PERMANENT,
+    "ServerConnectionError": ConnectionFault.TRANSIENT,
+    "ServerDisconnectedError": ConnectionFault.DISCONNECT,
+    "ServerFingerprintMismatch": ConnectionFault.CERTIFICATE,
+    "ServerTimeoutError": ConnectionFault.TRANSIENT,
+    "SocketTimeoutError": ConnectionFault.TRANSIENT,
+    "TooManyRedirects": ConnectionFault.PERMANENT,
+    "UploadAbortedError": ConnectionFault.TRANSIENT,
+    "WSServerHandshakeError": ConnectionFault.TRANSIENT,
 }
 NEVER_FROM_A_POST = {
     "BadContentDispositionHeader",  # warnings of the multipart parser
@@ -126,13 +126,13 @@ def test_each_exception_has_the_meaning_that_was_decided(name):
 @pytest.mark.parametrize(
     ("error", "expected"),
     [
-        (TimeoutError(), Fault.TRANSIENT),
-        (ConnectionResetError(), Fault.DISCONNECT),
-        (OSError(), Fault.TRANSIENT),
-        (ssl.SSLError(), Fault.CERTIFICATE),
-        (ssl.SSLCertVerificationError(), Fault.CERTIFICATE),
-        (ssl.SSLEOFError(), Fault.DISCONNECT),
-        (ssl.SSLZeroReturnError(), Fault.DISCONNECT),
+        (TimeoutError(), ConnectionFault.TRANSIENT),
+        (ConnectionResetError(), ConnectionFault.DISCONNECT),
+        (OSError(), ConnectionFault.TRANSIENT),
+        (ssl.SSLError(), ConnectionFault.CERTIFICATE),
+        (ssl.SSLCertVerificationError(), ConnectionFault.CERTIFICATE),
+        (ssl.SSLEOFError(), ConnectionFault.DISCONNECT),
+        (ssl.SSLZeroReturnError(), ConnectionFault.DISCONNECT),
     ],
 )
 def test_each_exception_of_python_has_its_meaning(error, expected):
@@ -142,11 +142,12 @@ def test_each_exception_of_python_has_its_meaning(error, expected):
 def test_a_tls_alert_is_recognised_where_aiohttp_has_wrapped_it():
     wrapped = aiohttp.ClientOSError(1, "[SSL: TLSV13_ALERT_CERTIFICATE_REQUIRED]")
     wrapped.__cause__ = ssl.SSLError(1, "[SSL: TLSV13_ALERT_CERTIFICATE_REQUIRED] tlsv13 alert certificate required")
-    assert fault_of(wrapped)[0] is Fault.CERTIFICATE
+    assert fault_of(wrapped)[0] is ConnectionFault.CERTIFICATE
 
 
 @pytest.mark.parametrize(
-    ("cause", "expected"), [(ConnectionResetError(), Fault.DISCONNECT), (ConnectionRefusedError(), Fault.TRANSIENT)]
+    ("cause", "expected"),
+    [(ConnectionResetError(), ConnectionFault.DISCONNECT), (ConnectionRefusedError(), ConnectionFault.TRANSIENT)],
 )
 def test_a_reset_in_the_handshake_may_be_a_refusal_but_a_refused_connection_is_not(cause, expected):
     failed = aiohttp.ClientConnectorError.__new__(aiohttp.ClientConnectorError)

@@ -69,29 +69,36 @@ def opened(der):
 # By password
 
 
+def by_password(**environ):
+    return login(SNOWFLAKE_AUTHENTICATION="password", **environ)
+
+
 def test_a_user_and_a_password_of_the_environment_need_no_secret():
-    assert login(SNOWFLAKE_USER="me", SNOWFLAKE_PASSWORD="pw") == {"user": "me", "password": "pw"}
+    assert by_password(SNOWFLAKE_USER="me", SNOWFLAKE_PASSWORD="pw") == {"user": "me", "password": "pw"}
 
 
 def test_without_them_both_come_from_the_secret(secrets_manager):
     secrets_manager({"username": "service", "password": "pw"})
-    assert login() == {"user": "service", "password": "pw"}
+    assert by_password() == {"user": "service", "password": "pw"}
 
 
 def test_a_user_in_the_environment_overrides_the_one_in_the_secret(secrets_manager):
     secrets_manager({"username": "service", "password": "pw"})
-    assert login(SNOWFLAKE_USER="me") == {"user": "me", "password": "pw"}
+    assert by_password(SNOWFLAKE_USER="me") == {"user": "me", "password": "pw"}
 
 
 @pytest.mark.parametrize("way", ["password", "key_pair"])
 def test_a_missing_secret_is_named(secrets_manager, way):
-    assert refusal(SNOWFLAKE_AUTHENTICATION=way).startswith(f"secret {SECRET}: can not be read: ")
+    assert refusal(SNOWFLAKE_AUTHENTICATION=way).startswith(f"secret {SECRET}: cannot be read: ")
 
 
 @pytest.mark.parametrize("content", ["canary", "[]", '"canary"', ""])
 def test_a_secret_that_is_no_json_object_is_refused_and_not_shown(secrets_manager, content):
     secrets_manager(content or " ")
-    assert refusal() == f"secret {SECRET}: expected a JSON object with username and password ({BY_PASSWORD})"
+    assert (
+        refusal(SNOWFLAKE_AUTHENTICATION="password")
+        == f"secret {SECRET}: expected a JSON object with username and password ({BY_PASSWORD})"
+    )
 
 
 @pytest.mark.parametrize(
@@ -107,7 +114,7 @@ def test_a_secret_that_is_no_json_object_is_refused_and_not_shown(secrets_manage
 def test_a_key_that_the_secret_lacks_is_named(secrets_manager, content, missing):
     secrets_manager(content)
     expected = f"secret {SECRET}: expected a JSON object with username and password, {missing} missing"
-    assert refusal() == f"{expected} ({BY_PASSWORD})"
+    assert refusal(SNOWFLAKE_AUTHENTICATION="password") == f"{expected} ({BY_PASSWORD})"
 
 
 @pytest.mark.parametrize(
@@ -198,7 +205,7 @@ UNFIT = {
     "a passphrase too many": (
         PLAIN,
         PASSPHRASE,
-        "SNOWFLAKE_PRIVATE_KEY_PASSPHRASE: expected nothing, for no passphrase protects SNOWFLAKE_PRIVATE_KEY",
+        "SNOWFLAKE_PRIVATE_KEY_PASSPHRASE: expected nothing, because SNOWFLAKE_PRIVATE_KEY is not encrypted",
     ),
     "RSA, too short": (
         pem(rsa.generate_private_key(public_exponent=65537, key_size=1024)),

@@ -13,7 +13,7 @@ from poller_played import ENVIRON, NAIVE, NOW
 from rowqueue.poller.backoff import Backoff
 from rowqueue.poller.decide import Decision, HoldState, Need, Observation, decide
 from rowqueue.poller.fleet import Fleet, Task
-from rowqueue.records import Pulse
+from rowqueue.poller.records import Pulse
 from rowqueue.settings import LARGEST_BLOCK, PollerSettings
 
 SETTINGS = PollerSettings.from_env(ENVIRON)  # 8 entries per container, at most 25 containers

@@ -28,32 +28,12 @@ def constants(tree):
     return {node.value for node in ast.walk(tree) if isinstance(node, ast.Constant) and isinstance(node.value, str)}
 
 
-def trees(*places):
-    paths = [path for place in places for path in (sorted(place.rglob("*.py")) if place.is_dir() else [place])]
-    return [ast.parse(path.read_text(encoding="utf-8")) for path in paths]
+def sent_by(module):
+    """The statements that a program sends: those that its queue names."""
+    return constants(ast.parse(module.read_text(encoding="utf-8"))) & STATEMENTS.keys()
 
 
-def sent_by(*places):
-    """The statements a program sends: those it names itself, and those of the store's methods that it calls."""
-    (store,) = trees(PACKAGE / "store.py")
-    methods = {node.name: node for node in ast.walk(store) if isinstance(node, ast.FunctionDef)}
-    called = {node.attr for tree in trees(*places) for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
-    named = {name for tree in trees(*places) for name in constants(tree)}
-    reached = called & methods.keys()
-    while True:  # a method of the store may call another one
-        inner = {
-            node.attr for name in reached for node in ast.walk(methods[name]) if isinstance(node, ast.Attribute)
-        } & methods.keys()
-        if inner <= reached:
-            break
-        reached |= inner
-    return (named | {name for method in reached for name in constants(methods[method])}) & STATEMENTS.keys()
-
-
-SENT = {
-    "poller": sent_by(PACKAGE / "poller", ROOT / "lambda_poller" / "index.py"),
-    "processor": sent_by(PACKAGE / "processor", ROOT / "container" / "processor.py"),
-}
+SENT = {"poller": sent_by(PACKAGE / "poller" / "queue.py"), "processor": sent_by(PACKAGE / "processor" / "queue.py")}
 
 
 def needed(names):

@@ -1,88 +1,65 @@
 """Whatever happens to a processor and whenever: each entry that it claimed is settled once, and it comes to an end.
 
 Every storm is a seed: how many entries, how slow Snowflake and the service are, what the service answers, when a stop
-comes, when the budget ends. A seed that fails is a test case of its own.
+is requested, when the budget ends. A seed that fails is a test case of its own. Time passes at once.
 """
 
 from __future__ import annotations
 
 import asyncio
-import itertools
 import random
-import time
 from collections import Counter
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import pytest
+from processor_played import PlayedQueue, now, processor
 
 from rowqueue.errors import CredentialsStop, DeliveryFault, LockContention, ServiceUnreachable
-from rowqueue.lifecycle import CredentialsFault, Entry, Permanent, RetryPolicy, Succeeded, Transient
-from rowqueue.processor import claiming, gate
-from rowqueue.processor.run import Processor
-from rowqueue.records import Ready
-from rowqueue.settings import ProcessorSettings
+from rowqueue.lifecycle import CredentialsFault, Permanent, Succeeded, Transient
+from rowqueue.processor.run import Pauses
 
-ENVIRON = {
-    "ENVIRONMENT": "dev",
-    "CERT_BUCKET": "certs",
-    "EXTERNAL_SERVICE_URL": "https://127.0.0.1/",
-    "SNOWFLAKE_ACCOUNT": "local",
-    "SNOWFLAKE_WAREHOUSE": "WH",
-    "SNOWFLAKE_DATABASE": "DB",
-    "SNOWFLAKE_SCHEMA": "PUBLIC",
-    "FLUSH_SECONDS": "0.02",
-}
-ENDS_WITHIN_S = 10
+ENDS_WITHIN_S = 60
 
 
-class SlowQueue:
-    """Stands where the store does, in the thread where Snowflake is waited for."""
+class SlowQueue(PlayedQueue):
+    """Every call takes a while, claims get fewer entries than they ask for, and the third claim may fail."""
 
     def __init__(self, rng):
+        super().__init__(rng.choice([1, 2, 3, 5, 20, 60]))
         self.rng = rng
-        self.left = rng.choice([1, 2, 3, 5, 20, 60])
         self.slowness = rng.choice([0.001, 0.01, 0.04])
         self.fails_at = rng.choice([None] * 9 + [3])
-        self.claims = 0
-        self.claimed = []
-        self.settled = Counter()
-        self.holds = []
 
-    def wait(self):
-        time.sleep(self.rng.random() * self.slowness)
+    async def wait(self):
+        await asyncio.sleep(self.rng.random() * self.slowness)
 
-    def claim(self, *, processor_id, claim_token, entries, characters, suspects, holds_nothing, probe):
-        self.wait()
-        self.claims += 1
-        if self.claims == self.fails_at:
+    async def claim(self, request):
+        await self.wait()
+        if len(self.requests) + 1 == self.fails_at:
             raise LockContention("too many wait", errno=625)
-        count = min(self.left, self.rng.randint(0, entries))
-        self.left -= count
-        ids = range(len(self.claimed), len(self.claimed) + count)
-        self.claimed += ids
-        return [Entry(id=n, data="{}", idempotency_key="key", claim_token=claim_token) for n in ids]
+        fewer = self.rng.randint(0, request.entries)
+        if not fewer:
+            self.requests.append(request)
+            return []
+        return await super().claim(replace(request, entries=fewer))
 
-    def count_ready(self, *, probe=False):
-        self.wait()
-        return Ready(entries=self.left)
+    async def count_ready(self):
+        await self.wait()
+        return await super().count_ready()
 
-    def settle_or_bisect(self, settlements, attempts, *, processor_id):
-        self.wait()
-        self.settled.update(settlement.entry_id for settlement in settlements)
-        return frozenset()
+    async def settle(self, settlements, attempts):
+        await self.wait()
+        lost = await super().settle(settlements, attempts)
+        assert not lost
+        return lost
 
-    def place_hold(self, *, reason, seconds, created_by):
-        self.holds.append(reason)
+    async def record_first_claim(self, *, entries):
+        await self.wait()
+        await super().record_first_claim(entries=entries)
 
-    def lift_ended_holds(self):
-        pass
-
-    def record_first_claim(self, *, processor_id, entries):
-        self.wait()
-
-    def record_end(self, *, processor_id, entries, seconds, reason):
-        self.wait()
+    async def record_end(self, *, entries, seconds, reason):
+        await self.wait()
+        await super().record_end(entries=entries, seconds=seconds, reason=reason)
 
 
 def service(rng):
@@ -121,50 +98,46 @@ def service(rng):
 
 async def storm(seed):
     rng = random.Random(seed)
-    queue, stop, tokens = SlowQueue(rng), asyncio.Event(), itertools.count()
-    settings = ProcessorSettings.from_env(
-        ENVIRON
-        | {
-            "MAX_ENTRIES": str(rng.choice([1, 4, 8, 30])),
-            "MAX_CONCURRENT_DELIVERIES": str(rng.choice([1, 3, 8, 32])),
-            "STOP_GRACE_SECONDS": str(rng.choice([0, 0.05, 0.3])),
-            "PROBE": rng.choice("0001"),
-        }
-    )
+    queue, stop = SlowQueue(rng), asyncio.Event()
+    settings = {
+        "MAX_ENTRIES": str(rng.choice([1, 4, 8, 30])),
+        "MAX_CONCURRENT_DELIVERIES": str(rng.choice([1, 3, 8, 32])),
+        "STOP_GRACE_SECONDS": str(rng.choice([0, 0.05, 0.3])),
+        "CONTAINER_TIMEOUT_SECONDS": str(rng.choice([1, 2, 6])),
+        "PROBE": rng.choice("0001"),
+    }
     if rng.random() < 0.5:
         asyncio.get_running_loop().call_later(rng.random() * 0.4, stop.set)
-    with ThreadPoolExecutor(1) as thread:
-        running = Processor(
-            queue=queue,
-            deliver=service(rng),
-            policy=RetryPolicy(),
-            settings=replace(settings, budget_s=rng.choice([0.05, 0.3, 1.0])),
-            processor_id="dev-1",
-            stop=stop,
-            thread=thread,
-            rng=rng.random,
-            new_token=lambda: f"token-{next(tokens)}",
-        )
+    running = processor(
+        queue,
+        service(rng),
+        stop=stop,
+        rng=rng.random,
+        pauses=Pauses(retry_s=0.02, shortest_s=0.05, longest_s=0.2),
+        **settings,
+    )
+    began = now()
+    try:
+        await running.run()
+    except CredentialsStop:
+        assert len(queue.holds) == 1
+    except LockContention:
+        assert queue.fails_at
+    except (DeliveryFault, ServiceUnreachable):
+        assert queue.settlements
+    else:
+        assert queue.holds == []
+    assert now() - began < ENDS_WITHIN_S
+    claimed = Counter((entry.id, entry.claim_token) for block in queue.blocks for entry in block)
+    settled = Counter((settlement.entry_id, settlement.claim_token) for settlement in queue.settlements)
+    assert settled == claimed, "an entry was settled twice, or not at all"
+    assert running._in_hand.entries == 0
+
+
+@pytest.mark.parametrize("first", range(0, 320, 20))
+async def test_each_claimed_entry_is_settled_once_whatever_happens_and_whenever(first):
+    for seed in range(first, first + 20):
         try:
-            async with asyncio.timeout(ENDS_WITHIN_S):
-                await running.run()
-        except CredentialsStop:
-            assert len(queue.holds) == 1
-        except LockContention:
-            assert queue.fails_at
-        except (DeliveryFault, ServiceUnreachable):
-            assert queue.settled
-        else:
-            assert queue.holds == []
-    assert queue.settled == Counter(queue.claimed), "an entry was settled twice, or not at all"
-    assert running._gate.in_flight == 0
-
-
-@pytest.mark.parametrize("first", range(0, 160, 20))
-async def test_each_claimed_entry_is_settled_once_whatever_happens_and_whenever(first, monkeypatch, caplog):
-    monkeypatch.setattr(gate, "_SHORTEST_PAUSE_S", 0.05)
-    monkeypatch.setattr(gate, "LONGEST_PAUSE_S", 0.2)
-    monkeypatch.setattr(claiming, "_PAUSE_S", 0.02)
-    outcomes = await asyncio.gather(*(storm(seed) for seed in range(first, first + 20)), return_exceptions=True)
-    failed = {first + number: outcome for number, outcome in enumerate(outcomes) if outcome is not None}
-    assert not failed, f"by seed: {failed}"
+            await storm(seed)
+        except Exception as error:
+            raise AssertionError(f"seed {seed}") from error

@@ -40,7 +40,7 @@ def problems(settings, environ):
 def test_the_users_defaults_hold_when_only_what_is_required_is_given():
     poller, processor = PollerSettings.from_env(POLLER), ProcessorSettings.from_env(PROCESSOR)
     assert (poller.entries_per_container, poller.max_containers, poller.stale_threshold_s) == (8, 25, 1800)
-    assert (processor.max_entries, processor.budget_s, processor.service_timeout_s) == (8, 60, 30)
+    assert (processor.entries_per_container, processor.budget_s, processor.service_timeout_s) == (8, 60, 30)
     assert poller.max_retries == processor.max_retries == 3
 
 

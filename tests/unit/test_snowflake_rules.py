@@ -16,9 +16,10 @@ from snowflake_rules import FUNCTIONS, MOST_ROWS_IN_VALUES, RULES, SESSION_CLOCK
 from sqlglot import exp
 from sqlglot.optimizer.qualify import qualify
 
-from rowqueue import records, sql, store
-from rowqueue.lifecycle import MAX_ERROR_MESSAGE_CHARACTERS, Settlement, Status
+from rowqueue import sql
+from rowqueue.lifecycle import MAX_ERROR_MESSAGE_CHARACTERS, Status
 from rowqueue.poller import queue as poller_queue
+from rowqueue.processor import queue as processor_queue
 
 ROOT = Path(__file__).parents[2]
 STATEMENTS = sql.statements(queue="PROCESSING_QUEUE")
@@ -260,7 +261,7 @@ class Call:
 
 CALLS = [
     Call(call.args[0].value, call.func.attr, frozenset(keyword.arg for keyword in call.keywords))
-    for module in (store, poller_queue)
+    for module in (processor_queue, poller_queue)
     for call in ast.walk(ast.parse(Path(module.__file__).read_text()))
     if isinstance(call, ast.Call)
     and isinstance(call.func, ast.Attribute)
@@ -283,30 +284,6 @@ def test_the_store_sends_every_statement_and_no_other():
     assert {call.name for call in CALLS} == set(STATEMENTS)
 
 
-def keys_of(name):
-    """The keys that a statement reads from the JSON it is given."""
-    return set(re.findall(r"\.value:(\w+)::", STATEMENTS[name].text))
-
-
-def positions_of(name):
-    """What a statement reads from the arrays that it is given, in their order."""
-    read = re.findall(r"\.value\[(\d+)\]::.* AS (\w+)", STATEMENTS[name].text)
-    assert [int(position) for position, _ in read] == list(range(len(read)))
-    prefixed = {"settled_id": "entry_id", "settled_token": "claim_token"}
-    return [prefixed.get(told, told.removeprefix("new_")) for _, told in read]
-
-
-def test_a_settle_reads_what_the_store_writes():
-    settlement = Settlement(entry_id=1, claim_token="t", status=Status.COMPLETED)
-    assert positions_of("settle") == list(records.settlement_row(settlement))
-    assert keys_of("settled") == {"entry_id", "claim_token"}
-
-
-@pytest.mark.parametrize("name", ["record_deaths", "fail_poison", "release_dead"])
-def test_what_is_said_of_dead_workers_reads_what_the_store_writes(name):
-    assert keys_of(name) <= set(records.death_row(records.Death(processor_id="dev-1", reason="x")))
-
-
 def test_the_body_of_the_push_task_holds_nothing_that_snowflake_would_refuse():
     (body,) = re.findall(
         r"\$\$\s*BEGIN(.*)END;\s*\$\$", (ROOT / "snowflake" / "optional_push.sql").read_text(), re.DOTALL
@@ -314,10 +291,3 @@ def test_the_body_of_the_push_task_holds_nothing_that_snowflake_would_refuse():
     insert, call = split(body)
     assert findings(insert) == []
     assert call.startswith("CALL SYSTEM$SEND_SNOWFLAKE_NOTIFICATION(")
-
-
-def test_the_audit_trail_reads_what_the_store_writes():
-    attempt = records.Attempt(
-        entry_id=1, claim_token="t", attempt=1, outcome="succeeded", started_ms_ago=2, finished_ms_ago=1
-    )
-    assert positions_of("insert_attempts") == list(records.attempt_row(attempt))

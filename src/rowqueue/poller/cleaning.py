@@ -16,7 +16,7 @@ from rowqueue.lifecycle import MAX_ERROR_MESSAGE_CHARACTERS
 from rowqueue.observability import Event, log_problem
 from rowqueue.poller.decide import CLOCK_SKEW
 from rowqueue.poller.fleet import HUNG, OVERDUE
-from rowqueue.records import Death
+from rowqueue.poller.records import Death
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from rowqueue.poller.decide import Observation
     from rowqueue.poller.fargate import Fargate
     from rowqueue.poller.fleet import Fleet, Task
-    from rowqueue.poller.queue import PolledQueue
-    from rowqueue.records import Holder
+    from rowqueue.poller.queue import PollerQueue
+    from rowqueue.poller.records import Holder
     from rowqueue.settings import PollerSettings
 
 _FORGOTTEN = timedelta(hours=1)
@@ -86,7 +86,7 @@ class Cleaner:
         check: raises if there is no time left for the step that it names.
     """
 
-    queue: PolledQueue
+    queue: PollerQueue
     tasks: Fargate
     settings: PollerSettings
     check: Callable[[str], None]

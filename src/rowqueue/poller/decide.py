@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from rowqueue.poller.backoff import Backoff
     from rowqueue.poller.fleet import Task
-    from rowqueue.records import Holder, Pulse
+    from rowqueue.poller.records import Holder, Pulse
     from rowqueue.settings import PollerSettings
 
 CLOCK_SKEW = timedelta(seconds=5)

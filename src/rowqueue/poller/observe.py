@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from rowqueue.poller.fargate import Fargate
     from rowqueue.poller.fleet import Task
-    from rowqueue.poller.queue import PolledQueue
+    from rowqueue.poller.queue import PollerQueue
     from rowqueue.settings import PollerSettings
 
 
@@ -32,7 +32,7 @@ class Observer:
         check: raises if there is no time left for the step that it names.
     """
 
-    queue: PolledQueue
+    queue: PollerQueue
     tasks: Fargate
     settings: PollerSettings
     now: datetime
@@ -69,7 +69,7 @@ class Observer:
                 return self._with_backoff(seen)
             case Need.COUNT:
                 self.check("the count")
-                return replace(seen, ready=self.queue.count_ready(probe=seen.hold is HoldState.ENDED).entries)
+                return replace(seen, ready=self.queue.count_ready(probe=seen.hold is HoldState.ENDED))
             case Need.RECENT_TAKE:
                 return replace(seen, recent_take=self.queue.recent_take() or 0.0)
         assert_never(need)

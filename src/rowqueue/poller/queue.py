@@ -1,20 +1,33 @@
-"""The queue as the poller sees it: a glance at all of it, and the duties towards what workers have left behind."""
+"""The queue as the poller uses it: counts, and the rows of workers that are gone."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from rowqueue.records import Holder, Pulse, as_json, death_row
-from rowqueue.store import QueueStore
+from rowqueue import sql
+from rowqueue.poller.records import Holder, Pulse
+from rowqueue.sql import as_json, storable
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
 
-    from rowqueue.records import Death
+    from rowqueue.poller.records import Death
+    from rowqueue.sql import Warehouse
 
 
-class PolledQueue(QueueStore):
-    """The duties of the poller, beside those of the store."""
+class PollerQueue:
+    """The statements that the poller sends. Every method may raise a :class:`~rowqueue.errors.WarehouseError`.
+
+    Args:
+        warehouse: runs the statements.
+        queue: the queue table's name, validated.
+        max_retries: counted attempts, unless the entry has its own limit.
+    """
+
+    def __init__(self, warehouse: Warehouse, *, queue: str, max_retries: int) -> None:
+        self._warehouse = warehouse
+        self._statements = sql.statements(queue=queue, max_retries=max_retries)
+        self._max_retries = max_retries
 
     def pulse(self) -> Pulse:
         """Look at the queue with the one statement that an idle tick sends."""
@@ -32,46 +45,79 @@ class PolledQueue(QueueStore):
             hold_reason=reason,
         )
 
+    def count_ready(self, *, probe: bool = False) -> int:
+        """Count the entries that claims would take now. While there is a hold that is none.
+
+        Args:
+            probe: whether to count although a hold has ended that nobody has lifted.
+        """
+        ((entries, _suspects),) = self._rows("count_ready", max_retries=self._max_retries, probe=int(probe))
+        return int(entries)
+
     def reset_stale(self, *, stale_threshold_s: float) -> int:
-        """Take stale claims away, by Snowflake's clock, the audit trail first; returns how many."""
+        """Reset claims that are stale by Snowflake's clock, the audit trail first; returns how many."""
         self._change("record_resets", stale_threshold_s=stale_threshold_s)
         return self._change("reset_stale", max_retries=self._max_retries, stale_threshold_s=stale_threshold_s)
 
     def fail_exhausted(self) -> int:
-        """Fail pending entries that have no attempts left: no claim would ever take them; returns how many."""
+        """Fail pending entries without attempts left, which no claim would take; returns how many."""
         return self._change("fail_exhausted", max_retries=self._max_retries)
 
     def holders(self) -> list[Holder]:
-        """Who holds claims."""
+        """The workers that have claims."""
         return [
             Holder(processor_id=processor_id, entries=entries, earliest_claimed_at=earliest)
             for processor_id, entries, earliest in self._rows("holders")
         ]
 
     def record_deaths(self, deaths: Sequence[Death]) -> None:
-        """Put what these workers hold into the audit trail; once, unless two ticks do so at the same moment."""
-        self._change("record_deaths", deaths=as_json([death_row(death) for death in deaths]))
+        """Add what these workers had in hand to the audit trail. Two ticks at the same moment may add it twice."""
+        self._change("record_deaths", deaths=_as_json(deaths))
 
     def fail_poison(self, deaths: Sequence[Death], *, max_crashes: int) -> int:
-        """Fail what too many workers have died on, of what these held alone; returns how many entries."""
-        if not deaths:
-            return 0
-        rows = as_json([death_row(death) for death in deaths])
-        return self._change("fail_poison", deaths=rows, max_crashes=max_crashes)
+        """Fail the entries that these workers died on, if at least ``max_crashes`` had died on them before.
+
+        Args:
+            deaths: of workers that had a single entry in hand.
+            max_crashes: earlier deaths.
+
+        Returns:
+            How many entries failed.
+        """
+        return self._change("fail_poison", deaths=_as_json(deaths), max_crashes=max_crashes) if deaths else 0
 
     def release_dead(self, deaths: Sequence[Death]) -> int:
-        """Give back what these workers hold; returns how many entries."""
-        rows = as_json([death_row(death) for death in deaths])
-        return self._change("release_dead", deaths=rows, max_retries=self._max_retries)
+        """Release what these workers had in hand; returns how many entries."""
+        return self._change("release_dead", deaths=_as_json(deaths), max_retries=self._max_retries)
 
     def processors_seen(self, processor_ids: Collection[str]) -> frozenset[str]:
-        """Those of ``processor_ids`` that have made their first claim."""
+        """Those of these processors that have made their first claim."""
         if not processor_ids:
             return frozenset()
         rows = self._rows("processors_seen", processor_ids=as_json(sorted(processor_ids)))
         return frozenset(processor_id for (processor_id,) in rows)
 
     def recent_take(self) -> float | None:
-        """What a processor settled in its life, of late, the median; ``None`` if none has ended of late."""
+        """Median number of entries that a task settled, over the last hour; ``None`` if no task has ended."""
         ((entries,),) = self._rows("recent_take")
         return None if entries is None else float(entries)
+
+    def _rows(self, name: str, **values: object) -> list[tuple[Any, ...]]:
+        return self._warehouse.rows(self._statements[name], values)
+
+    def _change(self, name: str, **values: object) -> int:
+        return self._warehouse.change(self._statements[name], values)
+
+
+def _as_json(deaths: Sequence[Death]) -> str:
+    return as_json(
+        [
+            {
+                "processor_id": death.processor_id,
+                "reason": storable(death.reason),
+                "crashed": int(death.crashed),
+                "counted": int(death.counted),
+            }
+            for death in deaths
+        ]
+    )

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from rowqueue.poller.decide import Observation
     from rowqueue.poller.fargate import Fargate
     from rowqueue.poller.fleet import Task
-    from rowqueue.poller.queue import PolledQueue
+    from rowqueue.poller.queue import PollerQueue
     from rowqueue.settings import PollerSettings
 
 
@@ -42,7 +42,7 @@ class Poller:
     def __init__(
         self,
         *,
-        queue: PolledQueue,
+        queue: PollerQueue,
         tasks: Fargate,
         settings: PollerSettings,
         now: datetime,

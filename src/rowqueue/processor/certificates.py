@@ -1,4 +1,4 @@
-"""The client certificate: from S3 through a private folder into an SSLContext, and off the disk again."""
+"""The client certificate: downloaded from S3, checked, and loaded into an SSLContext."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ if TYPE_CHECKING:
 
 CLIENT, KEY, CA = "client.pem", "client-key.pem", "ca-cert.pem"
 WARN_DAYS = 30
-"""A certificate that ends sooner is worth a warning."""
+"""A certificate that expires sooner is logged as a problem."""
 
 
 def download(bucket: str, environment: str) -> dict[str, bytes]:
     """The three objects ``<environment>/client.pem``, ``client-key.pem`` and ``ca-cert.pem``, by their file names.
 
     Raises:
-        CertificateError: one is not there, not granted or empty; the message names it.
+        CertificateError: an object does not exist, is not granted or is empty; the message names it.
         CertificateUnreadable: S3 could not be asked.
     """
     client = aws.client("s3")
@@ -41,7 +41,7 @@ def download(bucket: str, environment: str) -> dict[str, bytes]:
             objects[name] = client.get_object(Bucket=bucket, Key=f"{environment}/{name}")["Body"].read()
         except aws.ERRORS as error:
             kind = CertificateError if aws.has_answered(error) else CertificateUnreadable
-            raise kind(f"{where}: can not be read: {error}") from error
+            raise kind(f"{where}: cannot be read: {error}") from error
         if not objects[name].strip():
             raise CertificateError(f"{where}: expected a PEM file, got an empty object")
     return objects
@@ -50,17 +50,17 @@ def download(bucket: str, environment: str) -> dict[str, bytes]:
 def ssl_context(
     objects: Mapping[str, bytes], *, now: datetime, passphrase: Secret | None = None, where: str = ""
 ) -> ssl.SSLContext:
-    """A context that presents the client certificate and trusts nothing but the CA.
+    """A context that presents the client certificate and trusts only the CA.
 
-    ``SSLContext`` loads a key only from a file, so the objects stand on disk, readable by this user alone, for as long
-    as that takes.
+    ``SSLContext`` loads a key only from a file. So certificate and key are on disk while they are loaded, readable by
+    this user alone.
 
     Args:
-        objects: as from :func:`download`; ``client.pem`` may hold intermediates after the certificate, ``ca-cert.pem``
-            several CAs.
+        objects: as from :func:`download`; ``client.pem`` may contain intermediates after the certificate,
+            ``ca-cert.pem`` several CAs.
         now: UTC, aware.
-        passphrase: of the key, if it has one.
-        where: the objects came from, for messages; with a slash at its end.
+        passphrase: of the key, if it is encrypted.
+        where: prefix of object names in messages; ends with a slash.
 
     Raises:
         CertificateError: expired, not yet valid, not PEM, or certificate and key are not a pair.
@@ -80,7 +80,7 @@ def ssl_context(
         except ssl.SSLError as error:
             expected = f"{where}{CLIENT} and {where}{KEY}: expected a certificate and its key"
             raise CertificateError(f"{expected}, got: {_reason(error, passphrase)}") from error
-    _tell_days_left(client, where + CLIENT, now)
+    _log_days_left(client, where + CLIENT, now)
     return context
 
 
@@ -100,10 +100,10 @@ def _check_dates(certificates: list[x509.Certificate], name: str, now: datetime)
             raise CertificateError(f"{name}: {subject} is not valid before {certificate.not_valid_before_utc:%Y-%m-%d}")
 
 
-def _tell_days_left(certificates: list[x509.Certificate], name: str, now: datetime) -> None:
+def _log_days_left(certificates: list[x509.Certificate], name: str, now: datetime) -> None:
     days = min((certificate.not_valid_after_utc - now).days for certificate in certificates)
-    tell = log_problem if days < WARN_DAYS else log
-    tell(Event.CERTIFICATE_CHECKED, certificate=name, **embedded({Metric.CERTIFICATE_DAYS_LEFT: days}))
+    write = log_problem if days < WARN_DAYS else log
+    write(Event.CERTIFICATE_CHECKED, certificate=name, **embedded({Metric.CERTIFICATE_DAYS_LEFT: days}))
 
 
 def _private_file(folder: Path, name: str, content: bytes) -> Path:
@@ -114,7 +114,7 @@ def _private_file(folder: Path, name: str, content: bytes) -> Path:
 
 
 def _revealed(passphrase: Secret | None, where: str) -> str:
-    """Asked for only when the key has one; without an answer OpenSSL would ask a terminal that is not there."""
+    """OpenSSL calls this only for an encrypted key. Without the callback it would ask a terminal."""
     if passphrase is None:
         raise CertificateError(f"{where}{KEY}: has a passphrase, so CLIENT_KEY_PASSPHRASE is needed")
     return passphrase.reveal()
@@ -122,12 +122,12 @@ def _revealed(passphrase: Secret | None, where: str) -> str:
 
 def _reason(error: ssl.SSLError, passphrase: Secret | None) -> str:
     if error.reason is None and passphrase is not None:
-        return "a key that the passphrase does not open"
+        return "a key that the passphrase does not decrypt"
     return (error.reason or str(error)).replace("_", " ").lower()
 
 
 def load(bucket: str, environment: str, *, passphrase: Secret | None) -> ssl.SSLContext:
-    """Download and load, as of now.
+    """Download the objects and load them.
 
     Raises:
         CertificateError: see :func:`download` and :func:`ssl_context`.

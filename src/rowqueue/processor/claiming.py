@@ -1,25 +1,24 @@
-"""Claiming: a block goes into the queue when it is nearly empty, until there is a reason to claim no more."""
+"""Claiming: the next block is claimed shortly before the last one is used up, until there is a reason to stop."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import asyncio
 from typing import TYPE_CHECKING
 
 from rowqueue.errors import WarehouseError
 from rowqueue.observability import Event, log, log_problem
-from rowqueue.processor.growth import Bounds, Seen, next_block
-from rowqueue.processor.waiting import first_of, in_thread
+from rowqueue.processor.blocks import BlockLimits, LastBlock, next_block, unstarted_at_claim
+from rowqueue.processor.queue import ClaimRequest
 
 if TYPE_CHECKING:
-    import asyncio
-    from collections.abc import Callable
-    from concurrent.futures import Executor
+    from collections.abc import Awaitable, Callable
 
     from rowqueue.lifecycle import Entry
-    from rowqueue.processor.holding import Held
-    from rowqueue.processor.pace import Pace
+    from rowqueue.processor.blocks import Pace
+    from rowqueue.processor.gate import Gate
+    from rowqueue.processor.in_hand import InHand
+    from rowqueue.processor.queue import Queue
     from rowqueue.settings import ProcessorSettings
-    from rowqueue.store import QueueStore
 
 NOTHING_READY = "nothing is ready"
 BUDGET_SPENT = "the budget is spent"
@@ -27,54 +26,77 @@ STOP_REQUESTED = "stop requested"
 PROBED = "the probe is done"
 CREDENTIALS = "credentials stop"
 
-_LOOK_S = 0.05
-"""How often it is looked whether there is room for the next block: less to get wrong than a wake-up for each entry."""
-_MOST_LAG_S = 10.0
-"""While outcomes have waited for so long to be settled, nothing is claimed: a stop could not settle them in time."""
+LONGEST_LAG_S = 10.0
+"""While outcomes have waited this long for their settle, nothing is claimed: a stop could not settle them in time."""
+RETRY_PAUSE_S = 0.3
+"""Mean wait before the next claim when a claim came back empty although entries are ready."""
+_POLL_S = 0.05
+"""How often room for the next block is checked. A signal from each delivery would cost more."""
 _SUSPECTS = 100
-"""Entries that a worker has died on are claimed so many at a time, and alone after the next death: the largest block is
-a hundred times a hundred, so neither round takes longer than the other."""
-_PAUSE_S = 0.3
-"""Mean wait before a claim that came back empty, though entries are ready, is tried again."""
+"""Suspects that are claimed together. The largest block has a hundred times as many entries, so finding the one that
+crashes workers takes no more than two rounds of a hundred claims."""
 
 
-@dataclass(slots=True, kw_only=True)
+async def first_of(*awaitables: Awaitable[object], within_s: float | None = None) -> None:
+    """Return when the first of them is done, or after ``within_s`` seconds. The others are cancelled."""
+    tasks = {asyncio.ensure_future(awaitable) for awaitable in awaitables}
+    try:
+        await asyncio.wait(tasks, timeout=within_s, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in tasks:
+            task.cancel()
+
+
 class Claiming:
     """Claims blocks.
 
-    Attributes:
-        queue: the store.
-        thread: in which the queue is used.
-        settings: block size, budget.
-        processor_id: under which entries are claimed.
-        waiting: where claimed entries go.
-        held: what is held; it grows with each claim.
-        pace: how early the next block is claimed, and how large it is.
-        lag_s: seconds for which the oldest outcome has waited to be settled.
-        stop: set when a stop is asked for.
-        doubted: set when the service seems to refuse us.
-        clock: seconds, monotonic.
+    Args:
+        queue: where they come from.
+        settings: block sizes and times.
+        in_hand: takes what is claimed.
+        gate: knows how many deliveries may be in flight.
+        pace: knows how long claims and deliveries take.
+        lag_s: seconds for which the oldest outcome has waited for its settle.
+        stop: set when a stop is requested.
+        doubted: set when the service seems to refuse our credentials.
+        clock: seconds, monotonic, of the event loop.
         rng: for jitter.
-        new_token: a claim token never used before.
+        new_token: makes a claim token that was never used before.
+        longest_lag_s: see :data:`LONGEST_LAG_S`.
+        retry_pause_s: see :data:`RETRY_PAUSE_S`.
     """
 
-    queue: QueueStore
-    thread: Executor
-    settings: ProcessorSettings
-    processor_id: str
-    waiting: asyncio.Queue[Entry]
-    held: Held
-    pace: Pace
-    lag_s: Callable[[], float]
-    stop: asyncio.Event
-    doubted: asyncio.Event
-    clock: Callable[[], float]
-    rng: Callable[[], float]
-    new_token: Callable[[], str]
-    _block: int = field(init=False)
-
-    def __post_init__(self) -> None:
-        self._block = self.settings.max_entries
+    def __init__(
+        self,
+        *,
+        queue: Queue,
+        settings: ProcessorSettings,
+        in_hand: InHand,
+        gate: Gate,
+        pace: Pace,
+        lag_s: Callable[[], float],
+        stop: asyncio.Event,
+        doubted: asyncio.Event,
+        clock: Callable[[], float],
+        rng: Callable[[], float],
+        new_token: Callable[[], str],
+        longest_lag_s: float = LONGEST_LAG_S,
+        retry_pause_s: float = RETRY_PAUSE_S,
+    ) -> None:
+        self._queue = queue
+        self._settings = settings
+        self._in_hand = in_hand
+        self._gate = gate
+        self._pace = pace
+        self._lag_s = lag_s
+        self._stop = stop
+        self._doubted = doubted
+        self._clock = clock
+        self._rng = rng
+        self._new_token = new_token
+        self._longest_lag_s = longest_lag_s
+        self._retry_pause_s = retry_pause_s
+        self._block_size = settings.entries_per_container
 
     async def until(self, deadline: float) -> str:
         """Claim until the deadline, or until there is another reason to stop; returns the reason.
@@ -83,128 +105,133 @@ class Claiming:
             WarehouseError: a claim failed.
         """
         first = True
-        while not self._hurried():
-            if self.clock() >= deadline:
+        while not self._interrupted():
+            if self._clock() >= deadline:
                 return BUDGET_SPENT
-            began = self.clock()
-            entries = await self._claim()
-            short = self._is_short(entries)
+            began = self._clock()
+            block = await self._claim()
             if first:
                 first = False
-                await self._record_first_claim(len(entries))
-            if self.settings.probe:
+                await self._record_first_claim(len(block))
+            if self._settings.probe:
                 return PROBED
-            if any(entry.is_suspect for entry in entries):
-                # A worker has died on one of them. If this one does too, no others are to blame.
-                await self._wait_until_nothing_is_held(deadline - self.clock())
-            else:
-                await self._wait_for_room(deadline)
-                if short and entries:
-                    await self._let_some_come(len(entries), began + self.settings.flush_s - self.clock())
-                self._grow(entries, left_s=deadline - self.clock())
-                if short and not self._hurried() and not await self._something_ready(deadline, pause=not entries):
-                    return NOTHING_READY
-        return STOP_REQUESTED if self.stop.is_set() else CREDENTIALS
+            if any(entry.is_suspect for entry in block):
+                # If this worker dies too, only these entries can be the cause.
+                await self._until_nothing_in_hand(deadline - self._clock())
+            elif not await self._prepare_next(block, began=began, deadline=deadline):
+                return NOTHING_READY
+        return STOP_REQUESTED if self._stop.is_set() else CREDENTIALS
 
-    async def _something_ready(self, deadline: float, *, pause: bool) -> bool:
-        """Look, and if there is something wait until this worker may have it.
-
-        A look takes no lock; a claim locks the table also when it finds nothing.
-
-        Args:
-            deadline: of the wait.
-            pause: whether to wait a little in any case: another worker was quicker, or waits for the same lock.
-        """
-        ready = await in_thread(self.thread, self.queue.count_ready)
-        if ready.entries and not ready.for_worker(holds_nothing=not self.held.entries):
-            await self._wait_until_nothing_is_held(deadline - self.clock())
-        elif ready.entries and pause:
-            await self._pause(2 * _PAUSE_S * self.rng())
-        return ready.entries > 0
+    async def _claim(self) -> list[Entry]:
+        token = self._new_token()
+        began = self._clock()
+        most = 1 if self._settings.probe else self._settings.max_block_entries
+        request = ClaimRequest(
+            token=token,
+            entries=min(self._block_size, most),
+            characters=self._settings.max_block_characters,
+            suspects=min(_SUSPECTS, most),
+            nothing_in_hand=not self._in_hand.entries,
+            probe=self._settings.probe,
+        )
+        block = await self._queue.claim(request)
+        seconds = self._clock() - began
+        self._pace.claimed(seconds)
+        if block:
+            log(Event.BLOCK_CLAIMED, claim_token=token, entries=len(block), seconds=round(seconds, 3))
+        self._in_hand.take(block)
+        return block
 
     async def _record_first_claim(self, entries: int) -> None:
-        """If it can not be recorded, the poller takes this task for one that is starting; no reason to give up."""
+        """Without the record the poller counts this task as starting, which is no reason to give up."""
         try:
-            await in_thread(
-                self.thread, lambda: self.queue.record_first_claim(processor_id=self.processor_id, entries=entries)
-            )
+            await self._queue.record_first_claim(entries=entries)
         except WarehouseError as error:
             log_problem(Event.PROCESSOR_NOT_RECORDED, error=str(error))
 
-    async def _claim(self) -> list[Entry]:
-        token = self.new_token()
-        began = self.clock()
-        most = 1 if self.settings.probe else self.settings.max_block_entries
-        entries = await in_thread(
-            self.thread,
-            lambda: self.queue.claim(
-                processor_id=self.processor_id,
-                claim_token=token,
-                entries=min(self._block, most),
-                characters=self.settings.max_block_characters,
-                suspects=min(_SUSPECTS, most),
-                holds_nothing=not self.held.entries,
-                probe=self.settings.probe,
-            ),
-        )
-        seconds = self.clock() - began
-        self.pace.claimed(seconds)
-        if entries:
-            log(Event.BLOCK_CLAIMED, claim_token=token, entries=len(entries), seconds=round(seconds, 3))
-        self.held.take(len(entries))
-        for entry in entries:
-            self.waiting.put_nowait(entry)
-        return entries
+    async def _prepare_next(self, block: list[Entry], *, began: float, deadline: float) -> bool:
+        """Wait until the next block should be claimed, and decide its size; returns whether to claim it."""
+        short = self._is_short(block)
+        await self._until_room(deadline)
+        if short and block:
+            await self._let_entries_arrive(len(block), began + self._settings.flush_s - self._clock())
+        self._block_size = next_block(self._last(block, left_s=deadline - self._clock()), self._limits())
+        return not short or self._interrupted() or await self._something_ready(deadline, pause=not block)
 
-    async def _wait_for_room(self, deadline: float) -> None:
-        """Until so little waits that the next block will be there just before it is drained, and not much sooner.
+    async def _until_room(self, deadline: float) -> None:
+        """Wait until the next block would arrive just before this one is used up.
 
-        Sooner would let urgent entries, which a later claim would take first, wait behind this block.
+        An earlier claim would put this block ahead of urgent entries that arrive in the meantime.
         """
-        while self._is_busy() and not self._hurried() and (left_s := deadline - self.clock()) > 0:
-            await self._pause(min(_LOOK_S, left_s))
+        while self._is_busy() and not self._interrupted() and self._clock() < deadline:
+            await self._pause(_POLL_S)
 
     def _is_busy(self) -> bool:
-        ahead = min(self.pace.ahead(), self.settings.max_block_entries // 2)
-        return self.waiting.qsize() > ahead or self.lag_s() > _MOST_LAG_S
+        enough = unstarted_at_claim(room=self._gate.room, per_second=self._per_second(), claim_s=self._pace.claim_s)
+        return (
+            self._in_hand.unstarted > min(enough, self._settings.max_block_entries // 2)
+            or self._lag_s() > self._longest_lag_s
+        )
 
-    async def _let_some_come(self, came: int, within_s: float) -> None:
-        """The queue is nearly empty: a claim for each entry that trickles in would cost two statements each.
+    async def _let_entries_arrive(self, came: int, within_s: float) -> None:
+        """Wait a little when the queue is nearly empty: one claim for each entry that arrives would be expensive.
 
-        After a block of some size the next claim is made as soon as there is nothing else to do.
+        After a block of at least the first one's size, the wait ends when all its deliveries have.
         """
-        if within_s > 0 and came < self.settings.max_entries:
+        if within_s <= 0:
+            return
+        if came < self._settings.entries_per_container:
             await self._pause(within_s)
-        elif within_s > 0:
-            await first_of(self.waiting.join(), self.stop.wait(), self.doubted.wait(), within_s=within_s)
+        else:
+            await first_of(self._in_hand.all_finished(), self._stop.wait(), self._doubted.wait(), within_s=within_s)
 
-    async def _wait_until_nothing_is_held(self, within_s: float) -> None:
-        await first_of(self.held.nothing.wait(), self.stop.wait(), self.doubted.wait(), within_s=within_s)
+    async def _something_ready(self, deadline: float, *, pause: bool) -> bool:
+        """Count, and if entries are ready wait until this worker may have them.
 
-    def _hurried(self) -> bool:
-        return self.stop.is_set() or self.doubted.is_set()
+        A count takes no lock. A claim locks the table even when it finds nothing.
 
-    def _is_short(self, block: list[Entry]) -> bool:
-        """Whether a claim was bounded neither by entries nor by characters."""
-        characters = sum(len(entry.data) for entry in block)
-        return len(block) < self._block and characters < self.settings.max_block_characters
+        Args:
+            deadline: the wait ends then.
+            pause: whether the last claim came back empty, so that another worker was quicker.
+        """
+        ready = await self._queue.count_ready()
+        if ready.entries and not ready.for_worker(nothing_in_hand=not self._in_hand.entries):
+            await self._until_nothing_in_hand(deadline - self._clock())
+        elif ready.entries and pause:
+            await self._pause(2 * self._retry_pause_s * self._rng())
+        return ready.entries > 0
 
-    def _grow(self, block: list[Entry], *, left_s: float) -> None:
-        seen = Seen(
-            asked=self._block,
-            came=len(block),
-            full=not self._is_short(block),
-            claim_s=self.pace.claim_s,
-            per_second=self.pace.per_second(),
-            at_once=self.settings.concurrency,
-            left_s=left_s,
-        )
-        bounds = Bounds(
-            first=self.settings.max_entries,
-            most=self.settings.max_block_entries,
-            stale_s=60 * self.settings.stale_threshold_minutes,
-        )
-        self._block = next_block(seen, bounds)
+    async def _until_nothing_in_hand(self, within_s: float) -> None:
+        await first_of(self._in_hand.nothing.wait(), self._stop.wait(), self._doubted.wait(), within_s=within_s)
 
     async def _pause(self, seconds: float) -> None:
-        await first_of(self.stop.wait(), self.doubted.wait(), within_s=seconds)
+        await first_of(self._stop.wait(), self._doubted.wait(), within_s=seconds)
+
+    def _interrupted(self) -> bool:
+        return self._stop.is_set() or self._doubted.is_set()
+
+    def _is_short(self, block: list[Entry]) -> bool:
+        """Whether a claim was limited neither by entries nor by characters."""
+        characters = sum(len(entry.data) for entry in block)
+        return len(block) < self._block_size and characters < self._settings.max_block_characters
+
+    def _per_second(self) -> float | None:
+        return self._pace.per_second(concurrency=self._gate.allowed)
+
+    def _last(self, block: list[Entry], *, left_s: float) -> LastBlock:
+        return LastBlock(
+            asked=self._block_size,
+            came=len(block),
+            full=not self._is_short(block),
+            claim_s=self._pace.claim_s,
+            per_second=self._per_second(),
+            concurrency=self._settings.concurrency,
+            left_s=left_s,
+        )
+
+    def _limits(self) -> BlockLimits:
+        return BlockLimits(
+            entries_per_container=self._settings.entries_per_container,
+            largest=self._settings.max_block_entries,
+            stale_s=60 * self._settings.stale_threshold_minutes,
+        )

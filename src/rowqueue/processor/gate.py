@@ -1,113 +1,126 @@
-"""How many deliveries may be in flight, and from when: slower after a 429, none while our credentials are in doubt."""
+"""How many deliveries may be in flight: fewer after a 429, none while our credentials are in doubt."""
 
 from __future__ import annotations
 
 import asyncio
 from collections import deque
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+SHORTEST_PAUSE_S = 1.0
+"""Pause after a 429 that asks for less."""
 LONGEST_PAUSE_S = 30.0
-"""A service that asks for more is obeyed entry by entry, through their ``available_at``."""
-_SHORTEST_PAUSE_S = 1.0
+"""Pause after a 429 that asks for more. The entry itself waits as long as asked, through its ``available_at``."""
 
 
-@dataclass(slots=True)
 class Gate:
-    """Lets deliveries in, first come first served.
+    """Admits deliveries in the order in which they came.
 
-    A 429 halves how many are allowed at once, and each delivery that ends lets a little more in again: additive
-    increase, multiplicative decrease, as TCP does under congestion (RFC 5681).
+    A 429 halves how many may be in flight, and each delivery that ends raises the number a little: additive increase,
+    multiplicative decrease, as TCP does under congestion (RFC 5681).
+
+    Args:
+        most: largest number of deliveries in flight.
+        clock: seconds, monotonic, of the event loop.
+        shortest_pause_s: see :data:`SHORTEST_PAUSE_S`.
+        longest_pause_s: see :data:`LONGEST_PAUSE_S`.
 
     Attributes:
-        most: never more at once.
-        clock: seconds, monotonic.
-        allowed: so many at once now.
-        in_flight: so many are in.
+        allowed: how many may be in flight now.
+        in_flight: how many are.
     """
 
-    most: int
-    clock: Callable[[], float]
-    allowed: float = field(init=False)
-    in_flight: int = 0
-    _opens_at: float = 0.0
-    _closed: bool = False
-    _dismissed: bool = False
-    _queue: deque[asyncio.Future[None]] = field(default_factory=deque)
-
-    def __post_init__(self) -> None:
-        self.allowed = float(self.most)
+    def __init__(
+        self,
+        *,
+        most: int,
+        clock: Callable[[], float],
+        shortest_pause_s: float = SHORTEST_PAUSE_S,
+        longest_pause_s: float = LONGEST_PAUSE_S,
+    ) -> None:
+        self.allowed = float(most)
+        self.in_flight = 0
+        self._most = most
+        self._clock = clock
+        self._shortest_pause_s = shortest_pause_s
+        self._longest_pause_s = longest_pause_s
+        self._opens_at = 0.0
+        self._closed = False
+        self._dismissed = False
+        self._admissions: deque[asyncio.Future[None]] = deque()
 
     async def enter(self) -> None:
-        """Wait until one more delivery may start. Whoever has entered has to leave."""
-        if not self._queue and self._lets_in():
+        """Wait until one more delivery may start. Each caller that was admitted must call :meth:`leave`."""
+        if not self._admissions and self._admits():
             self.in_flight += 1
             return
-        admitted = asyncio.get_running_loop().create_future()
-        self._queue.append(admitted)
+        admission = asyncio.get_running_loop().create_future()
+        self._admissions.append(admission)
         self._admit()
         try:
-            await admitted
+            await admission
         except asyncio.CancelledError:
-            if admitted.done() and not admitted.cancelled():
+            if admission.done() and not admission.cancelled():
                 self.leave()
             raise
 
     def leave(self) -> None:
-        """One delivery has ended."""
+        """Record that a delivery has ended."""
         self.in_flight -= 1
-        self.allowed = min(float(self.most), self.allowed + 1 / max(1.0, self.allowed))
+        self.allowed = min(float(self._most), self.allowed + 1 / max(1.0, self.allowed))
         self._admit()
 
     def slow_down(self, seconds: float | None) -> None:
-        """The service has too much of us: half as many at once, and none for as long as it asks.
+        """Halve the deliveries in flight, and admit none for a while: the service has answered 429.
 
-        Those that it refuses at the same moment halve it once, not once each.
+        Answers that arrive during the pause do not halve the number again.
+
+        Args:
+            seconds: how long the service asked us to wait, if it did.
         """
-        now = self.clock()
+        now = self._clock()
         if now >= self._opens_at:
             self.allowed = max(1.0, self.allowed / 2)
-        pause = min(LONGEST_PAUSE_S, max(_SHORTEST_PAUSE_S, seconds or 0.0))
+        pause = min(self._longest_pause_s, max(self._shortest_pause_s, seconds or 0.0))
         self._opens_at = max(self._opens_at, now + pause)
         asyncio.get_running_loop().call_later(self._opens_at - now, self._admit)
 
     def close(self) -> None:
-        """Let nobody in until it is opened."""
+        """Admit no delivery until :meth:`open`."""
         self._closed = True
 
     def open(self) -> None:
-        """Let deliveries in again."""
+        """Admit deliveries again."""
         self._closed = False
         self._admit()
 
     def dismiss(self) -> None:
-        """Let everybody in from now on: they come only to hear that it is over."""
+        """Admit all deliveries from now on, so that each can end without a request."""
         self._dismissed = True
         self._admit()
 
     @property
     def room(self) -> int:
-        """How many could come in at once, now."""
-        if self._closed or self.clock() < self._opens_at:
+        """How many more deliveries would be admitted now."""
+        if self._closed or self._clock() < self._opens_at:
             return 0
-        return max(0, int(self.allowed) - self.in_flight - self.waiting)
+        return max(0, int(self.allowed) - self.in_flight - self.not_admitted)
 
     @property
-    def waiting(self) -> int:
-        """How many wait to be let in."""
-        return sum(not admitted.done() for admitted in self._queue)
+    def not_admitted(self) -> int:
+        """How many deliveries wait for admission."""
+        return sum(not admission.done() for admission in self._admissions)
 
     def _admit(self) -> None:
-        while self._queue and self._lets_in():
-            admitted = self._queue.popleft()
-            if not admitted.done():  # else its delivery was cancelled while it waited
+        while self._admissions and self._admits():
+            admission = self._admissions.popleft()
+            if not admission.done():  # it is done when its delivery was cancelled
                 self.in_flight += 1
-                admitted.set_result(None)
+                admission.set_result(None)
 
-    def _lets_in(self) -> bool:
+    def _admits(self) -> bool:
         if self._dismissed:
             return True
-        return not self._closed and self.in_flight < max(1, int(self.allowed)) and self.clock() >= self._opens_at
+        return not self._closed and self.in_flight < max(1, int(self.allowed)) and self._clock() >= self._opens_at

@@ -20,9 +20,9 @@ _METADATA = "ECS_CONTAINER_METADATA_URI_V4"  # AWS, "Task metadata endpoint vers
 
 
 def processor_id(settings: ProcessorSettings, environ: Mapping[str, str]) -> str:
-    """``<environment>-<ECS task id>`` on ECS, so that a row leads to its task's log; elsewhere ``PROCESSOR_ID``.
+    """On ECS ``<environment>-<task id>``, so that a row leads to its task's log; elsewhere ``PROCESSOR_ID``.
 
-    On ECS the setting is ignored: in a task definition it would be shared by all tasks.
+    On ECS the setting is ignored, because all tasks of a task definition would have the same one.
 
     Raises:
         SettingsError: the metadata endpoint does not answer.

@@ -1,7 +1,8 @@
-"""The partner's service: one POST over mutual TLS, and what becomes of it. The only importer of aiohttp here."""
+"""The partner's service: one POST over mutual TLS, and how it ended. The product's only importer of aiohttp."""
 
 from __future__ import annotations
 
+import asyncio
 import random
 import ssl
 from contextlib import asynccontextmanager
@@ -14,77 +15,80 @@ import aiohttp
 
 from rowqueue import __version__
 from rowqueue.lifecycle import CredentialsFault, Entry, Permanent, Succeeded, Transient, Verdict
-from rowqueue.processor import request
-from rowqueue.processor.answers import Meaning, meaning_of, retry_after_s, verdict_of
-from rowqueue.processor.shared_timeout import SharedTimeout
+from rowqueue.processor import exchange
+from rowqueue.processor.exchange import Meaning, meaning_of, retry_after_s, verdict_of
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
 
-class Fault(StrEnum):
-    """What an exception says of the delivery."""
+class ConnectionFault(StrEnum):
+    """What an exception says about the delivery."""
 
     CERTIFICATE = "certificate"
-    """TLS or a certificate, ours or theirs: no entry's fault."""
+    """TLS or a certificate, ours or theirs. No entry can cause it."""
     DISCONNECT = "disconnect"
-    """Closed without an answer: so does a server that refuses our certificate, and so does one that restarts."""
+    """Closed without an answer: the server refuses our certificate, or it restarts."""
     TRANSIENT = "transient"
     PERMANENT = "permanent"
 
 
-FAULTS: tuple[tuple[type[BaseException], Fault, str], ...] = (
-    (aiohttp.ClientConnectorCertificateError, Fault.CERTIFICATE, "the service's certificate is not trusted"),
-    (aiohttp.ServerFingerprintMismatch, Fault.CERTIFICATE, "the service's certificate is not the expected one"),
-    (ssl.SSLEOFError, Fault.DISCONNECT, "the service closed the connection"),
-    (ssl.SSLZeroReturnError, Fault.DISCONNECT, "the service closed the connection"),
-    (ssl.SSLSyscallError, Fault.DISCONNECT, "the service closed the connection"),
-    (ssl.SSLError, Fault.CERTIFICATE, "TLS failed"),
-    (aiohttp.ClientSSLError, Fault.CERTIFICATE, "TLS failed"),
-    (TimeoutError, Fault.TRANSIENT, "no answer in time"),
-    (aiohttp.InvalidURL, Fault.PERMANENT, "the service's URL is not usable"),
-    (aiohttp.NonHttpUrlClientError, Fault.PERMANENT, "the service's URL is not usable"),
-    (aiohttp.RedirectClientError, Fault.PERMANENT, "the service redirects to no usable URL"),
-    (aiohttp.TooManyRedirects, Fault.PERMANENT, "the service redirects"),
-    (aiohttp.ClientProxyConnectionError, Fault.TRANSIENT, "no connection to the proxy"),
-    (aiohttp.ClientConnectorError, Fault.TRANSIENT, "no connection"),
-    (aiohttp.ServerDisconnectedError, Fault.DISCONNECT, "the service closed the connection"),
-    (ConnectionError, Fault.DISCONNECT, "the service closed the connection"),
-    (aiohttp.ServerConnectionError, Fault.TRANSIENT, "the connection failed"),
-    (aiohttp.ClientOSError, Fault.DISCONNECT, "the connection failed"),
-    (aiohttp.ClientConnectionError, Fault.TRANSIENT, "the connection failed"),
-    (aiohttp.ClientPayloadError, Fault.TRANSIENT, "the answer was cut off"),
-    (aiohttp.UploadAbortedError, Fault.TRANSIENT, "the request was cut off"),
-    (aiohttp.ClientResponseError, Fault.TRANSIENT, "the answer is not HTTP"),
-    (aiohttp.ClientError, Fault.TRANSIENT, "the request failed"),
-    (OSError, Fault.TRANSIENT, "the connection failed"),
+FAULTS: tuple[tuple[type[BaseException], ConnectionFault, str], ...] = (
+    (aiohttp.ClientConnectorCertificateError, ConnectionFault.CERTIFICATE, "the service's certificate is not trusted"),
+    (
+        aiohttp.ServerFingerprintMismatch,
+        ConnectionFault.CERTIFICATE,
+        "the service's certificate is not the expected one",
+    ),
+    (ssl.SSLEOFError, ConnectionFault.DISCONNECT, "the service closed the connection"),
+    (ssl.SSLZeroReturnError, ConnectionFault.DISCONNECT, "the service closed the connection"),
+    (ssl.SSLSyscallError, ConnectionFault.DISCONNECT, "the service closed the connection"),
+    (ssl.SSLError, ConnectionFault.CERTIFICATE, "TLS failed"),
+    (aiohttp.ClientSSLError, ConnectionFault.CERTIFICATE, "TLS failed"),
+    (TimeoutError, ConnectionFault.TRANSIENT, "no answer in time"),
+    (aiohttp.InvalidURL, ConnectionFault.PERMANENT, "the service's URL is not usable"),
+    (aiohttp.NonHttpUrlClientError, ConnectionFault.PERMANENT, "the service's URL is not usable"),
+    (aiohttp.RedirectClientError, ConnectionFault.PERMANENT, "the service redirects to no usable URL"),
+    (aiohttp.TooManyRedirects, ConnectionFault.PERMANENT, "the service redirects"),
+    (aiohttp.ClientProxyConnectionError, ConnectionFault.TRANSIENT, "no connection to the proxy"),
+    (aiohttp.ClientConnectorError, ConnectionFault.TRANSIENT, "no connection"),
+    (aiohttp.ServerDisconnectedError, ConnectionFault.DISCONNECT, "the service closed the connection"),
+    (ConnectionError, ConnectionFault.DISCONNECT, "the service closed the connection"),
+    (aiohttp.ServerConnectionError, ConnectionFault.TRANSIENT, "the connection failed"),
+    (aiohttp.ClientOSError, ConnectionFault.DISCONNECT, "the connection failed"),
+    (aiohttp.ClientConnectionError, ConnectionFault.TRANSIENT, "the connection failed"),
+    (aiohttp.ClientPayloadError, ConnectionFault.TRANSIENT, "the answer was cut off"),
+    (aiohttp.UploadAbortedError, ConnectionFault.TRANSIENT, "the request was cut off"),
+    (aiohttp.ClientResponseError, ConnectionFault.TRANSIENT, "the answer is not HTTP"),
+    (aiohttp.ClientError, ConnectionFault.TRANSIENT, "the request failed"),
+    (OSError, ConnectionFault.TRANSIENT, "the connection failed"),
 )
-"""From specific to general; the first match decides. The tree is not what it looks like: a certificate error *is* a
-ClientConnectionError, and a total time-out is no ClientError at all."""
+"""From specific to general; the first match decides. aiohttp's tree is not what its names suggest: a certificate error
+*is* a ClientConnectionError, and a total time-out is no ClientError."""
 
 
-_TELLING = (ssl.SSLError, ConnectionResetError, ConnectionAbortedError, BrokenPipeError)
+_DECISIVE = (ssl.SSLError, ConnectionResetError, ConnectionAbortedError, BrokenPipeError)
 
 
-def fault_of(error: BaseException) -> tuple[Fault, str]:
+def fault_of(error: BaseException) -> tuple[ConnectionFault, str]:
     """What an exception means, and its name for people.
 
-    What it was raised from is looked at first. A server that refuses our certificate says so in a TLS alert, which
-    under TLS 1.3 arrives only with the first read (RFC 8446, 4.4.2.4), where aiohttp wraps it; or it resets the
-    connection, which under TLS 1.2 shows as one that could not be made (measured with OpenSSL 3 on both sides).
+    The exceptions that it was raised from come first. A server that refuses our certificate sends a TLS alert. Under
+    TLS 1.3 the alert arrives only with the first read (RFC 8446, 4.4.2.4), and aiohttp wraps it. Or the server resets
+    the connection, which under TLS 1.2 looks as if no connection could be made (measured with OpenSSL 3 on both sides).
 
     Raises:
-        KeyError: it is none that a delivery can end with.
+        KeyError: no delivery can end with this exception.
     """
     cause: BaseException | None = error
     while cause is not None:
-        if isinstance(cause, _TELLING):
+        if isinstance(cause, _DECISIVE):
             error = cause
             break
         cause = cause.__cause__ or cause.__context__
-    for kind, fault, told in FAULTS:
+    for kind, fault, description in FAULTS:
         if isinstance(error, kind):
-            return fault, told
+            return fault, description
     raise KeyError(type(error))
 
 
@@ -93,9 +97,9 @@ class Limits:
     """Bounds of a delivery.
 
     Attributes:
-        timeout_s: it takes no longer, seconds, from the connection to the last byte kept.
-        max_data_characters: more is not sent.
-        max_result_characters: more of an answer is not kept.
+        timeout_s: seconds from the connection to the last byte that is kept.
+        max_data_characters: longer ``data`` is not sent.
+        max_result_characters: the rest of a longer answer is not kept.
     """
 
     timeout_s: float
@@ -104,7 +108,7 @@ class Limits:
 
 
 _PAGE_CHARACTERS = 2000
-"""A web server's page about our certificate says so within these."""
+"""A web server's page about our certificate is recognised by its first characters."""
 
 
 class Service:
@@ -113,10 +117,10 @@ class Service:
     Args:
         session: aiohttp's, with the client certificate.
         url: where entries are POSTed.
-        processor_id: told to the service.
+        processor_id: sent to the service with each entry.
         limits: of each delivery.
         now: UTC, aware.
-        new_span: 64 bits for a trace; unique and no secret, so it asks the system for nothing.
+        new_span: 64 bits for a trace. They must be unique but not secret, so a pseudo-random number will do.
     """
 
     def __init__(
@@ -135,29 +139,28 @@ class Service:
         self._limits = limits
         self._now = now
         self._new_span = new_span
-        self._timeout = SharedTimeout(limits.timeout_s)
 
     async def deliver(self, entry: Entry) -> Verdict:
-        """POST one entry and say how it ended. Only cancellation is raised."""
+        """POST one entry; returns how it ended. Raises nothing but a cancellation."""
         try:
-            body = request.body(
+            body = exchange.body(
                 entry,
                 processor_id=self._processor_id,
                 now=self._now(),
                 max_characters=self._limits.max_data_characters,
             )
-            headers = request.headers(entry, span=self._new_span())
+            headers = exchange.headers(entry, span=self._new_span())
         except ValueError as error:
             return Permanent(reason=str(error))
         response: aiohttp.ClientResponse | None = None
         try:
-            with self._timeout:
+            async with asyncio.timeout(self._limits.timeout_s):
                 response = await self._session.post(self._url, data=body, headers=headers, allow_redirects=False)
                 page = await self._page(response)
         except (TimeoutError, aiohttp.ClientError, OSError) as error:
             if response is None:
                 return self._verdict_of_fault(error)
-            # The status decides; for a 2xx the work is done there, whatever becomes of the body.
+            # The status decides: after a 2xx the service has done its work, even if the body is lost.
             page = f"[the answer was cut off: {type(error).__name__}]"
         finally:
             if response is not None:
@@ -176,32 +179,32 @@ class Service:
     async def _page(self, response: aiohttp.ClientResponse) -> str:
         """The answer as text: a little more than is kept, and enough to recognise a web server's page.
 
-        It is not decompressed: we ask for none (``Accept-Encoding: identity``), and a small one could be a bomb.
+        It is never decompressed. We ask for ``Accept-Encoding: identity``, and a small compressed body may be huge.
         """
         encoding = response.headers.get("Content-Encoding", "identity")
         if encoding != "identity":
             return f"[not kept: it came {encoding}-encoded though we ask for identity]"
         read = b""
-        # Bytes that so many characters can take in UTF-8, and one more to see that there is more.
+        # A character takes up to 4 bytes in UTF-8. One character more shows that the answer is longer.
         most = 4 * max(self._limits.max_result_characters + 1, _PAGE_CHARACTERS)
         while len(read) < most and not response.content.at_eof():
             read += await response.content.read(most - len(read))
         return read.decode("utf-8", "replace")
 
     def _verdict_of_fault(self, error: BaseException) -> Verdict:
-        fault, told = fault_of(error)
+        fault, description = fault_of(error)
         if isinstance(error, TimeoutError):
             reason = f"no answer within {self._limits.timeout_s:g} s"
         else:
-            reason = f"{told}: {type(error).__name__}: {error}"
+            reason = f"{description}: {type(error).__name__}: {error}"
         match fault:
-            case Fault.CERTIFICATE:
+            case ConnectionFault.CERTIFICATE:
                 return CredentialsFault(reason=reason, certain=True)
-            case Fault.DISCONNECT:
+            case ConnectionFault.DISCONNECT:
                 return CredentialsFault(reason=reason, certain=False)
-            case Fault.TRANSIENT:
+            case ConnectionFault.TRANSIENT:
                 return Transient(reason=reason)
-            case Fault.PERMANENT:
+            case ConnectionFault.PERMANENT:
                 return Permanent(reason=reason)
 
 
@@ -209,10 +212,10 @@ class Service:
 async def connect(
     context: ssl.SSLContext, *, url: str, processor_id: str, concurrency: int, limits: Limits
 ) -> AsyncIterator[Service]:
-    """The service behind a pool of ``concurrency`` connections, which close at the end."""
+    """The service behind a pool of ``concurrency`` connections. They are closed at the end."""
     session = aiohttp.ClientSession(
         connector=aiohttp.TCPConnector(limit=concurrency, ssl=context),
-        timeout=aiohttp.ClientTimeout(total=None),  # Service bounds the whole delivery itself
+        timeout=aiohttp.ClientTimeout(total=None),  # Service limits the whole delivery itself
         headers={"User-Agent": f"rowqueue/{__version__}"},
         auto_decompress=False,
         cookie_jar=aiohttp.DummyCookieJar(),

@@ -1,73 +1,111 @@
-"""Outcomes written back in the background, a batch at a time: soon enough to be seen, rarely enough to be cheap."""
+"""Deliveries that have ended are settled in the background, many in one statement."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from rowqueue.lifecycle import settlement_for
+from rowqueue.contract import AttemptOutcome
+from rowqueue.lifecycle import (
+    MAX_ERROR_MESSAGE_CHARACTERS,
+    Interrupted,
+    Permanent,
+    Succeeded,
+    Transient,
+    settlement_for,
+)
 from rowqueue.observability import Event, Metric, embedded, log, log_problem
-from rowqueue.processor.batch import Finished, attempts_of, flushes
-from rowqueue.processor.waiting import in_thread
+from rowqueue.sql import Attempt, as_json
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-    from concurrent.futures import Executor
+    from collections.abc import Callable, Iterator, Sequence
 
-    from rowqueue.lifecycle import RetryPolicy, Settlement
-    from rowqueue.processor.holding import Held
-    from rowqueue.settings import ProcessorSettings
-    from rowqueue.store import QueueStore
+    from rowqueue.lifecycle import Entry, Outcome, RetryPolicy, Settlement
+    from rowqueue.processor.in_hand import InHand
+    from rowqueue.processor.queue import Queue
+
+MAX_FLUSH_BYTES = 900_000
+"""Largest JSON text in one statement. Snowflake advises 1 MB at most, bound values included ("Limits on Query Text
+Size")."""
+_OVERHEAD_BYTES = 150
+"""Generous size of an outcome in either statement without its two texts: 80 with an id of six digits."""
 
 
-@dataclass(slots=True)
-class Settling:
-    """Takes finished deliveries and settles them.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Delivery:
+    """A delivery that has ended.
 
     Attributes:
-        queue: the store.
-        thread: in which the queue is used.
+        entry: as it was claimed.
+        outcome: how it ended.
+        began: when it was started, seconds on the run's clock; ``None`` if it never was.
+        ended: when it ended, on the same clock.
+    """
+
+    entry: Entry
+    outcome: Outcome
+    began: float | None
+    ended: float
+
+
+class Settling:
+    """Settles deliveries.
+
+    Args:
+        queue: where they are settled.
         policy: how often and how soon to retry.
-        settings: how long and how many to gather.
-        processor_id: in the audit trail.
-        held: what is held; it shrinks with each batch that is settled.
-        clock: seconds, monotonic.
+        in_hand: shrinks with each batch.
+        flush_s: how long an outcome waits for others, seconds.
+        flush_entries: largest batch.
+        clock: seconds, monotonic, of the event loop.
         rng: for jitter.
+
+    Attributes:
         settled: how many entries went where.
     """
 
-    queue: QueueStore
-    thread: Executor
-    policy: RetryPolicy
-    settings: ProcessorSettings
-    processor_id: str
-    held: Held
-    clock: Callable[[], float]
-    rng: Callable[[], float]
-    settled: Counter[str] = field(default_factory=Counter)
-    _finished: list[Finished] = field(default_factory=list)
-    _wake: asyncio.Event = field(default_factory=asyncio.Event)
-    _closed: bool = False
-    _settling: Finished | None = None
+    def __init__(
+        self,
+        *,
+        queue: Queue,
+        policy: RetryPolicy,
+        in_hand: InHand,
+        flush_s: float,
+        flush_entries: int,
+        clock: Callable[[], float],
+        rng: Callable[[], float],
+    ) -> None:
+        self.settled: Counter[str] = Counter()
+        self._queue = queue
+        self._policy = policy
+        self._in_hand = in_hand
+        self._flush_s = flush_s
+        self._flush_entries = flush_entries
+        self._clock = clock
+        self._rng = rng
+        self._ended: list[Delivery] = []
+        self._in_progress: Delivery | None = None
+        self._wake = asyncio.Event()
+        self._closed = False
 
-    def add(self, finished: Finished) -> None:
-        """Have one outcome settled soon."""
-        self._finished.append(finished)
-        if len(self._finished) == 1 or self._is_enough():
+    def add(self, delivery: Delivery) -> None:
+        """Have a delivery settled soon."""
+        self._ended.append(delivery)
+        if len(self._ended) == 1 or self._is_enough():
             self._wake.set()
 
     def close(self) -> None:
-        """There are no more; :meth:`run` ends when the last is settled."""
+        """No more deliveries come; :meth:`run` ends when all are settled."""
         self._closed = True
         self._wake.set()
 
     def lag_s(self) -> float:
         """Seconds for which the oldest outcome has waited."""
-        oldest = self._settling or (self._finished[0] if self._finished else None)
-        return self.clock() - oldest.ended if oldest else 0.0
+        oldest = self._in_progress or (self._ended[0] if self._ended else None)
+        return self._clock() - oldest.ended if oldest else 0.0
 
     async def run(self) -> None:
         """Settle until closed and done.
@@ -75,21 +113,21 @@ class Settling:
         Raises:
             WarehouseError: outcomes could not be written.
         """
-        while self._finished or not self._closed:
+        while self._ended or not self._closed:
             await self._gather()
-            if flush := next(flushes(self._finished), None):
-                del self._finished[: len(flush)]
-                self._settling = flush[0]
+            if flush := next(flushes(self._ended), None):
+                del self._ended[: len(flush)]
+                self._in_progress = flush[0]
                 await self._settle(flush)
-                self._settling = None
+                self._in_progress = None
 
     async def _gather(self) -> None:
-        """Let a batch come together, but let nobody wait for long to see an outcome."""
-        while not (self._finished or self._closed):
+        """Wait for a batch, but no longer than an outcome may wait."""
+        while not (self._ended or self._closed):
             await self._woken()
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(self.settings.flush_s):
-                while not (self._closed or self._is_enough() or self._is_alone()):
+            async with asyncio.timeout(self._flush_s):
+                while not (self._closed or self._is_enough() or self._is_all_in_hand()):
                     await self._woken()
 
     async def _woken(self) -> None:
@@ -97,38 +135,98 @@ class Settling:
         await self._wake.wait()
 
     def _is_enough(self) -> bool:
-        return len(self._finished) >= self.settings.flush_entries
+        return len(self._ended) >= self._flush_entries
 
-    def _is_alone(self) -> bool:
-        """A single entry that nothing else is held beside is not kept waiting: it may be one of many to come alone."""
-        return self.held.entries == 1 == len(self._finished)
+    def _is_all_in_hand(self) -> bool:
+        """A single entry in hand has no others to wait for, and often another one follows it."""
+        return self._in_hand.entries == 1 == len(self._ended)
 
-    async def _settle(self, flush: Sequence[Finished]) -> None:
-        began = self.clock()
-        settlements = [settlement_for(f.entry, f.outcome, self.policy, random=self.rng) for f in flush]
-        attempts = attempts_of(flush, now=began)
-        lost = await in_thread(
-            self.thread, lambda: self.queue.settle_or_bisect(settlements, attempts, processor_id=self.processor_id)
-        )
+    async def _settle(self, flush: Sequence[Delivery]) -> None:
+        began = self._clock()
+        settlements = [settlement_for(d.entry, d.outcome, self._policy, random=self._rng) for d in flush]
+        lost = await self._queue.settle(settlements, attempts_of(flush, now=began))
         if lost:
             log_problem(Event.CLAIM_LOST, entries=sorted(lost)[:20], count=len(lost))
-        counts = Counter(_where(s) for s in settlements if s.entry_id not in lost)
+        counts = Counter(_counted_as(s) for s in settlements if s.entry_id not in lost)
         self.settled.update(counts)
-        self.held.drop(len(flush))
-        self._tell(flush, counts, lost=len(lost), seconds=self.clock() - began)
-
-    def _tell(self, flush: Sequence[Finished], counts: Counter[str], *, lost: int, seconds: float) -> None:
-        metrics: dict[Metric, float | list[float]] = {
-            Metric.ENTRIES_COMPLETED: counts["completed"],
-            Metric.ENTRIES_FAILED: counts["failed"],
-            Metric.ENTRIES_RETRIED: counts["pending"],
-            Metric.ENTRIES_RELEASED: counts["released"],
-            Metric.CLAIMS_LOST: lost,
-        }
-        if took := [round((f.ended - f.began) * 1000, 1) for f in flush if f.began is not None]:
-            metrics[Metric.DELIVERY_MILLISECONDS] = took
-        log(Event.BLOCK_SETTLED, entries=len(flush), seconds=round(seconds, 3), **counts, **embedded(metrics))
+        self._in_hand.drop(len(flush))
+        _log_settled(flush, counts, lost=len(lost), seconds=self._clock() - began)
 
 
-def _where(settlement: Settlement) -> str:
+def flushes(ended: Sequence[Delivery]) -> Iterator[list[Delivery]]:
+    """Cut deliveries into batches that each fit into one statement."""
+    batch: list[Delivery] = []
+    size = 0
+    for delivery in ended:
+        grows_by = _bytes(delivery.outcome)
+        if batch and size + grows_by > MAX_FLUSH_BYTES:
+            yield batch
+            batch, size = [], 0
+        batch.append(delivery)
+        size += grows_by
+    if batch:
+        yield batch
+
+
+def _bytes(outcome: Outcome) -> int:
+    match outcome:
+        case Succeeded(result=result):
+            texts = [result]
+        case Transient(result=result, reason=reason) | Permanent(result=result, reason=reason):
+            texts = [result, reason[:MAX_ERROR_MESSAGE_CHARACTERS]]
+        case Interrupted(reason=reason):
+            texts = [reason]
+    return _OVERHEAD_BYTES + sum(len(as_json(text).encode("utf-8", "replace")) for text in texts if text)
+
+
+def attempts_of(deliveries: Sequence[Delivery], *, now: float) -> list[Attempt]:
+    """The attempts of those deliveries that were started.
+
+    Args:
+        deliveries: as they are settled.
+        now: seconds, on the run's clock.
+    """
+    return [_attempt(delivery, delivery.began, now) for delivery in deliveries if delivery.began is not None]
+
+
+def _attempt(delivery: Delivery, began: float, now: float) -> Attempt:
+    outcome, status, error = _recorded(delivery.outcome)
+    return Attempt(
+        claim_token=delivery.entry.claim_token,
+        attempt=delivery.entry.attempt,
+        outcome=outcome,
+        response_status=status,
+        error_message=None if error is None else error[:MAX_ERROR_MESSAGE_CHARACTERS],
+        entry_id=delivery.entry.id,
+        started_ms_ago=round((now - began) * 1000),
+        finished_ms_ago=round((now - delivery.ended) * 1000),
+    )
+
+
+def _recorded(outcome: Outcome) -> tuple[AttemptOutcome, int | None, str | None]:
+    match outcome:
+        case Succeeded(response_status=status):
+            return AttemptOutcome.SUCCEEDED, status, None
+        case Transient(response_status=status, reason=reason):
+            return AttemptOutcome.TRANSIENT, status, reason
+        case Permanent(response_status=status, reason=reason):
+            return AttemptOutcome.PERMANENT, status, reason
+        case Interrupted(reason=reason):
+            return AttemptOutcome.INTERRUPTED, None, reason
+
+
+def _counted_as(settlement: Settlement) -> str:
     return "released" if settlement.released else settlement.status.value
+
+
+def _log_settled(flush: Sequence[Delivery], counts: Counter[str], *, lost: int, seconds: float) -> None:
+    metrics: dict[Metric, float | list[float]] = {
+        Metric.ENTRIES_COMPLETED: counts["completed"],
+        Metric.ENTRIES_FAILED: counts["failed"],
+        Metric.ENTRIES_RETRIED: counts["pending"],
+        Metric.ENTRIES_RELEASED: counts["released"],
+        Metric.CLAIMS_LOST: lost,
+    }
+    if took := [round((d.ended - d.began) * 1000, 1) for d in flush if d.began is not None]:
+        metrics[Metric.DELIVERY_MILLISECONDS] = took
+    log(Event.BLOCK_SETTLED, entries=len(flush), seconds=round(seconds, 3), **counts, **embedded(metrics))

@@ -1,8 +1,8 @@
-"""Whether the service accepts us: what looks like a fault of credentials is held back until that is known."""
+"""Whether the service accepts our credentials. Until that is known, a fault that may be theirs is not settled."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from rowqueue.lifecycle import CredentialsFault, Interrupted, Outcome, Succeeded, Transient, Verdict, outcome_of
@@ -11,18 +11,18 @@ if TYPE_CHECKING:
     from rowqueue.lifecycle import Entry
 
 WITNESSES = 3
-"""So many entries have to be refused, and none accepted, before it is believed: one may provoke it by itself. They
-pay no attempt for it."""
+"""Number of refused entries, with none accepted, that ends the task: a single entry may provoke a refusal by itself. No
+attempt is counted for them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Suspect:
-    """An entry whose delivery met a fault of credentials, not settled yet.
+class Doubtful:
+    """An entry whose delivery met a fault of credentials, and that is not settled yet.
 
     Attributes:
         entry: as it was claimed.
-        fault: what it met.
-        began: when its delivery was started, seconds on the run's clock.
+        fault: what its delivery met.
+        began: when the delivery was started, seconds on the run's clock.
     """
 
     entry: Entry
@@ -30,34 +30,34 @@ class Suspect:
     began: float
 
 
-@dataclass(slots=True, kw_only=True)
 class Trust:
-    """What this task has learnt of its standing with the service.
+    """What this task has learned about our credentials from the service's answers.
+
+    Args:
+        probe: whether this task tries a single entry after a hold.
 
     Attributes:
-        probe: whether this task was sent to try a single entry after a hold.
-        accepted: whether the service has answered 2xx.
-        answered: whether it has answered anything that is not about credentials.
-        unanswered: why the last delivery got no answer, if there was one that did not.
-        suspects: entries that wait for the question to be settled.
-        told: those that were suspects last, for the reason.
+        answered: whether the service has answered anything that is not about credentials.
+        unanswered: why the last delivery without an answer got none; ``None`` if there was no such delivery.
+        doubtful: entries that are not settled until the doubt ends.
     """
 
-    probe: bool
-    accepted: bool = False
-    answered: bool = False
-    unanswered: str | None = None
-    suspects: list[Suspect] = field(default_factory=list)
-    told: list[Suspect] = field(default_factory=list)
+    def __init__(self, *, probe: bool) -> None:
+        self.answered = False
+        self.unanswered: str | None = None
+        self.doubtful: list[Doubtful] = []
+        self._probe = probe
+        self._accepted = False
+        self._decided: list[Doubtful] = []
 
     def weigh(self, entry: Entry, verdict: Verdict, *, began: float) -> Outcome | None:
-        """The outcome of a verdict, or ``None`` while it is in doubt whether it is the entry's fault."""
+        """The outcome of a delivery, or ``None`` while it is in doubt whether the entry caused the fault."""
         if isinstance(verdict, CredentialsFault):
-            if self.accepted and not verdict.certain:
-                return outcome_of(verdict, trusted=True, probe=self.probe)
-            self.suspects.append(Suspect(entry=entry, fault=verdict, began=began))
+            if self._accepted and not verdict.certain:
+                return outcome_of(verdict, trusted=True, probe=self._probe)
+            self.doubtful.append(Doubtful(entry=entry, fault=verdict, began=began))
             return None
-        self.accepted = self.accepted or isinstance(verdict, Succeeded)
+        self._accepted = self._accepted or isinstance(verdict, Succeeded)
         if isinstance(verdict, Transient) and verdict.response_status is None:
             self.unanswered = verdict.reason
         elif not isinstance(verdict, Interrupted):
@@ -66,24 +66,28 @@ class Trust:
 
     @property
     def cleared(self) -> bool:
-        """Whether the suspects can be settled as their own fault: a 2xx has shown that our credentials are good."""
-        return bool(self.suspects) and self.accepted and not self.certain
+        """Whether a 2xx has shown that our credentials are good, so that the doubtful entries caused their faults."""
+        return bool(self.doubtful) and self._accepted and not self.certain
 
     @property
     def grave(self) -> bool:
-        """Whether no more entries should be tried until those in flight have been answered."""
-        return self.certain or len(self.suspects) >= WITNESSES
+        """Whether no delivery should start until those in flight have been answered."""
+        return self.certain or len(self.doubtful) >= WITNESSES
 
     @property
     def certain(self) -> bool:
         """Whether there is a fault that no entry can have caused."""
-        return any(suspect.fault.certain for suspect in self.suspects)
+        return any(doubtful.fault.certain for doubtful in self.doubtful)
+
+    def decide(self) -> list[tuple[Doubtful, Outcome]]:
+        """End the doubt: the doubtful entries, each with its outcome by what is known now."""
+        self._decided, self.doubtful = self.doubtful, []
+        return [
+            (doubtful, outcome_of(doubtful.fault, trusted=self._accepted, probe=self._probe))
+            for doubtful in self._decided
+        ]
 
     def gravest(self) -> CredentialsFault | None:
-        """The fault to tell of those that decided it: a certain one, if there is one."""
-        faults = [suspect.fault for suspect in self.told]
+        """Of the faults that the last :meth:`decide` was about, the one to report: a certain one, if there is one."""
+        faults = [doubtful.fault for doubtful in self._decided]
         return next((fault for fault in faults if fault.certain), faults[0] if faults else None)
-
-    def outcome(self, suspect: Suspect) -> Outcome:
-        """What becomes of a suspect, by what is known now."""
-        return outcome_of(suspect.fault, trusted=self.accepted, probe=self.probe)

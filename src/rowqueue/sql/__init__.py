@@ -1,22 +1,73 @@
-"""The statements of ``queries.sql``, by name.
+"""The statements of ``queries.sql``, and how values are bound to them.
 
-They are code: they version, test and ship with the Python that names their parameters, so they live in the package and
-not in the folder ``snowflake/``, whose scripts a person runs with other rights.
+The statements are code: they are versioned, tested and shipped with the Python that binds their values. So they live in
+the package, and not in the folder ``snowflake/``, whose scripts a person runs with other rights.
 """
 
 from __future__ import annotations
 
+import json
 import re
 from dataclasses import dataclass
 from importlib import resources
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
 _HEADER = re.compile(r"^-- name: (\w+)\n", re.MULTILINE)
 _COMMENT = re.compile(r"^--.*\n", re.MULTILINE)
 _PARAMETER = re.compile(r"%\((\w+)\)s")
+_PLACEHOLDER = re.compile(r"\{[^{}]*\}")
+
+
+class SettlementRow(NamedTuple):
+    """What the statement ``settle`` reads for one entry, as a JSON array.
+
+    The order of the fields is the order in the array. ``queries.sql`` names a field, as ``{settlement.status}``, and
+    the loader puts its position there.
+    """
+
+    entry_id: int
+    claim_token: str
+    status: str
+    counted: int
+    released: int
+    delay_ms: int
+    response_status: int | None
+    result: str | None
+    error_message: str | None
+
+
+class Attempt(NamedTuple):
+    """One delivery that was started, as the statement ``insert_attempts`` reads it; see :class:`SettlementRow`.
+
+    Fields with values that most rows share stand side by side: the driver then compresses them in half the time.
+
+    Attributes:
+        attempt: its number, from 1.
+        outcome: a :class:`~rowqueue.contract.AttemptOutcome`.
+        response_status: the HTTP status, if there was an answer.
+        error_message: why it failed, if it did.
+        started_ms_ago: milliseconds since it was started.
+        finished_ms_ago: milliseconds since it ended.
+    """
+
+    claim_token: str
+    attempt: int
+    outcome: str
+    response_status: int | None
+    error_message: str | None
+    entry_id: int
+    started_ms_ago: int
+    finished_ms_ago: int
+
+
+_POSITIONS = {
+    f"{{{row}.{name}}}": str(position)
+    for row, fields in (("settlement", SettlementRow._fields), ("attempt", Attempt._fields))
+    for position, name in enumerate(fields)
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,18 +95,41 @@ class Statement:
         return tuple(values[name] for name in self.parameters)
 
 
+class Warehouse(Protocol):
+    """What runs statements."""
+
+    def rows(self, statement: Statement, values: Mapping[str, object]) -> list[tuple[Any, ...]]:
+        """Run a query."""
+        ...
+
+    def change(self, statement: Statement, values: Mapping[str, object]) -> int:
+        """Run a statement that changes rows; returns how many."""
+        ...
+
+
 def load(source: str, *, queue: str, max_retries: int = 3) -> dict[str, Statement]:
     """Parse the text of a statement file.
 
     Args:
         source: the text.
-        queue: the queue table's name, already validated: it is put into the text.
-        max_retries: put into the text where a bind would keep the result cache from answering.
+        queue: the queue table's name. It becomes part of the text, so it must have been validated.
+        max_retries: becomes part of the text where a bound value would keep the result cache from answering.
+
+    Raises:
+        ValueError: a placeholder is unknown.
     """
+    known = _POSITIONS | {"{queue}": queue, "{max_retries}": str(max_retries)}
+
+    def value_of(placeholder: re.Match[str]) -> str:
+        try:
+            return known[placeholder[0]]
+        except KeyError:
+            raise ValueError(f"{placeholder[0]}: expected one of {', '.join(sorted(known))}") from None
+
     parts = _HEADER.split(source)[1:]
     statements = {}
     for name, body in zip(parts[::2], parts[1::2], strict=True):
-        text = _COMMENT.sub("", body).strip().replace("{queue}", queue).replace("{max_retries}", str(max_retries))
+        text = _PLACEHOLDER.sub(value_of, _COMMENT.sub("", body).strip())
         statements[name] = Statement(
             name=name, text=_PARAMETER.sub("?", text), parameters=tuple(_PARAMETER.findall(text))
         )
@@ -66,3 +140,24 @@ def statements(*, queue: str, max_retries: int = 3) -> dict[str, Statement]:
     """Every statement that the program sends, for this queue table and this limit of counted attempts."""
     source = resources.files(__name__).joinpath("queries.sql").read_text(encoding="utf-8")
     return load(source, queue=queue, max_retries=max_retries)
+
+
+# Neither escaped nor spaced: the driver sends every byte.
+_encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
+
+
+def as_json(value: object) -> str:
+    """A value as the JSON text that a statement parses."""
+    return _encode(value)
+
+
+def as_table(rows: Iterable[tuple[object, ...]]) -> str:
+    """Many rows as one JSON array of arrays. Field names would be most of what is sent."""
+    return _encode(list(rows))
+
+
+def storable(value: str | None) -> str | None:
+    """Replace by U+FFFD what no VARCHAR takes and a service may send: NUL and lone surrogates."""
+    if value is None or (value.isascii() and "\0" not in value):
+        return value
+    return value.replace("\0", "\ufffd").encode("utf-16", "surrogatepass").decode("utf-16", "replace")

@@ -1,15 +1,17 @@
 -- Every statement that the poller and the processors send.
 --
--- `-- name: x` starts a statement; the comment lines below it say what it does and what guards it.
--- %(name)s is bound by the server (qmark); {queue} is the queue table's name, validated, and {max_retries} the setting; both
--- are put in once at start.
--- Times are SYSDATE(): UTC and Snowflake's own clock. CURRENT_TIMESTAMP follows the session's time zone, and a worker's clock
--- is nobody's. Snowflake has no UPDATE ... RETURNING, no SKIP LOCKED and no FOR UPDATE on standard tables.
+-- `-- name: x` starts a statement. The comment lines below it say what it does and what guards it.
+-- %(name)s is a value that the server binds (qmark). {queue}, the validated name of the queue table, and {max_retries}, the
+-- setting, are put into the text once, at start; {settlement.x} and {attempt.x} are the positions of fields in rows that are sent
+-- as arrays (rowqueue/sql/__init__.py declares them).
+-- Times are SYSDATE(): UTC, by Snowflake's clock. CURRENT_TIMESTAMP depends on the session's time zone, and the clocks of workers
+-- may differ. Snowflake has no UPDATE ... RETURNING, no SKIP LOCKED, and no FOR UPDATE on standard tables.
 
 -- name: pulse
--- What an idle tick needs to know. Constant text, no bind, no clock: on untouched tables Snowflake may answer it from the
--- result cache, which wakes no warehouse. The poller compares the times with its own clock, with a margin; it never writes by them.
--- What is finished is left out: a table holds far more of that than of anything else.
+-- What an idle tick needs to know. The text is constant, without bound values and without a clock function, so that Snowflake can
+-- answer it from the result cache while the tables do not change, and no warehouse resumes. The poller compares the times with
+-- its own clock and a margin. It never writes by that clock.
+-- Finished entries are left out: they are most of the table.
 SELECT entries.pending, entries.exhausted, entries.earliest_available_at, entries.processing, entries.earliest_claimed_at, entries.unknown,
        holds.holds, holds.held_until, holds.reason
   FROM (SELECT COUNT(IFF(status = 'pending' AND retry_count < COALESCE(max_retries, {max_retries}), 1, NULL)) AS pending,
@@ -28,8 +30,8 @@ SELECT entries.pending, entries.exhausted, entries.earliest_available_at, entrie
               WHERE scope = '*') AS holds
 
 -- name: count_ready
--- Entries that a claim would take now: none while there is a hold, also one that has ended and awaits its probe.
--- Those that a worker has died on are also told apart: only a worker that holds nothing gets one.
+-- Entries that a claim would take now. While there is a hold there are none, also when the hold has ended and waits for its probe.
+-- Suspects, which a worker has died on, are counted apart: only a worker with nothing in hand gets them.
 SELECT COUNT(*) AS entries, COUNT(IFF(crash_count > 0, 1, NULL)) AS suspects
   FROM {queue}
  WHERE status = 'pending'
@@ -41,13 +43,13 @@ SELECT COUNT(*) AS entries, COUNT(IFF(crash_count > 0, 1, NULL)) AS suspects
                       AND (%(probe)s = 0 OR until_at IS NULL OR until_at > SYSDATE()))
 
 -- name: claim
--- One worker takes a batch: the best ready entries, bounded by number and by characters (the first is always taken).
--- A hold keeps all but a probe from claiming; a hold that stands keeps the probe too.
--- Entries that a worker has died on are claimed only by a worker that holds nothing: after one death among their like, after more
--- each of them alone. If it kills then, it is known.
--- The outer status guard keeps a statement that waited for the lock from taking what another took meanwhile.
--- The batch is cut by QUALIFY, for Snowflake does not reliably accept a bind in LIMIT ("Invalid row count '?' in limit
--- clause"); the constant LIMIT below it only bounds the sort.
+-- One worker takes a block: the best ready entries, bounded by number and by characters (the first is always taken).
+-- While a hold stands, nothing is claimed. When it has ended, only a probe claims.
+-- Suspects are claimed only by a worker with nothing in hand: crash_count = 1 up to %(suspects)s together; crash_count > 1 one at a
+-- time, so that a further crash identifies the entry.
+-- The outer condition on the status matters when the statement waited for the lock: another claim may have taken entries meanwhile.
+-- QUALIFY cuts the block, because Snowflake does not reliably accept a bound value in LIMIT ("Invalid row count '?' in limit
+-- clause"). The constant LIMIT only bounds the sort.
 UPDATE {queue}
    SET status = 'processing',
        claim_token = %(claim_token)s,
@@ -60,7 +62,7 @@ UPDATE {queue}
                  WHERE status = 'pending'
                    AND available_at <= SYSDATE()
                    AND retry_count < COALESCE(max_retries, %(max_retries)s)
-                   AND (crash_count = 0 OR %(holds_nothing)s = 1)
+                   AND (crash_count = 0 OR %(nothing_in_hand)s = 1)
                    AND NOT EXISTS (SELECT 1
                                      FROM PROCESSING_HOLDS
                                     WHERE scope = '*'
@@ -85,7 +87,7 @@ UPDATE {queue}
    AND status = 'pending'
 
 -- name: claimed
--- The entries of one claim, by its token: what the claim took, or what it had taken when the connection broke.
+-- The entries of one claim, by its token: read after the claim, and also when the connection broke during the claim.
 SELECT id, data, idempotency_key, retry_count, max_retries, crash_count, DATEDIFF('second', created_at, SYSDATE()) AS age_s
   FROM {queue}
  WHERE claim_token = %(claim_token)s
@@ -93,8 +95,8 @@ SELECT id, data, idempotency_key, retry_count, max_retries, crash_count, DATEDIF
  ORDER BY priority DESC, available_at, id
 
 -- name: insert_attempts
--- The audit trail, written before the settle. Only what is not there yet, so that sending it twice does no harm.
--- The worker sends how long ago an attempt started and ended, not when: the clock is Snowflake's. Each row comes as an array.
+-- The audit trail, written before the settle. Attempts that are recorded already are left out, so sending it twice does no harm.
+-- The worker sends how long ago an attempt started and ended; Snowflake's clock makes times of that. Each row is an array.
 INSERT INTO PROCESSING_ATTEMPTS (entry_id, claim_token, attempt, processor_id, started_at, finished_at,
                                  outcome, response_status, error_message)
 SELECT made.entry_id,
@@ -106,14 +108,14 @@ SELECT made.entry_id,
        made.outcome,
        made.response_status,
        made.error_message
-  FROM (SELECT a.value[0]::VARCHAR AS claim_token,
-               a.value[1]::NUMBER(38, 0) AS attempt,
-               a.value[2]::VARCHAR AS outcome,
-               a.value[3]::NUMBER(38, 0) AS response_status,
-               a.value[4]::VARCHAR AS error_message,
-               a.value[5]::NUMBER(38, 0) AS entry_id,
-               a.value[6]::NUMBER(38, 0) AS started_ms_ago,
-               a.value[7]::NUMBER(38, 0) AS finished_ms_ago
+  FROM (SELECT a.value[{attempt.claim_token}]::VARCHAR AS claim_token,
+               a.value[{attempt.attempt}]::NUMBER(38, 0) AS attempt,
+               a.value[{attempt.outcome}]::VARCHAR AS outcome,
+               a.value[{attempt.response_status}]::NUMBER(38, 0) AS response_status,
+               a.value[{attempt.error_message}]::VARCHAR AS error_message,
+               a.value[{attempt.entry_id}]::NUMBER(38, 0) AS entry_id,
+               a.value[{attempt.started_ms_ago}]::NUMBER(38, 0) AS started_ms_ago,
+               a.value[{attempt.finished_ms_ago}]::NUMBER(38, 0) AS finished_ms_ago
           FROM TABLE(FLATTEN(INPUT => PARSE_JSON(%(attempts)s))) AS a) AS made
   LEFT JOIN PROCESSING_ATTEMPTS AS recorded
     ON recorded.entry_id = made.entry_id
@@ -121,8 +123,8 @@ SELECT made.entry_id,
  WHERE recorded.entry_id IS NULL
 
 -- name: settle
--- Write the outcomes of a whole batch back, in one statement, each fenced by its claim token: a worker that lost its claim
--- changes nothing. Rows changed are compared with rows sent. Each row comes as an array: names would be most of it.
+-- Write the outcomes of a whole batch back in one statement. The claim token guards each row: a worker that lost its claim
+-- changes nothing. The caller compares the rows changed with the rows sent. Each row is an array: field names would be most of it.
 UPDATE {queue}
    SET status = settled.new_status,
        retry_count = retry_count + settled.counted,
@@ -135,23 +137,23 @@ UPDATE {queue}
        response_status = IFF(settled.released = 1, response_status, settled.new_response_status),
        result = IFF(settled.released = 1, result, settled.new_result),
        error_message = IFF(settled.released = 1, error_message, settled.new_error_message)
-  FROM (SELECT s.value[0]::NUMBER(38, 0) AS settled_id,
-               s.value[1]::VARCHAR AS settled_token,
-               s.value[2]::VARCHAR AS new_status,
-               s.value[3]::NUMBER(38, 0) AS counted,
-               s.value[4]::NUMBER(38, 0) AS released,
-               s.value[5]::NUMBER(38, 0) AS delay_ms,
-               s.value[6]::NUMBER(38, 0) AS new_response_status,
-               s.value[7]::VARCHAR AS new_result,
-               s.value[8]::VARCHAR AS new_error_message
+  FROM (SELECT s.value[{settlement.entry_id}]::NUMBER(38, 0) AS settled_id,
+               s.value[{settlement.claim_token}]::VARCHAR AS settled_token,
+               s.value[{settlement.status}]::VARCHAR AS new_status,
+               s.value[{settlement.counted}]::NUMBER(38, 0) AS counted,
+               s.value[{settlement.released}]::NUMBER(38, 0) AS released,
+               s.value[{settlement.delay_ms}]::NUMBER(38, 0) AS delay_ms,
+               s.value[{settlement.response_status}]::NUMBER(38, 0) AS new_response_status,
+               s.value[{settlement.result}]::VARCHAR AS new_result,
+               s.value[{settlement.error_message}]::VARCHAR AS new_error_message
           FROM TABLE(FLATTEN(INPUT => PARSE_JSON(%(settlements)s))) AS s) AS settled
  WHERE id = settled.settled_id
    AND claim_token = settled.settled_token
    AND status = 'processing'
 
 -- name: settled
--- Where the entries of these claims stand now: asked when a settle changed fewer rows than it was sent, to tell a claim
--- that was lost from a settle that had run already, before the connection broke.
+-- The status of these claims' entries. Asked when a settle changed fewer rows than it was sent: that tells a lost claim from a
+-- settle that had already run when the connection broke.
 SELECT q.id, q.status
   FROM {queue} AS q
   JOIN (SELECT s.value:entry_id::NUMBER(38, 0) AS entry_id,
@@ -162,38 +164,38 @@ SELECT q.id, q.status
  WHERE q.status <> 'processing'
 
 -- name: holders
--- Who holds claims: compared with what ECS says of them.
+-- Which workers have claims. The poller compares them with what ECS says of their tasks.
 SELECT processor_id, COUNT(*) AS entries, MIN(claimed_at) AS earliest_claimed_at
   FROM {queue}
  WHERE status = 'processing'
  GROUP BY processor_id
 
 -- name: record_deaths
--- What dead workers held goes into the audit trail before it is freed: from the claim to now, for nobody knows whether it was
--- delivered. Not what the worker has recorded itself.
+-- Add what dead workers had in hand to the audit trail, before it is released. The attempt lasts from the claim to now, because
+-- it is unknown whether the entry was delivered. Attempts that the worker recorded itself are left out.
 INSERT INTO PROCESSING_ATTEMPTS (entry_id, claim_token, attempt, processor_id, started_at, finished_at, outcome, error_message)
-SELECT held.id,
-       COALESCE(held.claim_token, 'none'),
-       held.retry_count + 1,
-       held.processor_id,
-       COALESCE(held.claimed_at, SYSDATE()),
+SELECT in_hand.id,
+       COALESCE(in_hand.claim_token, 'none'),
+       in_hand.retry_count + 1,
+       in_hand.processor_id,
+       COALESCE(in_hand.claimed_at, SYSDATE()),
        SYSDATE(),
        dead.outcome,
        dead.reason
-  FROM {queue} AS held
+  FROM {queue} AS in_hand
   JOIN (SELECT d.value:processor_id::VARCHAR AS dead_id,
                IFF(d.value:crashed::NUMBER(38, 0) = 1, 'crashed', 'interrupted') AS outcome,
                d.value:reason::VARCHAR AS reason
           FROM TABLE(FLATTEN(INPUT => PARSE_JSON(%(deaths)s))) AS d) AS dead
-    ON dead.dead_id = held.processor_id
+    ON dead.dead_id = in_hand.processor_id
   LEFT JOIN PROCESSING_ATTEMPTS AS recorded
-    ON recorded.entry_id = held.id
-   AND recorded.claim_token = held.claim_token
- WHERE held.status = 'processing'
+    ON recorded.entry_id = in_hand.id
+   AND recorded.claim_token = in_hand.claim_token
+ WHERE in_hand.status = 'processing'
    AND recorded.entry_id IS NULL
 
 -- name: fail_poison
--- An entry that a worker has died on while it held nothing else, after so many had died on it before.
+-- Fail an entry that a worker died on while it had nothing else in hand, after %(max_crashes)s others had died on it.
 UPDATE {queue}
    SET status = 'failed',
        failed_at = SYSDATE(),
@@ -207,8 +209,9 @@ UPDATE {queue}
    AND crash_count >= %(max_crashes)s
 
 -- name: release_dead
--- Give back what dead workers held. It counts as a retry only where the worker could deliver and not record, or the same
--- entries would be delivered for ever. The token goes too: a last write of theirs may still wait for the lock.
+-- Release what dead workers had in hand. It counts as a retry only where the worker may have delivered without recording it;
+-- otherwise the same entries could be delivered without end. The claim token is removed, because a last write of the worker may
+-- still wait for the lock.
 UPDATE {queue}
    SET status = IFF(dead.counted = 1 AND retry_count + 1 >= COALESCE(max_retries, %(max_retries)s), 'failed', 'pending'),
        failed_at = IFF(dead.counted = 1 AND retry_count + 1 >= COALESCE(max_retries, %(max_retries)s), SYSDATE(), NULL),
@@ -227,27 +230,27 @@ UPDATE {queue}
    AND status = 'processing'
 
 -- name: record_resets
--- Stale claims go into the audit trail before they are reset. A row that somebody set to processing by hand has no claim.
+-- Add stale claims to the audit trail before they are reset. A row that a person set to processing has no claim token.
 INSERT INTO PROCESSING_ATTEMPTS (entry_id, claim_token, attempt, processor_id, started_at, finished_at, outcome, error_message)
-SELECT held.id,
-       COALESCE(held.claim_token, 'none'),
-       held.retry_count + 1,
-       COALESCE(held.processor_id, 'unknown'),
-       COALESCE(held.claimed_at, held.available_at),
+SELECT in_hand.id,
+       COALESCE(in_hand.claim_token, 'none'),
+       in_hand.retry_count + 1,
+       COALESCE(in_hand.processor_id, 'unknown'),
+       COALESCE(in_hand.claimed_at, in_hand.available_at),
        SYSDATE(),
        'reset',
        'no answer within the stale threshold'
-  FROM {queue} AS held
+  FROM {queue} AS in_hand
   LEFT JOIN PROCESSING_ATTEMPTS AS recorded
-    ON recorded.entry_id = held.id
-   AND recorded.claim_token = held.claim_token
- WHERE held.status = 'processing'
-   AND COALESCE(held.claimed_at, held.available_at) < DATEADD('second', -%(stale_threshold_s)s, SYSDATE())
+    ON recorded.entry_id = in_hand.id
+   AND recorded.claim_token = in_hand.claim_token
+ WHERE in_hand.status = 'processing'
+   AND COALESCE(in_hand.claimed_at, in_hand.available_at) < DATEADD('second', -%(stale_threshold_s)s, SYSDATE())
    AND recorded.entry_id IS NULL
 
 -- name: reset_stale
--- Take claims away from workers that are gone. It counts as a retry, since nobody knows what happened; an entry out of
--- attempts goes to failed, with the reason. Only claims that are stale now, by Snowflake's clock.
+-- Take claims away from workers that are gone. It counts as a retry, because it is unknown whether the entry was delivered. An entry
+-- without attempts left fails, with the reason. Only claims that are stale now, by Snowflake's clock.
 UPDATE {queue}
    SET status = IFF(retry_count + 1 >= COALESCE(max_retries, %(max_retries)s), 'failed', 'pending'),
        failed_at = IFF(retry_count + 1 >= COALESCE(max_retries, %(max_retries)s), SYSDATE(), NULL),
@@ -261,7 +264,7 @@ UPDATE {queue}
    AND COALESCE(claimed_at, available_at) < DATEADD('second', -%(stale_threshold_s)s, SYSDATE())
 
 -- name: fail_exhausted
--- Pending entries that no claim will ever take: a limit was lowered, or a requeue forgot retry_count.
+-- Fail pending entries that no claim would ever take: a limit was lowered, or a requeue did not reset retry_count.
 UPDATE {queue}
    SET status = 'failed',
        failed_at = SYSDATE(),
@@ -276,7 +279,7 @@ SELECT DISTINCT processor_id
  WHERE processor_id IN (SELECT p.value::VARCHAR FROM TABLE(FLATTEN(INPUT => PARSE_JSON(%(processor_ids)s))) AS p)
 
 -- name: recent_take
--- What a task took of late, the median: for how many entries one more is worth starting.
+-- The median number of entries that a task settled in its life, over the last hour.
 SELECT MEDIAN(entries) AS entries
   FROM PROCESSORS
  WHERE event = 'ended'
@@ -284,19 +287,20 @@ SELECT MEDIAN(entries) AS entries
    AND recorded_at > DATEADD('hour', -1, SYSDATE())
 
 -- name: record_processor
--- One row at a processor's first claim (also an empty one), one at its end.
+-- One row at a processor's first claim, also when the claim was empty; one at its end.
 INSERT INTO PROCESSORS (processor_id, event, entries, seconds, reason)
 SELECT %(processor_id)s, %(event)s, %(entries)s, %(seconds)s, %(reason)s
 
 -- name: place_hold
--- Nothing is claimed until it ends. A fleet that meets the same fault places one, or a few at the same moment.
+-- Stop all claims until the hold ends, unless a hold stands already. Processors that meet the same fault at the same moment may
+-- each place one.
 INSERT INTO PROCESSING_HOLDS (scope, reason, until_at, created_by)
 SELECT placed.scope, placed.reason, DATEADD('second', placed.seconds, SYSDATE()), placed.created_by
   FROM (SELECT '*' AS scope, %(reason)s AS reason, %(seconds)s AS seconds, %(created_by)s AS created_by) AS placed
  WHERE NOT EXISTS (SELECT 1 FROM PROCESSING_HOLDS WHERE scope = '*' AND (until_at IS NULL OR until_at > SYSDATE()))
 
 -- name: lift_ended_holds
--- After a probe that was answered. A hold that still stands was placed since, or by a person, and stays.
+-- Remove ended holds after a probe was answered. A hold that still stands was placed later, or by a person, and stays.
 DELETE FROM PROCESSING_HOLDS
  WHERE scope = '*'
    AND until_at <= SYSDATE()

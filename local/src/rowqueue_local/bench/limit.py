@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import aiohttp
 
 from rowqueue.lifecycle import Entry
-from rowqueue.processor import request
+from rowqueue.processor import exchange
 from rowqueue_local.bench.work import Stretch, tls
 
 if TYPE_CHECKING:
@@ -25,8 +25,8 @@ def prepare(job: Job) -> Callable[[], Stretch]:
     """Make the body once; what is returned sends it as often as there would be entries."""
     context = tls(job.environ)
     entry = Entry(id=1_000_000, data=job.data, idempotency_key=uuid.uuid4().hex, claim_token="")
-    body = request.body(entry, processor_id=job.name, now=datetime.now(UTC), max_characters=len(job.data))
-    headers = request.headers(entry, span=1)
+    body = exchange.body(entry, processor_id=job.name, now=datetime.now(UTC), max_characters=len(job.data))
+    headers = exchange.headers(entry, span=1)
 
     def run() -> Stretch:
         began = time.monotonic()

@@ -1,26 +1,24 @@
-"""Our processor, built of the parts that ``container/processor.py`` builds it of."""
+"""Our processor, run by the container's entry point."""
 
 from __future__ import annotations
 
 import asyncio
 import time
-from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from importlib.util import module_from_spec, spec_from_file_location
 from typing import TYPE_CHECKING
 
 from rowqueue import credentials, observability
-from rowqueue.lifecycle import RetryPolicy
-from rowqueue.processor import service
-from rowqueue.processor.run import Processor
+from rowqueue.processor.queue import ProcessorStore, SnowflakeQueue
 from rowqueue.settings import ProcessorSettings
-from rowqueue.store import QueueStore
 from rowqueue.warehouse import SnowflakeWarehouse
 from rowqueue_local.bench.work import Stretch, tls
+from rowqueue_local.stack import REPOSITORY
 
 if TYPE_CHECKING:
-    import ssl
     from collections.abc import Callable
+    from types import ModuleType
 
-    from rowqueue.processor.run import Report
     from rowqueue_local.bench.work import Job
 
 
@@ -31,35 +29,27 @@ def prepare(job: Job) -> Callable[[], Stretch]:
     login = credentials.login(settings.snowflake, environment=settings.environment)
     warehouse = SnowflakeWarehouse(settings.snowflake, login, query_tag="bench")
     warehouse.connect()
-    queue = QueueStore(warehouse, queue=settings.snowflake.table, max_retries=settings.max_retries)
+    store = ProcessorStore(
+        warehouse, queue=settings.snowflake.table, processor_id=job.name, max_retries=settings.max_retries
+    )
     context = tls(job.environ)
+    entry_point = _entry_point()
 
     def run() -> Stretch:
+        entry_point.tune_garbage_collection()
         began = time.monotonic()
-        report = asyncio.run(_run(settings, queue, context, job.name))
+        with closing(SnowflakeQueue(store)) as queue:
+            report = asyncio.run(entry_point.run(settings, queue, context, job.name, stop=asyncio.Event()))
         return Stretch(began=began, ended=began + report.seconds, entries=report.settled["completed"])
 
     return run
 
 
-async def _run(settings: ProcessorSettings, queue: QueueStore, context: ssl.SSLContext, name: str) -> Report:
-    limits = service.Limits(
-        timeout_s=settings.service_timeout_s,
-        max_data_characters=settings.max_data_characters,
-        max_result_characters=settings.max_result_characters,
-    )
-    connecting = service.connect(
-        context, url=settings.service_url, processor_id=name, concurrency=settings.concurrency, limits=limits
-    )
-    with ThreadPoolExecutor(1, thread_name_prefix="warehouse") as thread:
-        async with connecting as partner:
-            processor = Processor(
-                queue=queue,
-                deliver=partner.deliver,
-                policy=RetryPolicy(max_retries=settings.max_retries),
-                settings=settings,
-                processor_id=name,
-                thread=thread,
-                stop=asyncio.Event(),
-            )
-            return await processor.run()
+def _entry_point() -> ModuleType:
+    """container/processor.py, which belongs to no package."""
+    spec = spec_from_file_location("processor", REPOSITORY / "container" / "processor.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module

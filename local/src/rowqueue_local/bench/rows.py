@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 from rowqueue import credentials
 from rowqueue.lifecycle import RetryPolicy, Succeeded, settlement_for
-from rowqueue.poller.queue import PolledQueue
-from rowqueue.processor.batch import Finished, attempts_of
+from rowqueue.poller.queue import PollerQueue
+from rowqueue.processor.queue import ClaimRequest, ProcessorStore
+from rowqueue.processor.settling import Delivery, attempts_of
 from rowqueue.settings import SnowflakeSettings
 from rowqueue.warehouse import SnowflakeWarehouse
 from rowqueue_local.bench.figures import Promise
@@ -63,12 +64,12 @@ def measure(ground: Ground, *, finished: int, watch: Callable[[str], None]) -> l
     times: dict[str, Times] = {}
     with ExitStack() as cleanup:
         watch(f"Inserting {finished} finished entries ...")
-        full = cleanup.enter_context(_queue(ground, finished=finished))
-        empty = cleanup.enter_context(_queue(ground, finished=0))
+        full = cleanup.enter_context(_stores(ground, finished=finished))
+        empty = cleanup.enter_context(_stores(ground, finished=0))
         watch(f"Each statement {_ROUNDS} times on both ...")
         for number in range(-1, _ROUNDS):  # the first round warms up
-            for queue, of in ((empty, "empty_s"), (full, "full_s")):
-                for duty, seconds in _round(queue, token=f"round-{number}"):
+            for stores, of in ((empty, "empty_s"), (full, "full_s")):
+                for duty, seconds in _round(*stores, token=f"round-{number}"):
                     if number >= 0:
                         getattr(times.setdefault(duty, Times()), of).append(seconds)
     return [taken.as_json(duty, finished) for duty, taken in times.items()]
@@ -88,28 +89,31 @@ def promises(rows: list[dict[str, Any]]) -> list[Promise]:
 
 
 @contextmanager
-def _queue(ground: Ground, *, finished: int) -> Iterator[PolledQueue]:
+def _stores(ground: Ground, *, finished: int) -> Iterator[tuple[PollerQueue, ProcessorStore]]:
     with ground.queue(entries=(_ROUNDS + 1) * _BLOCK, data=payload(0), finished=finished) as environ:
         settings = SnowflakeSettings.from_env(environ)
         login = credentials.login(settings, environment="bench")
         with closing(SnowflakeWarehouse(settings, login, query_tag="bench")) as warehouse:
-            yield PolledQueue(warehouse, queue=settings.table, max_retries=3)
+            yield (
+                PollerQueue(warehouse, queue=settings.table, max_retries=3),
+                ProcessorStore(warehouse, queue=settings.table, processor_id="bench", max_retries=3),
+            )
 
 
-def _round(queue: PolledQueue, *, token: str) -> Iterator[tuple[str, float]]:
+def _round(poller: PollerQueue, store: ProcessorStore, *, token: str) -> Iterator[tuple[str, float]]:
     """Every duty once, and the seconds that it took."""
-    yield "pulse", _seconds(queue.pulse)
-    yield "count_ready", _seconds(queue.count_ready)
+    yield "pulse", _seconds(poller.pulse)
+    yield "count_ready", _seconds(store.count_ready)
     began = time.perf_counter()
-    entries = queue.claim(processor_id="bench", claim_token=token, entries=_BLOCK, characters=10**9)
+    entries = store.claim(ClaimRequest(token=token, entries=_BLOCK, characters=10**9))
     yield "claim", time.perf_counter() - began
-    finished = [
-        Finished(entry=entry, outcome=Succeeded(response_status=200, result="{}"), began=1.0, ended=2.0)
+    delivered = [
+        Delivery(entry=entry, outcome=Succeeded(response_status=200, result="{}"), began=1.0, ended=2.0)
         for entry in entries
     ]
-    settlements = [settlement_for(f.entry, f.outcome, RetryPolicy(), random=lambda: 0.5) for f in finished]
-    attempts = attempts_of(finished, now=3.0)
-    yield "settle", _seconds(lambda: queue.settle(settlements, attempts, processor_id="bench"))
+    settlements = [settlement_for(d.entry, d.outcome, RetryPolicy(), random=lambda: 0.5) for d in delivered]
+    attempts = attempts_of(delivered, now=3.0)
+    yield "settle", _seconds(lambda: store.settle(settlements, attempts))
 
 
 def _seconds(duty: Callable[[], object]) -> float:

@@ -1,26 +1,82 @@
-"""What the service's answer means, without HTTP: the half of the outcome table that goes by status.
+"""What is sent for an entry, and what the service's answer means. Knows statuses and headers, but no HTTP library.
 
-The other half, what a fault of the connection means, goes by aiohttp's exceptions and stands in :mod:`.service`.
+What an exception of the connection means is decided in :mod:`rowqueue.processor.service`.
 """
 
 from __future__ import annotations
 
+import hashlib
+import json
 import re
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from enum import StrEnum
+from typing import TYPE_CHECKING, NoReturn
 
 from rowqueue.lifecycle import CredentialsFault, Permanent, Succeeded, Transient, Verdict
 
+if TYPE_CHECKING:
+    from rowqueue.lifecycle import Entry
+
+_HEADER_VALUE = re.compile(r"[\x21-\x7e]{1,255}")
+
+
+def body(entry: Entry, *, processor_id: str, now: datetime, max_characters: int) -> bytes:
+    """The request's body: an envelope in JSON with ``data`` inside, byte for byte as it stands in the table.
+
+    Raises:
+        ValueError: ``data`` is not JSON, or longer than ``max_characters``; the message says so.
+    """
+    if len(entry.data) > max_characters:
+        raise ValueError(f"data has {len(entry.data)} characters, MAX_DATA_CHARACTERS is {max_characters}")
+    try:
+        _CHECK.decode(entry.data)
+        by = f'"processor_id": {json.dumps(processor_id)}, "timestamp": "{now.isoformat()}"'
+        return f'{{"entry_id": {entry.id}, {by}, "data": {entry.data}}}'.encode()
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"data is not JSON: {error}") from error
+
+
+def headers(entry: Entry, *, span: int) -> dict[str, str]:
+    """The request's headers. ``Idempotency-Key`` and the trace id are the same for every delivery of the entry.
+
+    Args:
+        entry: as it was claimed.
+        span: 64 bits, not all 0, that no other delivery of the entry has.
+
+    Raises:
+        ValueError: the entry's ``idempotency_key`` cannot be sent in a header.
+    """
+    if not _HEADER_VALUE.fullmatch(entry.idempotency_key):
+        raise ValueError("idempotency_key: expected 1 to 255 visible ASCII characters")
+    trace = hashlib.sha256(entry.idempotency_key.encode()).hexdigest()[:32]
+    return {
+        "Accept-Encoding": "identity",
+        "Content-Type": "application/json",
+        "Idempotency-Key": entry.idempotency_key,
+        "X-Attempt": str(entry.attempt),
+        "traceparent": f"00-{trace}-{span:016x}-01",  # W3C Trace Context, version 00, sampled
+    }
+
+
+def _refuse_constant(constant: str) -> NoReturn:
+    """Python's parser accepts NaN and Infinity; JSON does not have them."""
+    raise ValueError(f"{constant} is not a JSON value")
+
+
+# Numbers are sent as they are written. Their conversion is skipped: for a very long one it is slow, and past 4,300
+# digits an error.
+_CHECK = json.JSONDecoder(parse_constant=_refuse_constant, parse_int=len, parse_float=len)
+
 
 class Meaning(StrEnum):
-    """What a status says of the delivery."""
+    """What a status says about the delivery."""
 
     SUCCEEDED = "succeeded"
     TRANSIENT = "transient"
     PERMANENT = "permanent"
     CREDENTIALS = "credentials"
-    """Refused: if the service has never let this task in, most likely for who we are and not for what we sent."""
+    """Refused. Before the first 2xx of this task the likely cause is our credentials, not the entry."""
     CERTIFICATE = "certificate"
     """nginx's own statuses for a client certificate that is wrong (495) or missing (496)."""
 
@@ -33,7 +89,7 @@ _MEANING_OF_STATUS = (
     (range(400, 500), Meaning.PERMANENT),
     (range(300, 400), Meaning.PERMANENT),  # redirects are not followed: an entry goes where the setting says
     (range(500, 600), Meaning.TRANSIENT),
-    (range(100, 200), Meaning.TRANSIENT),  # an interim response for a final one: a fault on the way
+    (range(100, 200), Meaning.TRANSIENT),  # an interim response in place of a final one: a fault on the way
 )
 """From specific to general; the first match decides."""
 
@@ -42,9 +98,9 @@ _CERTIFICATE_PAGES = ("no required ssl certificate was sent", "the ssl certifica
 
 
 def meaning_of(status: int, page: str = "") -> Meaning:
-    """What a status means, and for a 400 whether it is a web server's page about our certificate.
+    """What a status means. For a 400 the page decides whether it is a web server's page about our certificate.
 
-    What is no HTTP status at all is taken for a fault of the server (RFC 9110, 15).
+    A number that is no HTTP status means a fault of the server (RFC 9110, 15).
     """
     if status == 400 and any(text in page.lower() for text in _CERTIFICATE_PAGES):  # noqa: PLR2004
         return Meaning.CERTIFICATE
@@ -61,7 +117,7 @@ def verdict_of(
 
     Args:
         status: of the answer.
-        phrase: its reason phrase, may be empty.
+        phrase: its reason phrase; may be empty.
         result: its body, as much as is kept.
         page: its body, as much as was read, if that is more.
         retry_after_s: what the service asked us to wait, seconds.

@@ -8,11 +8,11 @@ import pytest
 
 from rowqueue.errors import LockContention, ValueRefused, WarehouseUnavailable
 from rowqueue.lifecycle import Settlement, Status
-from rowqueue.records import Attempt
-from rowqueue.store import UNSTORABLE, QueueStore
+from rowqueue.processor.queue import UNSTORABLE, ProcessorStore
+from rowqueue.sql import Attempt
 
 
-class Warehouse:
+class RefusingWarehouse:
     """Refuses values that hold the word poison; fails as often as told before each statement."""
 
     def __init__(self, *, failures=0, fails_with=None):
@@ -52,13 +52,14 @@ def settlements(count, *, poisoned=()):
 def attempts(count, *, poisoned=()):
     return [
         Attempt(
-            entry_id=n,
             claim_token="t",
             attempt=1,
             outcome="succeeded",
+            response_status=200,
+            error_message="poison" if n in poisoned else None,
+            entry_id=n,
             started_ms_ago=2,
             finished_ms_ago=1,
-            error_message="poison" if n in poisoned else None,
         )
         for n in range(count)
     ]
@@ -66,13 +67,15 @@ def attempts(count, *, poisoned=()):
 
 def store(warehouse, *, slept=None, patience_s=5.0):
     waits = slept if slept is not None else []
-    return QueueStore(warehouse, queue="Q", max_retries=3, settle_patience_s=patience_s, sleep=waits.append)
+    return ProcessorStore(
+        warehouse, queue="Q", processor_id="dev-1", max_retries=3, settle_patience_s=patience_s, sleep=waits.append
+    )
 
 
 @pytest.mark.parametrize("poisoned", [[0], [49], [7, 8, 31], range(50)], ids=str)
 def test_a_value_that_can_not_be_stored_holds_back_no_neighbour_and_its_outcome_is_recorded_all_the_same(poisoned):
-    warehouse = Warehouse()
-    lost = store(warehouse).settle_or_bisect(settlements(50, poisoned=poisoned), attempts(50), processor_id="dev-1")
+    warehouse = RefusingWarehouse()
+    lost = store(warehouse).settle(settlements(50, poisoned=poisoned), attempts(50))
     assert lost == frozenset()
     assert set(warehouse.settled) == set(range(50))
     for entry_id, row in warehouse.settled.items():
@@ -83,31 +86,31 @@ def test_a_value_that_can_not_be_stored_holds_back_no_neighbour_and_its_outcome_
 
 
 def test_one_such_value_among_many_is_found_by_halving():
-    warehouse = Warehouse()
-    store(warehouse).settle_or_bisect(settlements(512, poisoned={300}), [], processor_id="dev-1")
+    warehouse = RefusingWarehouse()
+    store(warehouse).settle(settlements(512, poisoned={300}), [])
     assert len(warehouse.statements) < 25
 
 
 def test_an_attempt_that_can_not_be_stored_does_not_keep_its_entry_from_being_settled():
-    warehouse = Warehouse()
-    store(warehouse).settle_or_bisect(settlements(4), attempts(4, poisoned={2}), processor_id="dev-1")
+    warehouse = RefusingWarehouse()
+    store(warehouse).settle(settlements(4), attempts(4, poisoned={2}))
     assert set(warehouse.settled) == {0, 1, 2, 3}
     assert set(warehouse.attempts) == {0, 1, 3}
 
 
 def test_after_a_broken_connection_the_same_is_sent_again_with_waits_between():
-    warehouse, slept = Warehouse(failures=3), []
-    assert store(warehouse, slept=slept).settle(settlements(2), [], processor_id="dev-1") == frozenset()
+    warehouse, slept = RefusingWarehouse(failures=3), []
+    assert store(warehouse, slept=slept).settle(settlements(2), []) == frozenset()
     assert warehouse.statements == ["settle"] * 4
     assert len(slept) == 3
 
 
 def test_a_connection_that_stays_broken_is_raised():
     with pytest.raises(WarehouseUnavailable):
-        store(Warehouse(failures=10**9), patience_s=0.05).settle(settlements(2), [], processor_id="dev-1")
+        store(RefusingWarehouse(failures=10**9), patience_s=0.05).settle(settlements(2), [])
 
 
 def test_a_lock_that_stays_taken_for_long_does_not_cost_what_was_delivered():
-    warehouse = Warehouse(failures=40, fails_with=LockContention("too many wait", errno=625))
-    assert store(warehouse).settle(settlements(2), attempts(2), processor_id="dev-1") == frozenset()
+    warehouse = RefusingWarehouse(failures=40, fails_with=LockContention("too many wait", errno=625))
+    assert store(warehouse).settle(settlements(2), attempts(2)) == frozenset()
     assert set(warehouse.settled) == {0, 1}

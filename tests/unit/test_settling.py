@@ -2,23 +2,37 @@
 
 from __future__ import annotations
 
+import json
+
 from hypothesis import given
 from hypothesis import strategies as st
 
 from rowqueue.lifecycle import Entry, Interrupted, RetryPolicy, Succeeded, Transient, settlement_for
-from rowqueue.processor.batch import MAX_FLUSH_BYTES, Finished, attempts_of, flushes
-from rowqueue.records import as_table, attempt_row, settlement_row
+from rowqueue.processor.queue import ProcessorStore
+from rowqueue.processor.settling import MAX_FLUSH_BYTES, Delivery, attempts_of, flushes
 
 
-def finished(number, characters=0, *, began=1.0):
+class MeasuredWarehouse:
+    """Keeps the texts that are bound."""
+
+    def __init__(self):
+        self.sent = []
+
+    def change(self, statement, values):
+        text = values["settlements" if statement.name == "settle" else "attempts"]
+        self.sent.append(text)
+        return len(json.loads(text))
+
+
+def delivery(number, characters=0, *, began=1.0):
     entry = Entry(id=number, data="{}", idempotency_key="key", claim_token="token")
     outcome = Succeeded(response_status=200, result="x" * characters)
-    return Finished(entry=entry, outcome=outcome, began=began, ended=2.0)
+    return Delivery(entry=entry, outcome=outcome, began=began, ended=2.0)
 
 
 @given(st.lists(st.integers(0, 400_000), max_size=12))
 def test_each_flush_fits_into_a_statement_and_nothing_is_left_out(sizes):
-    items = [finished(number, size) for number, size in enumerate(sizes)]
+    items = [delivery(number, size) for number, size in enumerate(sizes)]
     cut = list(flushes(items))
     assert [item for flush in cut for item in flush] == items
     assert all(flush for flush in cut)
@@ -32,24 +46,25 @@ def test_each_statement_stays_under_a_megabyte_whatever_the_answers_hold(texts, 
     for number, text in enumerate(texts):
         entry = Entry(id=number, data="{}", idempotency_key="key", claim_token="0" * 32)
         outcome = Transient(reason=text * times, result=text * times, response_status=503)
-        items.append(Finished(entry=entry, outcome=outcome, began=1.0, ended=2.0))
+        items.append(Delivery(entry=entry, outcome=outcome, began=1.0, ended=2.0))
     for flush in flushes(items):
         settlements = [settlement_for(f.entry, f.outcome, RetryPolicy(), random=lambda: 0.5) for f in flush]
-        sent = as_table(map(settlement_row, settlements))
-        made = as_table(map(attempt_row, attempts_of(flush, now=3.0)))
-        assert len(flush) == 1 or max(len(sent.encode()), len(made.encode())) < 1_000_000
+        warehouse = MeasuredWarehouse()
+        store = ProcessorStore(warehouse, queue="Q", processor_id="dev-1", max_retries=3)
+        store.settle(settlements, attempts_of(flush, now=3.0))
+        assert len(flush) == 1 or max(len(text.encode()) for text in warehouse.sent) < 1_000_000
 
 
 def test_an_answer_too_long_for_any_statement_still_goes_alone():
-    assert [len(flush) for flush in flushes([finished(1), finished(2, MAX_FLUSH_BYTES), finished(3)])] == [1, 1, 1]
+    assert [len(flush) for flush in flushes([delivery(1), delivery(2, MAX_FLUSH_BYTES), delivery(3)])] == [1, 1, 1]
 
 
 def test_what_never_started_has_no_attempt():
     entry = Entry(id=1, data="{}", idempotency_key="key", claim_token="token")
-    never = Finished(entry=entry, outcome=Interrupted(reason="never started"), began=None, ended=2.0)
+    never = Delivery(entry=entry, outcome=Interrupted(reason="never started"), began=None, ended=2.0)
     assert attempts_of([never], now=3.0) == []
 
 
-def test_times_are_told_as_how_long_ago_they_were():
-    (attempt,) = attempts_of([finished(1, began=1.25)], now=3.0)
+def test_times_are_sent_as_how_long_ago_they_were():
+    (attempt,) = attempts_of([delivery(1, began=1.25)], now=3.0)
     assert (attempt.started_ms_ago, attempt.finished_ms_ago) == (1750, 1000)

@@ -1,0 +1,226 @@
+"""The queue in memory: a :class:`~rowqueue.processor.queue.Queue` for tests, without Snowflake and without threads.
+
+It follows the rules of ``queries.sql``. Both implementations pass ``tests/contract/test_queue.py``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from itertools import count
+from typing import TYPE_CHECKING
+
+from rowqueue.contract import ProcessorEvent
+from rowqueue.lifecycle import MAX_ERROR_MESSAGE_CHARACTERS, Entry, Settlement, Status
+from rowqueue.processor.queue import Ready
+from rowqueue.sql import storable
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
+    from rowqueue.processor.queue import ClaimRequest
+    from rowqueue.sql import Attempt
+
+
+@dataclass(slots=True, kw_only=True)
+class QueueRow:
+    """A row of PROCESSING_QUEUE, with the table's columns and defaults. Times are seconds on the tables' clock."""
+
+    id: int
+    data: str
+    idempotency_key: str
+    created_at: float
+    available_at: float
+    status: str = Status.PENDING
+    priority: int = 0
+    retry_count: int = 0
+    max_retries: int | None = None
+    crash_count: int = 0
+    claim_token: str | None = None
+    processor_id: str | None = None
+    claimed_at: float | None = None
+    completed_at: float | None = None
+    failed_at: float | None = None
+    response_status: int | None = None
+    result: str | None = None
+    error_message: str | None = None
+
+
+@dataclass(slots=True, kw_only=True)
+class HoldRow:
+    """A row of PROCESSING_HOLDS. ``until_at`` is ``None`` if a person has to end the hold."""
+
+    reason: str
+    until_at: float | None = None
+    created_by: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProcessorRow:
+    """A row of PROCESSORS."""
+
+    processor_id: str
+    event: ProcessorEvent
+    entries: int
+    seconds: float | None = None
+    reason: str | None = None
+
+
+@dataclass(slots=True, kw_only=True)
+class MemoryTables:
+    """What several :class:`MemoryQueue` share.
+
+    Attributes:
+        clock: seconds.
+        queue: PROCESSING_QUEUE.
+        attempts: PROCESSING_ATTEMPTS: who recorded an attempt, and the attempt.
+        holds: PROCESSING_HOLDS.
+        processors: PROCESSORS.
+    """
+
+    clock: Callable[[], float]
+    queue: list[QueueRow] = field(default_factory=list)
+    attempts: list[tuple[str, Attempt]] = field(default_factory=list)
+    holds: list[HoldRow] = field(default_factory=list)
+    processors: list[ProcessorRow] = field(default_factory=list)
+    _ids: count[int] = field(default_factory=lambda: count(1))
+
+    def insert(self, data: str = "{}", **columns: object) -> QueueRow:
+        """Insert one row. Columns that are not given have the table's defaults."""
+        number, now = next(self._ids), self.clock()
+        defaults = {"id": number, "idempotency_key": f"key-{number}", "created_at": now, "available_at": now}
+        row = QueueRow(data=data, **(defaults | columns))  # type: ignore[arg-type]  # a wrong column is a TypeError
+        self.queue.append(row)
+        return row
+
+
+class MemoryQueue:
+    """The queue of one processor.
+
+    Args:
+        tables: shared with other processors.
+        processor_id: claims, attempts, holds and records carry it.
+        max_retries: counted attempts, unless the entry has its own limit.
+    """
+
+    def __init__(self, tables: MemoryTables, *, processor_id: str = "dev-1", max_retries: int = 3) -> None:
+        self.tables = tables
+        self._processor_id = processor_id
+        self._max_retries = max_retries
+
+    async def claim(self, request: ClaimRequest) -> list[Entry]:
+        """See :meth:`rowqueue.processor.queue.Queue.claim`."""
+        now = self.tables.clock()
+        block = list(_bounded(self._ready(probe=request.probe, nothing_in_hand=request.nothing_in_hand), request))
+        for row in block:
+            row.status, row.claim_token = Status.PROCESSING, request.token
+            row.processor_id, row.claimed_at = self._processor_id, now
+        return [_entry(row, request.token, now) for row in block]
+
+    async def count_ready(self) -> Ready:
+        """See :meth:`rowqueue.processor.queue.Queue.count_ready`."""
+        ready = self._ready(probe=False, nothing_in_hand=True)
+        return Ready(entries=len(ready), suspects=sum(row.crash_count > 0 for row in ready))
+
+    async def settle(self, settlements: Sequence[Settlement], attempts: Sequence[Attempt]) -> frozenset[int]:
+        """See :meth:`rowqueue.processor.queue.Queue.settle`."""
+        recorded = {(attempt.entry_id, attempt.claim_token) for _, attempt in self.tables.attempts}
+        self.tables.attempts += [
+            (self._processor_id, attempt._replace(error_message=storable(attempt.error_message)))
+            for attempt in attempts
+            if (attempt.entry_id, attempt.claim_token) not in recorded
+        ]
+        rows = {row.id: row for row in self.tables.queue}
+        return frozenset(s.entry_id for s in settlements if not self._settle_one(rows.get(s.entry_id), s))
+
+    async def place_hold(self, *, reason: str, seconds: float) -> None:
+        """See :meth:`rowqueue.processor.queue.Queue.place_hold`."""
+        now = self.tables.clock()
+        if not any(hold.until_at is None or hold.until_at > now for hold in self.tables.holds):
+            cut = storable(reason[:MAX_ERROR_MESSAGE_CHARACTERS]) or ""
+            self.tables.holds.append(HoldRow(reason=cut, until_at=now + seconds, created_by=self._processor_id))
+
+    async def lift_ended_holds(self) -> None:
+        """See :meth:`rowqueue.processor.queue.Queue.lift_ended_holds`."""
+        now = self.tables.clock()
+        self.tables.holds[:] = [hold for hold in self.tables.holds if hold.until_at is None or hold.until_at > now]
+
+    async def record_first_claim(self, *, entries: int) -> None:
+        """See :meth:`rowqueue.processor.queue.Queue.record_first_claim`."""
+        event = ProcessorEvent.FIRST_CLAIM
+        self.tables.processors.append(ProcessorRow(processor_id=self._processor_id, event=event, entries=entries))
+
+    async def record_end(self, *, entries: int, seconds: float, reason: str) -> None:
+        """See :meth:`rowqueue.processor.queue.Queue.record_end`."""
+        self.tables.processors.append(
+            ProcessorRow(
+                processor_id=self._processor_id,
+                event=ProcessorEvent.ENDED,
+                entries=entries,
+                seconds=seconds,
+                reason=reason,
+            )
+        )
+
+    def _ready(self, *, probe: bool, nothing_in_hand: bool) -> list[QueueRow]:
+        now = self.tables.clock()
+        if any(not probe or hold.until_at is None or hold.until_at > now for hold in self.tables.holds):
+            return []
+        ready = [
+            row
+            for row in self.tables.queue
+            if row.status == Status.PENDING
+            and row.available_at <= now
+            and row.retry_count < (self._max_retries if row.max_retries is None else row.max_retries)
+            and (nothing_in_hand or not row.crash_count)
+        ]
+        return sorted(ready, key=lambda row: (-row.priority, row.available_at, row.id))
+
+    def _settle_one(self, row: QueueRow | None, settlement: Settlement) -> bool:
+        """Settle a row; returns whether it has the new status, now or from an earlier call."""
+        if row is None or row.claim_token != settlement.claim_token:
+            return False
+        if row.status != Status.PROCESSING:
+            return row.status == settlement.status
+        now = self.tables.clock()
+        row.status = settlement.status
+        row.retry_count += settlement.counted
+        row.completed_at = now if settlement.status is Status.COMPLETED else None
+        row.failed_at = now if settlement.status is Status.FAILED else None
+        if settlement.released:
+            row.processor_id, row.claimed_at = None, None
+            return True
+        if settlement.status is Status.PENDING:
+            row.available_at = now + settlement.delay_s
+        row.response_status = settlement.response_status
+        row.result, row.error_message = storable(settlement.result), storable(settlement.error_message)
+        return True
+
+
+def _bounded(ready: Iterable[QueueRow], request: ClaimRequest) -> Iterable[QueueRow]:
+    """The block that a claim takes: the rule of QUALIFY in the statement ``claim``."""
+    characters = suspects = alone = 0
+    for number, row in enumerate(ready, start=1):
+        suspects += row.crash_count > 0
+        alone += row.crash_count > 1
+        most = 1
+        if not suspects:
+            most = request.entries
+        elif suspects == number and not alone:
+            most = request.suspects
+        if number > most or characters >= request.characters:
+            return
+        yield row
+        characters += len(row.data)
+
+
+def _entry(row: QueueRow, token: str, now: float) -> Entry:
+    return Entry(
+        id=row.id,
+        data=row.data,
+        idempotency_key=row.idempotency_key,
+        claim_token=token,
+        retry_count=row.retry_count,
+        max_retries=row.max_retries,
+        crash_count=row.crash_count,
+        age_s=now - row.created_at,
+    )

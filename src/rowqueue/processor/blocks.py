@@ -1,0 +1,121 @@
+"""How large the next block is, and how early it is claimed.
+
+Behind Snowflake's table lock all processors together take at most B / (2t) entries a second, with blocks of B entries
+and statements of t seconds, however many processors there are. So a large block is what gives throughput. Its price is
+that its entries wait in this task, where no other can take them. So a block grows only while claiming takes much of the
+time, and never beyond what this task soon delivers.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+_GROWTH = 4
+"""Largest factor from one block to the next, beyond what can start at once."""
+_CLAIM_SHARE = 0.05
+"""Target share of a block's duration that its claim takes. The claims of twenty processors then fit behind one lock."""
+_BUDGET_SHARE = 0.25
+"""Largest share of the remaining time that one block may take, so that a slower service still leaves it done."""
+_SHORTEST_CLAIM_S = 0.1
+_SHORTEST_DELIVERY_S = 1e-4
+_REMEMBERED_DELIVERIES = 32
+
+
+class Pace:
+    """How long claims and deliveries take, averaged over the last ones.
+
+    Attributes:
+        claim_s: seconds that a claim takes, with the read of its entries and the wait for the session.
+    """
+
+    def __init__(self) -> None:
+        self.claim_s = _SHORTEST_CLAIM_S
+        self._deliveries = 0
+        self._delivery_s = 0.0
+
+    def claimed(self, seconds: float) -> None:
+        """Learn from a claim."""
+        self.claim_s = max(_SHORTEST_CLAIM_S, (self.claim_s + seconds) / 2)
+
+    def delivered(self, seconds: float) -> None:
+        """Learn from a delivery that was answered."""
+        self._deliveries = min(self._deliveries + 1, _REMEMBERED_DELIVERIES)
+        self._delivery_s += (seconds - self._delivery_s) / self._deliveries
+
+    def per_second(self, *, concurrency: float) -> float | None:
+        """Entries that can be delivered with this many at once (Little's law); ``None`` before the first was answered.
+
+        Unlike a count of what was delivered lately, it does not sink while there is nothing to deliver.
+        """
+        return concurrency / max(self._delivery_s, _SHORTEST_DELIVERY_S) if self._deliveries else None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BlockLimits:
+    """What the settings say.
+
+    Attributes:
+        entries_per_container: the first block, and the smallest one unless the time ends.
+        largest: the largest block.
+        stale_s: seconds after which a claim is reset.
+    """
+
+    entries_per_container: int
+    largest: int
+    stale_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LastBlock:
+    """The last claim, and the pace since.
+
+    Attributes:
+        asked: how many entries it asked for.
+        came: how many it got.
+        full: whether more may be ready.
+        claim_s: seconds that a claim takes.
+        per_second: entries that can be delivered; ``None`` before the first was answered.
+        concurrency: deliveries that may be in flight.
+        left_s: seconds until no more is claimed.
+    """
+
+    asked: int
+    came: int
+    full: bool
+    claim_s: float
+    per_second: float | None
+    concurrency: int
+    left_s: float
+
+
+def next_block(last: LastBlock, limits: BlockLimits) -> int:
+    """How many entries the next claim asks for, at least one."""
+    soon = math.inf
+    if last.per_second is not None:
+        soon = last.per_second * _BUDGET_SHARE * min(last.left_s, limits.stale_s)
+    return max(1, math.floor(min(max(limits.entries_per_container, _wanted(last)), limits.largest, soon)))
+
+
+def _wanted(last: LastBlock) -> float:
+    if not last.came:
+        return last.asked  # another worker was quicker; smaller blocks would only mean more statements
+    if not last.full:
+        return last.came  # the queue is nearly empty; the rest is left to other workers
+    enough: float = last.concurrency
+    if last.per_second is not None:
+        enough = last.per_second * last.claim_s / _CLAIM_SHARE
+    return min(max(_GROWTH * last.asked, last.concurrency), enough)
+
+
+def unstarted_at_claim(*, room: int, per_second: float | None, claim_s: float) -> int:
+    """How many entries may still be unstarted when the next block is claimed.
+
+    It is what can start at once, and what is delivered during two claims: a settle may go first, and takes as long.
+
+    Args:
+        room: deliveries that could start now.
+        per_second: entries that can be delivered; ``None`` before the first was answered.
+        claim_s: seconds that a claim takes.
+    """
+    return math.ceil(room + (per_second or 0.0) * 2 * claim_s)

@@ -1,0 +1,348 @@
+"""The queue as a processor uses it: claim, count, settle, hold, record.
+
+:class:`Queue` is the Protocol. :class:`SnowflakeQueue` implements it with statements to Snowflake, which
+:class:`ProcessorStore` sends from one thread. A second implementation, in memory, is used by the tests. Both pass
+``tests/contract/test_queue.py``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+
+import tenacity
+
+from rowqueue import sql
+from rowqueue.contract import ProcessorEvent
+from rowqueue.errors import LockContention, ValueRefused, WarehouseUnavailable
+from rowqueue.lifecycle import MAX_ERROR_MESSAGE_CHARACTERS, Entry
+from rowqueue.observability import Event, log_problem
+from rowqueue.settings import SETTLE_PATIENCE_S
+from rowqueue.sql import SettlementRow, as_json, as_table, storable
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from rowqueue.lifecycle import Settlement
+    from rowqueue.sql import Attempt, Warehouse
+
+T = TypeVar("T")
+
+UNSTORABLE = "Snowflake cannot store what the service answered"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClaimRequest:
+    """What a worker asks for.
+
+    Attributes:
+        token: never used before.
+        entries: the largest number of entries.
+        characters: the largest sum of ``data``; a single entry may exceed it.
+        suspects: the largest number of entries that one worker has died on. A claim that starts with one of them takes
+            no others. An entry that more workers have died on is claimed alone.
+        nothing_in_hand: whether the worker has no other entry. Only then does it get suspects.
+        probe: whether to claim although a hold has ended that nobody has lifted.
+    """
+
+    token: str
+    entries: int
+    characters: int
+    suspects: int = 1
+    nothing_in_hand: bool = True
+    probe: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ready:
+    """What claims would take now.
+
+    Attributes:
+        entries: all of them, suspects included.
+        suspects: those that a worker has died on.
+    """
+
+    entries: int
+    suspects: int = 0
+
+    def for_worker(self, *, nothing_in_hand: bool) -> int:
+        """How many a worker could get."""
+        return self.entries if nothing_in_hand else self.entries - self.suspects
+
+
+class Queue(Protocol):
+    """The queue of one processor. Every method may raise a :class:`~rowqueue.errors.WarehouseError`."""
+
+    async def claim(self, request: ClaimRequest) -> list[Entry]:
+        """Take a block. It may be empty although entries are ready, when another worker was quicker."""
+        ...
+
+    async def count_ready(self) -> Ready:
+        """Count what a claim would take now. While there is a hold that is nothing."""
+        ...
+
+    async def settle(self, settlements: Sequence[Settlement], attempts: Sequence[Attempt]) -> frozenset[int]:
+        """Write outcomes back, and the attempts that led to them.
+
+        Writing the same twice changes nothing. An answer that cannot be stored is replaced by a sentence that says so.
+
+        Returns:
+            The entries whose claim is lost: another worker has claimed or settled them, and nothing was changed.
+        """
+        ...
+
+    async def place_hold(self, *, reason: str, seconds: float) -> None:
+        """Stop all claims for some seconds, unless a hold stands already."""
+        ...
+
+    async def lift_ended_holds(self) -> None:
+        """Remove the holds that have ended, so that every worker may claim again."""
+        ...
+
+    async def record_first_claim(self, *, entries: int) -> None:
+        """Record that this processor has claimed, so that the poller no longer counts it as starting."""
+        ...
+
+    async def record_end(self, *, entries: int, seconds: float, reason: str) -> None:
+        """Record that this processor has ended, how many entries it settled, and why it stopped."""
+        ...
+
+
+class ProcessorStore:
+    """The statements that a processor sends. Each call blocks until Snowflake has answered.
+
+    Args:
+        warehouse: runs the statements.
+        queue: the queue table's name, validated.
+        processor_id: claims, attempts, holds and records carry it.
+        max_retries: counted attempts, unless the entry has its own limit.
+        settle_patience_s: how long a settle is repeated before it fails, seconds. Its entries are then delivered again.
+        sleep: waits, seconds, before a statement is sent again.
+    """
+
+    def __init__(
+        self,
+        warehouse: Warehouse,
+        *,
+        queue: str,
+        processor_id: str,
+        max_retries: int,
+        settle_patience_s: float = SETTLE_PATIENCE_S,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self._warehouse = warehouse
+        self._statements = sql.statements(queue=queue, max_retries=max_retries)
+        self._processor_id = processor_id
+        self._max_retries = max_retries
+        self._repeating = tenacity.Retrying(
+            retry=tenacity.retry_if_exception_type(WarehouseUnavailable),
+            wait=tenacity.wait_random_exponential(multiplier=0.2, max=3),
+            stop=tenacity.stop_after_attempt(4),
+            sleep=sleep,
+            before_sleep=_log_repetition,
+            reraise=True,
+        )
+        # An outcome that is not recorded means another delivery, so a settle is repeated for longer than anything else.
+        self._persisting = self._repeating.copy(
+            retry=tenacity.retry_if_exception_type((WarehouseUnavailable, LockContention)),
+            stop=tenacity.stop_after_delay(settle_patience_s),
+        )
+
+    def count_ready(self, *, probe: bool = False) -> Ready:
+        """See :meth:`Queue.count_ready`.
+
+        Args:
+            probe: whether to count although a hold has ended that nobody has lifted.
+        """
+        ((entries, suspects),) = self._rows("count_ready", max_retries=self._max_retries, probe=int(probe))
+        return Ready(entries=entries, suspects=suspects)
+
+    def claim(self, request: ClaimRequest) -> list[Entry]:
+        """See :meth:`Queue.claim`.
+
+        Raises:
+            WarehouseUnavailable: it is unknown whether the claim was made.
+        """
+        try:
+            claimed = self._change(
+                "claim",
+                claim_token=request.token,
+                processor_id=self._processor_id,
+                max_retries=self._max_retries,
+                entries=request.entries,
+                characters=request.characters,
+                suspects=request.suspects,
+                nothing_in_hand=int(request.nothing_in_hand),
+                probe=int(request.probe),
+            )
+        except WarehouseUnavailable:
+            claimed = 1  # The claim may have been made. Reading by its token tells.
+        return self._repeating(lambda: self._claimed(request.token)) if claimed else []
+
+    def _claimed(self, token: str) -> list[Entry]:
+        return [
+            Entry(
+                id=entry_id,
+                data=data,
+                idempotency_key=idempotency_key,
+                claim_token=token,
+                retry_count=retry_count,
+                max_retries=max_retries,
+                crash_count=crash_count,
+                age_s=age_s,
+            )
+            for entry_id, data, idempotency_key, retry_count, max_retries, crash_count, age_s in self._rows(
+                "claimed", claim_token=token
+            )
+        ]
+
+    def settle(self, settlements: Sequence[Settlement], attempts: Sequence[Attempt]) -> frozenset[int]:
+        """See :meth:`Queue.settle`. When Snowflake refuses a value, the batch is halved until the value is found.
+
+        Raises:
+            WarehouseUnavailable: it is unknown what was written.
+        """
+        try:
+            return self._settle(settlements, attempts)
+        except ValueRefused as error:
+            if len(settlements) == 1:
+                log_problem(Event.OUTCOME_UNSTORABLE, entry_id=settlements[0].entry_id, error=str(error))
+                return self._settle([replace(settlements[0], result=None, error_message=UNSTORABLE)], [])
+        half = len(settlements) // 2
+        lost: frozenset[int] = frozenset()
+        for part in (settlements[:half], settlements[half:]):
+            ids = {settlement.entry_id for settlement in part}
+            lost |= self.settle(part, [attempt for attempt in attempts if attempt.entry_id in ids])
+        return lost
+
+    def _settle(self, settlements: Sequence[Settlement], attempts: Sequence[Attempt]) -> frozenset[int]:
+        """The attempts first: an outcome without its attempt would be missing from the audit trail."""
+        made = as_table(map(_storable_attempt, attempts))
+        sent = as_table(map(_settlement_row, settlements))
+        if attempts:
+            self._persisting(lambda: self._change("insert_attempts", processor_id=self._processor_id, attempts=made))
+        changed = self._persisting(lambda: self._change("settle", settlements=sent))
+        return frozenset() if changed == len(settlements) else self._persisting(lambda: self._lost(settlements))
+
+    def _lost(self, settlements: Sequence[Settlement]) -> frozenset[int]:
+        """The entries that do not have the status that was written. A settle that ran twice lost nothing."""
+        sent = as_json([{"entry_id": s.entry_id, "claim_token": s.claim_token} for s in settlements])
+        settled = {(entry_id, status) for entry_id, status in self._rows("settled", settlements=sent)}
+        return frozenset(s.entry_id for s in settlements if (s.entry_id, s.status.value) not in settled)
+
+    def place_hold(self, *, reason: str, seconds: float) -> None:
+        """See :meth:`Queue.place_hold`."""
+        self._repeating(
+            lambda: self._change(
+                "place_hold",
+                reason=storable(reason[:MAX_ERROR_MESSAGE_CHARACTERS]),
+                seconds=seconds,
+                created_by=self._processor_id,
+            )
+        )
+
+    def lift_ended_holds(self) -> None:
+        """See :meth:`Queue.lift_ended_holds`."""
+        self._repeating(lambda: self._change("lift_ended_holds"))
+
+    def record_first_claim(self, *, entries: int) -> None:
+        """See :meth:`Queue.record_first_claim`."""
+        self._record(ProcessorEvent.FIRST_CLAIM, entries=entries, seconds=None, reason=None)
+
+    def record_end(self, *, entries: int, seconds: float, reason: str) -> None:
+        """See :meth:`Queue.record_end`."""
+        self._record(ProcessorEvent.ENDED, entries=entries, seconds=seconds, reason=reason)
+
+    def _record(self, event: ProcessorEvent, *, entries: int, seconds: float | None, reason: str | None) -> None:
+        self._change(
+            "record_processor",
+            processor_id=self._processor_id,
+            event=event.value,
+            entries=entries,
+            seconds=seconds,
+            reason=reason,
+        )
+
+    def _rows(self, name: str, **values: object) -> list[tuple[Any, ...]]:
+        return self._warehouse.rows(self._statements[name], values)
+
+    def _change(self, name: str, **values: object) -> int:
+        return self._warehouse.change(self._statements[name], values)
+
+
+class SnowflakeQueue:
+    """A :class:`Queue` on Snowflake. The event loop does not wait for it.
+
+    All statements run in one thread, in the order of the calls: the driver blocks, and threads that share its session
+    would wait for each other. What they log carries the caller's context.
+
+    Args:
+        store: sends the statements.
+    """
+
+    def __init__(self, store: ProcessorStore) -> None:
+        self._store = store
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="warehouse")
+
+    def close(self) -> None:
+        """End the thread, after the statement that it is sending."""
+        self._thread.shutdown()
+
+    async def claim(self, request: ClaimRequest) -> list[Entry]:
+        """See :meth:`Queue.claim`."""
+        return await self._in_thread(lambda: self._store.claim(request))
+
+    async def count_ready(self) -> Ready:
+        """See :meth:`Queue.count_ready`."""
+        return await self._in_thread(self._store.count_ready)
+
+    async def settle(self, settlements: Sequence[Settlement], attempts: Sequence[Attempt]) -> frozenset[int]:
+        """See :meth:`Queue.settle`."""
+        return await self._in_thread(lambda: self._store.settle(settlements, attempts))
+
+    async def place_hold(self, *, reason: str, seconds: float) -> None:
+        """See :meth:`Queue.place_hold`."""
+        await self._in_thread(lambda: self._store.place_hold(reason=reason, seconds=seconds))
+
+    async def lift_ended_holds(self) -> None:
+        """See :meth:`Queue.lift_ended_holds`."""
+        await self._in_thread(self._store.lift_ended_holds)
+
+    async def record_first_claim(self, *, entries: int) -> None:
+        """See :meth:`Queue.record_first_claim`."""
+        await self._in_thread(lambda: self._store.record_first_claim(entries=entries))
+
+    async def record_end(self, *, entries: int, seconds: float, reason: str) -> None:
+        """See :meth:`Queue.record_end`."""
+        await self._in_thread(lambda: self._store.record_end(entries=entries, seconds=seconds, reason=reason))
+
+    async def _in_thread(self, call: Callable[[], T]) -> T:
+        context = contextvars.copy_context()
+        return await asyncio.get_running_loop().run_in_executor(self._thread, context.run, call)
+
+
+def _settlement_row(settlement: Settlement) -> SettlementRow:
+    return SettlementRow(
+        entry_id=settlement.entry_id,
+        claim_token=settlement.claim_token,
+        status=settlement.status.value,
+        counted=int(settlement.counted),
+        released=int(settlement.released),
+        delay_ms=round(settlement.delay_s * 1000),
+        response_status=settlement.response_status,
+        result=storable(settlement.result),
+        error_message=storable(settlement.error_message),
+    )
+
+
+def _storable_attempt(attempt: Attempt) -> Attempt:
+    return attempt._replace(error_message=storable(attempt.error_message)) if attempt.error_message else attempt
+
+
+def _log_repetition(state: tenacity.RetryCallState) -> None:
+    failure = state.outcome.exception() if state.outcome else None
+    log_problem(Event.WAREHOUSE_RETRY, attempt=state.attempt_number, error=str(failure))

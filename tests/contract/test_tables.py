@@ -1,0 +1,350 @@
+"""The tables, the views, and the poller's statements. A processor's statements are in test_queue.py."""
+
+from __future__ import annotations
+
+import json
+import os
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from rowqueue.contract import AttemptOutcome
+from rowqueue.errors import StatementRefused
+from rowqueue.lifecycle import Settlement, Status
+from rowqueue.poller.records import Death
+from rowqueue.processor.queue import ClaimRequest, ProcessorStore
+from rowqueue.settings import SnowflakeSettings
+from rowqueue.sql import Attempt
+
+BIG = 10**9
+
+
+def test_the_contract_is_run_on_a_real_account():
+    if not any(name.startswith("CONTRACT_SNOWFLAKE_") for name in os.environ):
+        pytest.skip("no real account: set CONTRACT_SNOWFLAKE_ACCOUNT, _USER, _PASSWORD, _WAREHOUSE and _DATABASE")
+
+
+def claim(workers, entries=100, *, token="token", processor="dev-1", **more):
+    return workers(processor).claim(ClaimRequest(token=token, entries=entries, characters=BIG, **more))
+
+
+def insert(sql, *data, **columns):
+    names, values = ", ".join(["data", *columns]), list(columns.values())
+    for item in data:
+        marks = ", ".join("?" * (1 + len(values)))
+        sql(f"INSERT INTO PROCESSING_QUEUE ({names}) VALUES ({marks})", item, *values)
+
+
+def state(sql, *columns):
+    rows = sql(f"SELECT {', '.join(columns)} FROM PROCESSING_QUEUE ORDER BY id")
+    return [row[0] for row in rows] if len(columns) == 1 else [tuple(row) for row in rows]
+
+
+def completed(entry, **changes):
+    values = {"status": Status.COMPLETED, "response_status": 200, "result": "ok"} | changes
+    return Settlement(entry_id=entry.id, claim_token=entry.claim_token, **values)
+
+
+def attempt(entry, outcome=AttemptOutcome.SUCCEEDED):
+    return Attempt(
+        claim_token=entry.claim_token,
+        attempt=1,
+        outcome=outcome,
+        response_status=None,
+        error_message=None,
+        entry_id=entry.id,
+        started_ms_ago=1500,
+        finished_ms_ago=500,
+    )
+
+
+def test_the_insert_of_the_users_document_is_all_it_takes(sql, poller, workers):
+    sql("""INSERT INTO PROCESSING_QUEUE (data) VALUES ('{"type": "new_type", "payload": {"a": 1}}')""")
+    assert poller.count_ready() == 1
+    (entry,) = claim(workers)
+    assert json.loads(entry.data) == {"type": "new_type", "payload": {"a": 1}}
+    assert len(entry.idempotency_key) == 36
+    assert (entry.retry_count, entry.max_retries, entry.claim_token) == (0, None, "token")
+
+
+def test_every_column_with_a_default_has_it_right_in_the_first_insert(sql):
+    insert(sql, "{}")
+    (row,) = state(sql, "status", "priority", "retry_count", "max_retries", "crash_count", "claimed_at", "completed_at")
+    assert row == ("pending", 0, 0, None, 0, None, None)
+    ((utc_now,),) = sql("SELECT ABS(DATEDIFF('second', available_at, SYSDATE())) FROM PROCESSING_QUEUE")
+    assert utc_now < 60
+
+
+def test_the_scripts_run_again_without_touching_a_row(sql, run_script):
+    insert(sql, "{}")
+    for script in ("01_create_table.sql", "03_monitoring_views.sql", "02_sample_data.sql", "02_sample_data.sql"):
+        run_script(script)
+    assert len(state(sql, "id")) == 6, "one of ours and five samples, not ten"
+
+
+def test_an_empty_queue_has_a_quiet_pulse(poller):
+    pulse = poller.pulse()
+    assert (pulse.pending, pulse.processing, pulse.unknown) == (0, 0, 0)
+    assert pulse.earliest_available_at is None
+    assert pulse.earliest_claimed_at is None
+
+
+def test_the_pulse_counts_and_tells_the_earliest_times(sql, poller, workers):
+    insert(sql, "{}", "{}", "{}")
+    sql("UPDATE PROCESSING_QUEUE SET status = 'on hold' WHERE id = (SELECT MAX(id) FROM PROCESSING_QUEUE)")
+    claim(workers, 1)
+    pulse = poller.pulse()
+    assert (pulse.pending, pulse.processing, pulse.unknown) == (1, 1, 1)
+    assert pulse.earliest_claimed_at >= pulse.earliest_available_at
+
+
+def test_many_claims_at_once_take_every_entry_exactly_once(environ, sql, warehouses):
+    insert(sql, *["{}"] * 60)
+    table = SnowflakeSettings.from_env(environ).table
+    stores = [
+        ProcessorStore(warehouses(), queue=table, processor_id=f"dev-{number}", max_retries=3) for number in range(6)
+    ]
+
+    def work(number):
+        taken = []
+        while stores[number].count_ready().entries:
+            taken += stores[number].claim(ClaimRequest(token=f"{number}-{len(taken)}", entries=4, characters=BIG))
+        return [entry.id for entry in taken]
+
+    with ThreadPoolExecutor(6) as pool:
+        ids = [entry_id for taken in pool.map(work, range(6)) for entry_id in taken]
+    assert len(ids) == len(set(ids)) == 60
+
+
+def test_only_stale_claims_are_reset_and_it_counts_as_a_retry(sql, poller, workers):
+    insert(sql, "1", "2", "3")
+    sql("UPDATE PROCESSING_QUEUE SET retry_count = 2 WHERE data = '2'")
+    claim(workers)
+    sql("UPDATE PROCESSING_QUEUE SET claimed_at = DATEADD('minute', -31, SYSDATE()) WHERE data <> '3'")
+    assert poller.reset_stale(stale_threshold_s=1800) == 2
+    assert state(sql, "status", "retry_count", "processor_id", "error_message") == [
+        ("pending", 1, None, "no answer from dev-1 within the stale threshold"),
+        ("failed", 3, None, "no answer from dev-1 within the stale threshold, and no attempts left"),
+        ("processing", 0, "dev-1", None),
+    ]
+
+
+def test_a_worker_whose_claim_was_reset_can_not_settle_it_any_more(sql, poller, workers):
+    insert(sql, "{}")
+    (entry,) = claim(workers)
+    sql("UPDATE PROCESSING_QUEUE SET claimed_at = DATEADD('hour', -1, SYSDATE())")
+    poller.reset_stale(stale_threshold_s=1800)
+    again = completed(entry, status=Status.PENDING, counted=True)
+    assert workers().settle([again], []) == {entry.id}
+    assert state(sql, "status", "retry_count") == [("pending", 1)]
+
+
+def test_a_processor_is_seen_from_its_first_claim_on(poller, workers):
+    assert poller.processors_seen(["dev-1", "dev-2"]) == frozenset()
+    workers().record_first_claim(entries=0)
+    assert poller.processors_seen(["dev-1", "dev-2"]) == {"dev-1"}
+    workers().record_end(entries=0, seconds=1.5, reason="nothing is ready")
+    assert poller.processors_seen(["dev-1"]) == {"dev-1"}
+
+
+def test_a_table_that_is_not_there_is_named(sql, poller):
+    sql("DROP TABLE PROCESSING_QUEUE")
+    with pytest.raises(StatementRefused, match="PROCESSING_QUEUE"):
+        poller.pulse()
+
+
+@pytest.mark.parametrize(
+    "view",
+    ["QUEUE_STATUS_SUMMARY", "PROCESSING_METRICS", "PROCESSOR_PERFORMANCE", "STALE_ENTRIES", "FAILED_ENTRIES_ANALYSIS"],
+)
+def test_every_view_answers_on_an_empty_queue_and_on_one_with_every_status(view, sql, workers):
+    sql(f"SELECT * FROM {view}")
+    insert(sql, "1", "2", "3", "4")
+    one, two, three = claim(workers, 3)
+    workers().settle([completed(one)], [attempt(one)])
+    failed = completed(
+        two, status=Status.FAILED, counted=True, error_message="the service answered 400", response_status=400
+    )
+    workers().settle([failed], [attempt(two, AttemptOutcome.PERMANENT)])
+    workers().record_end(entries=2, seconds=2.0, reason="nothing is ready")
+    sql("UPDATE PROCESSING_QUEUE SET claimed_at = DATEADD('minute', -20, SYSDATE()) WHERE id = ?", three.id)
+    rows = sql(f"SELECT * FROM {view}")
+    assert rows
+    if view == "QUEUE_STATUS_SUMMARY":
+        assert {(row[0], row[1]) for row in rows} == {
+            ("completed", 1),
+            ("failed", 1),
+            ("processing", 1),
+            ("pending", 1),
+        }
+    if view == "FAILED_ENTRIES_ANALYSIS":
+        assert tuple(rows[0])[:3] == (400, "the service answered #", 1)
+    if view == "PROCESSOR_PERFORMANCE":
+        assert tuple(rows[0])[:4] == ("dev-1", 2, 1, 0)
+
+
+def test_pending_entries_without_attempts_left_are_counted_apart_and_failed_with_what_to_do(sql, poller):
+    insert(sql, "fine")
+    insert(sql, "used up", retry_count=3, error_message="503")
+    insert(sql, "none from the start", max_retries=0)
+    pulse = poller.pulse()
+    assert (pulse.pending, pulse.exhausted) == (1, 2)
+    assert poller.fail_exhausted() == 2
+    told = "no attempts left: to requeue, set retry_count to 0"
+    assert state(sql, "status", "error_message") == [("pending", None), ("failed", f"503; {told}"), ("failed", told)]
+    assert poller.pulse().exhausted == 0
+
+
+def test_while_a_hold_stands_nothing_is_ready_and_nothing_is_claimed_not_even_by_a_probe(sql, poller, workers):
+    insert(sql, "{}")
+    workers().place_hold(reason="the service answered 401", seconds=60)
+    for probe in (False, True):
+        assert poller.count_ready(probe=probe) == 0
+        assert claim(workers, 9, probe=probe) == []
+    pulse = poller.pulse()
+    assert (pulse.holds, pulse.hold_reason) == (1, "the service answered 401")
+    assert pulse.held_until is not None
+
+
+def test_a_hold_that_has_ended_lets_only_a_probe_claim_until_it_is_lifted(sql, poller, workers):
+    insert(sql, "1", "2")
+    workers().place_hold(reason="x", seconds=60)
+    sql("UPDATE PROCESSING_HOLDS SET until_at = DATEADD('second', -1, SYSDATE())")
+    assert poller.count_ready() == 0
+    assert claim(workers, token="a") == []
+    assert poller.count_ready(probe=True) == 2
+    assert len(claim(workers, 1, token="b", probe=True)) == 1
+    workers().lift_ended_holds()
+    assert poller.pulse().holds == 0
+    assert len(claim(workers, token="c")) == 1
+
+
+def test_a_hold_that_a_person_has_placed_without_an_end_stands_until_it_is_deleted(sql, poller, workers):
+    insert(sql, "{}")
+    sql("INSERT INTO PROCESSING_HOLDS (reason, created_by) VALUES ('maintenance at the partner', 'me')")
+    assert claim(workers) == []
+    assert poller.pulse().held_until.year == 9999
+    workers().lift_ended_holds()
+    assert claim(workers) == []
+    sql("DELETE FROM PROCESSING_HOLDS")
+    assert len(claim(workers)) == 1
+
+
+def death(processor="dev-1", **changes):
+    return Death(processor_id=processor, reason="the task has stopped: exit code 137", **changes)
+
+
+def test_the_holders_are_told_with_what_they_hold_and_since_when(sql, poller, workers):
+    insert(sql, "1", "2", "3")
+    claim(workers, 2, token="a", processor="dev-1")
+    claim(workers, 1, token="b", processor="dev-2")
+    holders = {holder.processor_id: holder for holder in poller.holders()}
+    assert {name: holder.entries for name, holder in holders.items()} == {"dev-1": 2, "dev-2": 1}
+    assert holders["dev-1"].earliest_claimed_at <= holders["dev-2"].earliest_claimed_at
+    poller.release_dead([death("dev-1"), death("dev-2")])
+    assert poller.holders() == []
+
+
+def test_what_a_dead_worker_held_is_given_back_without_a_retry_and_nobody_elses(sql, poller, workers):
+    insert(sql, "1", "2", "3")
+    held = claim(workers, 2, token="a", processor="dev-1")
+    (other,) = claim(workers, 1, token="b", processor="dev-2")
+    poller.record_deaths([death()])
+    assert poller.release_dead([death()]) == 2
+    assert state(sql, "status", "retry_count", "crash_count") == [
+        ("pending", 0, 0),
+        ("pending", 0, 0),
+        ("processing", 0, 0),
+    ]
+    assert poller.release_dead([death()]) == 0, "again changes nothing"
+    assert workers().settle([completed(entry) for entry in held], []) == {e.id for e in held}
+    assert workers("dev-2").settle([completed(other)], []) == frozenset()
+
+
+def test_the_audit_trail_says_how_a_worker_died_once_and_not_over_what_it_has_recorded_itself(sql, poller, workers):
+    insert(sql, "1", "2")
+    first, _second = claim(workers, 2)
+    workers().settle([], [attempt(first)])  # it had recorded the attempt, and not settled it
+    for _ in range(2):
+        poller.record_deaths([death(crashed=True)])
+    rows = sql("SELECT outcome, attempt, processor_id, error_message FROM PROCESSING_ATTEMPTS ORDER BY entry_id")
+    assert [tuple(row) for row in rows] == [
+        ("succeeded", 1, "dev-1", None),
+        ("crashed", 1, "dev-1", "the task has stopped: exit code 137"),
+    ]
+
+
+def test_what_may_have_killed_a_worker_is_claimed_by_one_that_holds_nothing_and_with_no_others(sql, poller, workers):
+    insert(sql, "1", "2", "3", "4", "5", "6")
+    claim(workers, 4)
+    poller.release_dead([death(crashed=True)])
+    assert state(sql, "crash_count") == [1, 1, 1, 1, 0, 0]
+    more = {"processor": "dev-2", "suspects": 3}
+    busy = claim(workers, 9, token="a", nothing_in_hand=False, **more)
+    assert [entry.data for entry in busy] == ["5", "6"], "a worker that holds something gets none of them"
+    insert(sql, "7")
+    suspects = claim(workers, 9, token="b", **more)
+    assert [(entry.data, entry.is_suspect) for entry in suspects] == [("1", True), ("2", True), ("3", True)]
+    assert [entry.data for entry in claim(workers, 9, token="c", **more)] == ["4"], "and not the 7 with it"
+    insert(sql, "8", crash_count=1)
+    assert [entry.data for entry in claim(workers, 9, token="d")] == ["7"], "a block ends before the next of them"
+
+
+def test_an_entry_that_workers_keep_dying_on_alone_is_failed_as_poison(sql, poller, workers):
+    insert(sql, "poison")
+    for crashes in (1, 2):
+        claim(workers, token=f"t{crashes}")
+        assert poller.fail_poison([death(crashed=True, alone=True)], max_crashes=2) == 0
+        assert poller.release_dead([death(crashed=True, alone=True)]) == 1
+        assert state(sql, "status", "crash_count") == [("pending", crashes)]
+    claim(workers, token="t3")
+    assert poller.fail_poison([death(crashed=True, alone=True)], max_crashes=2) == 1
+    assert poller.release_dead([death(crashed=True, alone=True)]) == 0
+    ((status, crashes, told, failed_at),) = state(sql, "status", "crash_count", "error_message", "failed_at")
+    assert (status, crashes) == ("failed", 3)
+    assert told.startswith("poison: 3 workers have died holding it; the last: the task has stopped")
+    assert failed_at is not None
+
+
+def test_what_a_worker_could_deliver_and_not_record_counts_as_a_retry_and_ends_with_the_attempts(sql, poller, workers):
+    insert(sql, "1")
+    insert(sql, "2", retry_count=2)
+    claim(workers)
+    assert poller.release_dead([death(counted=True)]) == 2
+    told = "the task has stopped: exit code 137"
+    assert state(sql, "status", "retry_count", "crash_count", "error_message") == [
+        ("pending", 1, 0, told),
+        ("failed", 3, 0, told),
+    ]
+
+
+def test_a_row_that_was_set_to_processing_by_hand_is_seen_and_reset(sql, poller):
+    insert(sql, "1")
+    sql("UPDATE PROCESSING_QUEUE SET status = 'processing', available_at = DATEADD('minute', -31, SYSDATE())")
+    assert poller.pulse().earliest_claimed_at is not None
+    assert poller.reset_stale(stale_threshold_s=1800) == 1
+    assert state(sql, "status", "retry_count") == [("pending", 1)]
+
+
+def test_without_a_death_alone_nothing_is_asked_of_snowflake(poller):
+    assert poller.fail_poison([], max_crashes=2) == 0
+
+
+def test_a_reset_leaves_a_line_in_the_audit_trail_also_for_a_row_that_nobody_claimed(sql, poller, workers):
+    insert(sql, "1", "2")
+    claim(workers, 1)
+    sql("UPDATE PROCESSING_QUEUE SET status = 'processing' WHERE data = '2'")  # by hand
+    sql("UPDATE PROCESSING_QUEUE SET claimed_at = DATEADD('minute', -31, SYSDATE())")
+    assert poller.reset_stale(stale_threshold_s=1800) == 2
+    rows = sql("SELECT outcome, processor_id, claim_token FROM PROCESSING_ATTEMPTS ORDER BY entry_id")
+    assert [tuple(row) for row in rows] == [("reset", "dev-1", "token"), ("reset", "unknown", "none")]
+
+
+def test_what_tasks_took_of_late_is_the_median_of_those_that_ended_within_the_hour(sql, poller, workers):
+    assert poller.recent_take() is None
+    for number, taken in enumerate((0, 10, 30, 500)):
+        workers(f"dev-{number}").record_end(entries=taken, seconds=1.0, reason="x")
+    workers("dev-9").record_first_claim(entries=8)
+    assert poller.recent_take() == 30
+    sql("UPDATE PROCESSORS SET recorded_at = DATEADD('minute', -61, SYSDATE()) WHERE entries = 500")
+    assert poller.recent_take() == 20

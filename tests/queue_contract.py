@@ -1,0 +1,285 @@
+"""The contract of a processor's queue: its tests, run by tests/contract/test_queue.py on Snowflake and by
+tests/unit/test_memory_queue.py in memory. Each brings a fixture ``tables``: an object of queue_tables.py.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+
+import pytest
+
+from rowqueue.contract import AttemptOutcome
+from rowqueue.lifecycle import Settlement, Status
+from rowqueue.processor.queue import ClaimRequest
+from rowqueue.sql import Attempt
+
+BIG = 10**9
+
+
+@pytest.fixture
+def queue(tables):
+    return tables.queue()
+
+
+def asking(entries=100, *, token="token", characters=BIG, **more):
+    return ClaimRequest(token=token, entries=entries, characters=characters, **more)
+
+
+def data_of(block):
+    return [entry.data for entry in block]
+
+
+def settlement(entry, status=Status.COMPLETED, **changes):
+    values = {"response_status": 200, "result": "ok"} if status is Status.COMPLETED else {}
+    return Settlement(entry_id=entry.id, claim_token=entry.claim_token, status=status, **(values | changes))
+
+
+def attempt(entry, **changes):
+    values = {
+        "claim_token": entry.claim_token,
+        "attempt": 1,
+        "outcome": AttemptOutcome.SUCCEEDED,
+        "response_status": None,
+        "error_message": None,
+        "entry_id": entry.id,
+        "started_ms_ago": 1500,
+        "finished_ms_ago": 500,
+    }
+    return Attempt(**(values | changes))
+
+
+async def test_a_claimed_entry_has_what_was_inserted_and_the_defaults(tables, queue):
+    tables.insert('{"type": "new_type", "payload": {"a": 1}}')
+    assert (await queue.count_ready()).entries == 1
+    (entry,) = await queue.claim(asking())
+    assert json.loads(entry.data) == {"type": "new_type", "payload": {"a": 1}}
+    assert entry.idempotency_key
+    assert (entry.retry_count, entry.max_retries, entry.crash_count, entry.claim_token) == (0, None, 0, "token")
+    assert tables.rows("status", "processor_id", "claim_token") == [("processing", "dev-1", "token")]
+
+
+async def test_a_claim_takes_the_largest_priority_first_then_the_longest_available(tables, queue):
+    tables.insert("1")
+    tables.insert("2", priority=5, ready_in_s=-10)
+    tables.insert("3", priority=5, ready_in_s=-20)
+    tables.insert("4", priority=9)
+    assert data_of(await queue.claim(asking(3))) == ["4", "3", "2"]
+    assert [status for (status,) in tables.rows("status")] == ["pending", "processing", "processing", "processing"]
+
+
+async def test_a_claim_takes_no_entry_before_its_time_and_none_without_attempts_left(tables, queue):
+    tables.insert("later", ready_in_s=3600)
+    tables.insert("used up", retry_count=3)
+    tables.insert("own limit reached", retry_count=1, max_retries=1)
+    tables.insert("own limit open", retry_count=3, max_retries=4)
+    tables.insert("none from the start", max_retries=0)
+    assert (await queue.count_ready()).entries == 1
+    assert data_of(await queue.claim(asking())) == ["own limit open"]
+
+
+async def test_the_settings_limit_is_the_queues_own(tables):
+    tables.insert("{}", retry_count=3)
+    assert (await tables.queue(max_retries=3).count_ready()).entries == 0
+    assert (await tables.queue(max_retries=4).count_ready()).entries == 1
+
+
+async def test_a_claim_is_limited_by_characters_but_always_takes_one_entry(tables, queue):
+    tables.insert("x" * 1000, "y" * 1000, "z" * 1000)
+    assert len(await queue.claim(asking(token="a", characters=10))) == 1
+    assert len(await queue.claim(asking(token="b", characters=1500))) == 2
+
+
+async def test_the_characters_of_earlier_entries_are_compared_with_the_limit(tables, queue):
+    tables.insert("x" * 1000, "y" * 1000)
+    assert len(await queue.claim(asking(token="a", characters=1000))) == 1
+
+
+async def test_claims_at_the_same_time_take_every_entry_exactly_once(tables):
+    tables.insert(*["{}"] * 40)
+
+    async def work(number):
+        queue, taken = tables.queue(f"dev-{number}"), []
+        while (await queue.count_ready()).entries:
+            taken += await queue.claim(asking(4, token=f"{number}-{len(taken)}"))
+        return [entry.id for entry in taken]
+
+    ids = [entry_id for taken in await asyncio.gather(*map(work, range(4))) for entry_id in taken]
+    assert len(ids) == len(set(ids)) == 40
+
+
+async def test_an_entry_has_its_age_when_it_is_claimed(tables, queue):
+    tables.insert("{}", age_s=300)
+    (entry,) = await queue.claim(asking())
+    assert 299 <= entry.age_s <= 310
+
+
+async def test_a_settle_writes_every_outcome_of_a_batch(tables, queue):
+    tables.insert("1", "2", "3", "4")
+    one, two, three, four = await queue.claim(asking())
+    settlements = [
+        settlement(one, result='it\'s done: \\ "ü😀" %s ?', response_status=201),
+        settlement(two, Status.FAILED, counted=True, error_message="no", response_status=400),
+        settlement(three, Status.PENDING, counted=True, delay_s=3600, error_message="later", response_status=503),
+        settlement(four, Status.PENDING, released=True),
+    ]
+    assert await queue.settle(settlements, [attempt(one)]) == frozenset()
+    assert tables.rows("status", "retry_count", "response_status", "result", "error_message", "processor_id") == [
+        ("completed", 0, 201, 'it\'s done: \\ "ü😀" %s ?', None, "dev-1"),
+        ("failed", 1, 400, None, "no", "dev-1"),
+        ("pending", 1, 503, None, "later", "dev-1"),
+        ("pending", 0, None, None, None, None),
+    ]
+    assert 3500 <= tables.seconds_until_ready()[2] <= 3600
+    ended = [
+        (completed is not None, failed is not None) for completed, failed in tables.rows("completed_at", "failed_at")
+    ]
+    assert ended == [(True, False), (False, True), (False, False), (False, False)]
+    assert [claimed is None for (claimed,) in tables.rows("claimed_at")] == [False, False, False, True]
+    assert (await queue.count_ready()).entries == 1, "what was released is ready at once"
+
+
+async def test_a_released_entry_keeps_its_place_and_its_last_failure(tables, queue):
+    tables.insert("{}")
+    (entry,) = await queue.claim(asking())
+    await queue.settle([settlement(entry, Status.PENDING, counted=True, error_message="503", response_status=503)], [])
+    ready_at = tables.rows("available_at")
+    (entry,) = await queue.claim(asking(token="second"))
+    await queue.settle([settlement(entry, Status.PENDING, released=True, delay_s=60)], [])
+    assert tables.rows("error_message", "response_status", "retry_count") == [("503", 503, 1)]
+    assert tables.rows("available_at") == ready_at
+
+
+async def test_a_worker_that_lost_its_claim_changes_nothing_and_learns_it(tables, queue):
+    tables.insert("1", "2")
+    one, two = await queue.claim(asking(token="old"))
+    tables.take_over(one.id)
+    assert await queue.settle([settlement(one, result="wrong"), settlement(two)], []) == {one.id}
+    assert tables.rows("status", "result", "processor_id") == [
+        ("processing", None, "dev-2"),
+        ("completed", "ok", "dev-1"),
+    ]
+
+
+async def test_an_entry_that_is_settled_differently_counts_as_lost(tables, queue):
+    tables.insert("{}")
+    (entry,) = await queue.claim(asking())
+    await queue.settle([settlement(entry)], [])
+    assert await queue.settle([settlement(entry, Status.FAILED, counted=True)], []) == {entry.id}
+    assert tables.rows("status", "retry_count") == [("completed", 0)]
+
+
+async def test_a_settle_that_runs_twice_records_once_and_loses_nothing(tables, queue):
+    tables.insert("{}")
+    (entry,) = await queue.claim(asking())
+    for _ in range(2):
+        again = settlement(entry, Status.PENDING, counted=True, error_message="503")
+        assert await queue.settle([again], [attempt(entry)]) == frozenset()
+    assert tables.rows("status", "retry_count") == [("pending", 1)]
+    assert len(tables.attempts("attempt")) == 1
+
+
+async def test_an_attempt_is_recorded_with_its_duration_and_without_what_cannot_be_stored(tables, queue):
+    tables.insert("{}")
+    (entry,) = await queue.claim(asking())
+    failed = attempt(
+        entry, attempt=2, outcome=AttemptOutcome.TRANSIENT, response_status=503, error_message="no\0\ud800answer"
+    )
+    unstorable = settlement(entry, result="a\0b", error_message=None)
+    await queue.settle([unstorable], [failed])
+    recorded = tables.attempts(
+        "entry_id", "claim_token", "attempt", "processor_id", "outcome", "response_status", "error_message"
+    )
+    assert recorded == [(entry.id, "token", 2, "dev-1", "transient", 503, "no\ufffd\ufffdanswer")]
+    assert 990 <= tables.attempt_milliseconds()[0] <= 1010
+    assert tables.rows("result") == [("a\ufffdb",)]
+
+
+async def test_while_a_hold_stands_nothing_is_ready_and_nothing_is_claimed_not_even_by_a_probe(tables, queue):
+    tables.insert("{}")
+    await queue.place_hold(reason="the service answered 401", seconds=60)
+    assert (await queue.count_ready()).entries == 0
+    for probe in (False, True):
+        assert await queue.claim(asking(token=f"probe {probe}", probe=probe)) == []
+    assert tables.holds() == [("the service answered 401", "dev-1")]
+
+
+async def test_after_a_hold_has_ended_only_a_probe_claims_until_it_is_lifted(tables, queue):
+    tables.insert("1", "2")
+    await queue.place_hold(reason="x", seconds=60)
+    tables.end_holds()
+    assert (await queue.count_ready()).entries == 0
+    assert await queue.claim(asking(token="a")) == []
+    assert len(await queue.claim(asking(1, token="b", probe=True))) == 1
+    await queue.lift_ended_holds()
+    assert tables.holds() == []
+    assert len(await queue.claim(asking(token="c"))) == 1
+
+
+async def test_processors_that_meet_the_same_fault_place_one_hold(tables):
+    for name in ("dev-1", "dev-2", "dev-3"):
+        await tables.queue(name).place_hold(reason="x" * 2000, seconds=60)
+    assert tables.holds() == [("x" * 1000, "dev-1")]
+
+
+async def test_a_new_hold_is_placed_after_the_last_one_has_ended(tables, queue):
+    await queue.place_hold(reason="first", seconds=60)
+    tables.end_holds()
+    await queue.place_hold(reason="second", seconds=60)
+    assert sorted(tables.holds()) == [("first", "dev-1"), ("second", "dev-1")]
+    await queue.lift_ended_holds()
+    assert tables.holds() == [("second", "dev-1")], "a hold that stands stays"
+
+
+async def test_a_persons_hold_without_an_end_stands_until_it_is_deleted(tables, queue):
+    tables.insert("{}")
+    tables.hold("maintenance at the partner", created_by="me")
+    await queue.place_hold(reason="x", seconds=60)
+    assert tables.holds() == [("maintenance at the partner", "me")]
+    assert await queue.claim(asking(probe=True)) == []
+    await queue.lift_ended_holds()
+    assert await queue.claim(asking()) == []
+    tables.delete_holds()
+    assert len(await queue.claim(asking())) == 1
+
+
+async def test_suspects_are_claimed_with_nothing_in_hand_and_without_other_entries(tables, queue):
+    tables.insert("1", "2", "3", "4", crash_count=1)
+    tables.insert("5", "6")
+    busy = await queue.claim(asking(9, token="a", suspects=3, nothing_in_hand=False))
+    assert data_of(busy) == ["5", "6"]
+    tables.insert("7")
+    suspects = await queue.claim(asking(9, token="b", suspects=3))
+    assert [(entry.data, entry.is_suspect) for entry in suspects] == [("1", True), ("2", True), ("3", True)]
+    assert data_of(await queue.claim(asking(9, token="c", suspects=3))) == ["4"], "without the 7"
+    tables.insert("8", crash_count=1)
+    assert data_of(await queue.claim(asking(9, token="d", suspects=3))) == ["7"], "a block ends before the next suspect"
+
+
+async def test_an_entry_that_two_workers_died_on_is_claimed_alone(tables, queue):
+    tables.insert("1", "2", crash_count=2)
+    tables.insert("3", crash_count=1)
+    tables.insert("4", crash_count=2)
+    taken = [data_of(await queue.claim(asking(9, token=token, suspects=3))) for token in "abcd"]
+    assert taken == [["1"], ["2"], ["3"], ["4"]]
+
+
+async def test_a_probe_takes_one_suspect(tables, queue):
+    tables.insert("1", "2", crash_count=1)
+    assert len(await queue.claim(asking(1, suspects=1, probe=True))) == 1
+
+
+async def test_suspects_are_counted_apart(tables, queue):
+    tables.insert("1", crash_count=1)
+    tables.insert("2")
+    ready = await queue.count_ready()
+    assert (ready.for_worker(nothing_in_hand=True), ready.for_worker(nothing_in_hand=False)) == (2, 1)
+
+
+async def test_the_first_claim_and_the_end_are_recorded(tables, queue):
+    await queue.record_first_claim(entries=0)
+    await queue.record_end(entries=7, seconds=1.5, reason="nothing is ready")
+    assert tables.processors() == [
+        ("dev-1", "first_claim", 0, None, None),
+        ("dev-1", "ended", 7, 1.5, "nothing is ready"),
+    ]

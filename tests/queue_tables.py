@@ -1,0 +1,144 @@
+"""The tables of a queue, in Snowflake and in memory: what a test inserts into them and reads from them."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+
+from rowqueue.processor.queue import ProcessorStore, SnowflakeQueue
+from rowqueue_local.memory_queue import HoldRow, MemoryQueue, MemoryTables
+
+
+class InMemory:
+    """Tables in memory. The clock starts at an arbitrary time and stands still."""
+
+    def __init__(self):
+        self.tables = MemoryTables(clock=lambda: 1000.0)
+
+    def queue(self, processor_id="dev-1", *, max_retries=3):
+        return MemoryQueue(self.tables, processor_id=processor_id, max_retries=max_retries)
+
+    def insert(self, *data, ready_in_s=0, age_s=0, **columns):
+        for item in data:
+            self.tables.insert(item, available_at=1000.0 + ready_in_s, created_at=1000.0 - age_s, **columns)
+
+    def rows(self, *columns):
+        return [tuple(getattr(row, column) for column in columns) for row in self.tables.queue]
+
+    def seconds_until_ready(self):
+        return [row.available_at - 1000.0 for row in self.tables.queue]
+
+    def attempts(self, *columns):
+        found = []
+        for processor_id, attempt in sorted(self.tables.attempts, key=lambda recorded: recorded[1].entry_id):
+            found.append(tuple({"processor_id": processor_id, **attempt._asdict()}[column] for column in columns))
+        return found
+
+    def attempt_milliseconds(self):
+        return [attempt.started_ms_ago - attempt.finished_ms_ago for _, attempt in self.tables.attempts]
+
+    def take_over(self, entry_id):
+        for row in self.tables.queue:
+            if row.id == entry_id:
+                row.claim_token, row.processor_id = "new", "dev-2"
+
+    def hold(self, reason, *, created_by):
+        self.tables.holds.append(HoldRow(reason=reason, created_by=created_by))
+
+    def holds(self):
+        return [(hold.reason, hold.created_by) for hold in self.tables.holds]
+
+    def end_holds(self):
+        for hold in self.tables.holds:
+            hold.until_at = 999.0
+
+    def delete_holds(self):
+        self.tables.holds.clear()
+
+    def processors(self):
+        return [(row.processor_id, row.event, row.entries, row.seconds, row.reason) for row in self.tables.processors]
+
+
+class InSnowflake:
+    """Tables in Snowflake.
+
+    Args:
+        sql: runs one statement and returns its rows.
+        warehouses: makes warehouses, each with a session of its own.
+        table: the queue table's name.
+    """
+
+    def __init__(self, sql, warehouses, table):
+        self.sql = sql
+        self.warehouses = warehouses
+        self.table = table
+        self.opened = []
+
+    def queue(self, processor_id="dev-1", *, max_retries=3):
+        # In a thread, because the store reads a file and a test may be on the event loop.
+        with ThreadPoolExecutor(1) as thread:
+            making = thread.submit(
+                lambda: ProcessorStore(
+                    self.warehouses(), queue=self.table, processor_id=processor_id, max_retries=max_retries
+                )
+            )
+            self.opened.append(SnowflakeQueue(making.result()))
+        return self.opened[-1]
+
+    def close(self):
+        for queue in self.opened:
+            queue.close()
+
+    def insert(self, *data, ready_in_s=0, age_s=0, **columns):
+        names, values = ", ".join(["data", *columns]), list(columns.values())
+        marks = ", ".join("?" * (1 + len(values)))
+        for item in data:
+            times = f"DATEADD('second', {ready_in_s}, SYSDATE()), DATEADD('second', {-age_s}, SYSDATE())"
+            self.sql(
+                f"INSERT INTO PROCESSING_QUEUE (available_at, created_at, {names}) SELECT {times}, {marks}",
+                item,
+                *values,
+            )
+
+    def rows(self, *columns):
+        return self._tuples(f"SELECT {', '.join(columns)} FROM PROCESSING_QUEUE ORDER BY id")
+
+    def seconds_until_ready(self):
+        return [
+            row[0]
+            for row in self.sql("SELECT DATEDIFF('second', SYSDATE(), available_at) FROM PROCESSING_QUEUE ORDER BY id")
+        ]
+
+    def attempts(self, *columns):
+        return self._tuples(f"SELECT {', '.join(columns)} FROM PROCESSING_ATTEMPTS ORDER BY entry_id")
+
+    def attempt_milliseconds(self):
+        return [
+            row[0]
+            for row in self.sql("SELECT DATEDIFF('millisecond', started_at, finished_at) FROM PROCESSING_ATTEMPTS")
+        ]
+
+    def take_over(self, entry_id):
+        self.sql(
+            "UPDATE PROCESSING_QUEUE SET claim_token = 'new', processor_id = 'dev-2' WHERE id = ?",
+            entry_id,
+        )
+
+    def hold(self, reason, *, created_by):
+        self.sql("INSERT INTO PROCESSING_HOLDS (reason, created_by) VALUES (?, ?)", reason, created_by)
+
+    def holds(self):
+        return self._tuples("SELECT reason, created_by FROM PROCESSING_HOLDS")
+
+    def end_holds(self):
+        self.sql("UPDATE PROCESSING_HOLDS SET until_at = DATEADD('second', -1, SYSDATE())")
+
+    def delete_holds(self):
+        self.sql("DELETE FROM PROCESSING_HOLDS")
+
+    def processors(self):
+        return self._tuples(
+            "SELECT processor_id, event, entries, seconds, reason FROM PROCESSORS ORDER BY recorded_at, event DESC"
+        )
+
+    def _tuples(self, text):
+        return [tuple(row) for row in self.sql(text)]

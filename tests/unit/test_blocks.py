@@ -1,0 +1,160 @@
+"""How large the next block is, and how early it is claimed."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rowqueue.errors import SettingsError
+from rowqueue.processor.blocks import BlockLimits, LastBlock, Pace, next_block, unstarted_at_claim
+from rowqueue.settings import ProcessorSettings
+
+LIMITS = BlockLimits(entries_per_container=8, largest=10_000, stale_s=1800)
+FULL = LastBlock(asked=8, came=8, full=True, claim_s=0.5, per_second=2000.0, concurrency=8, left_s=600)
+
+
+@pytest.mark.parametrize(
+    ("why", "last", "limits", "expected"),
+    [
+        ("it quadruples while claims come back full", {}, {}, 32),
+        ("and again", {"asked": 32, "came": 32}, {}, 128),
+        ("up to its cap", {"asked": 4096, "came": 4096}, {}, 10_000),
+        ("which a setting may lower", {"asked": 128, "came": 128}, {"largest": 200}, 200),
+        ("a cap as large as the first block keeps it from growing", {}, {"largest": 8}, 8),
+        ("bounded by characters counts as full", {"asked": 32, "came": 3}, {}, 128),
+        ("a slow service needs no more than claims of a small share of the time", {"per_second": 3.2}, {}, 32),
+        ("nor does a quick Snowflake", {"asked": 512, "came": 512, "claim_s": 0.02, "per_second": 640.0}, {}, 256),
+        ("it shrinks when claiming got quicker", {"asked": 4096, "came": 4096, "claim_s": 0.01}, {}, 400),
+        ("but not below the first", {"per_second": 0.5}, {}, 8),
+        ("a short block is followed by one as short", {"asked": 2048, "came": 100, "full": False}, {}, 100),
+        ("but not shorter than the first", {"asked": 2048, "came": 1, "full": False}, {}, 8),
+        (
+            "an empty claim although entries are ready changes nothing",
+            {"asked": 2048, "came": 0, "full": False},
+            {},
+            2048,
+        ),
+        ("before the first answer only what can start at once", {"per_second": None, "concurrency": 25}, {}, 25),
+        ("all of it, because it starts at once", {"per_second": None, "concurrency": 100}, {}, 100),
+        ("also later", {"asked": 10, "came": 10, "concurrency": 100}, {}, 100),
+        (
+            "but the first block may be larger than what can start at once",
+            {"per_second": None, "concurrency": 4},
+            {},
+            8,
+        ),
+        ("a block is delivered in a quarter of the budget", {"asked": 4096, "came": 4096, "left_s": 10}, {}, 5000),
+        ("towards its end less than the first", {"left_s": 0.01}, {}, 5),
+        ("and never to 0", {"left_s": -3}, {}, 1),
+        ("and in a quarter of the stale threshold", {"asked": 4096, "came": 4096}, {"stale_s": 8}, 4000),
+    ],
+)
+def test_the_next_block(why, last, limits, expected):
+    assert next_block(replace(FULL, **last), replace(LIMITS, **limits)) == expected, why
+
+
+@given(
+    asked=st.integers(1, 10_000),
+    came=st.integers(0, 10_000),
+    full=st.booleans(),
+    claim_s=st.floats(0.001, 100),
+    per_second=st.none() | st.floats(0.001, 1e5),
+    left_s=st.floats(-10, 86_400),
+    first=st.integers(1, 10_000),
+    more=st.integers(0, 10_000),
+)
+def test_a_block_stays_within_its_limits_and_within_what_the_budget_can_deliver(
+    asked, came, full, claim_s, per_second, left_s, first, more
+):
+    last = LastBlock(
+        asked=asked,
+        came=min(came, asked),
+        full=full,
+        claim_s=claim_s,
+        per_second=per_second,
+        concurrency=32,
+        left_s=left_s,
+    )
+    block = next_block(last, BlockLimits(entries_per_container=first, largest=first + more, stale_s=1800))
+    assert 1 <= block <= first + more
+    assert block <= max(first, 4 * asked, 32)
+    if per_second is not None:
+        assert block <= max(1, per_second * max(0, left_s))
+
+
+def test_blocks_grow_until_claiming_takes_its_share_and_stay_there():
+    block, sizes = 8, []
+    for _ in range(8):
+        block = next_block(replace(FULL, asked=block, came=block, per_second=640.0), LIMITS)
+        sizes.append(block)
+    assert sizes == [32, 128, 512, 2048, 6400, 6400, 6400, 6400]
+    assert math.isclose(0.5 / (6400 / 640), 0.05), "the claims of twenty processors fit behind one lock"
+
+
+def test_a_cap_below_the_first_block_is_refused():
+    with pytest.raises(SettingsError, match="MAX_BLOCK_ENTRIES: expected at least MAX_ENTRIES = 50, got 20"):
+        ProcessorSettings.from_env(
+            {
+                "ENVIRONMENT": "dev",
+                "CERT_BUCKET": "certs",
+                "EXTERNAL_SERVICE_URL": "https://127.0.0.1/",
+                "SNOWFLAKE_ACCOUNT": "local",
+                "SNOWFLAKE_WAREHOUSE": "WH",
+                "SNOWFLAKE_DATABASE": "DB",
+                "SNOWFLAKE_SCHEMA": "PUBLIC",
+                "MAX_ENTRIES": "50",
+                "MAX_BLOCK_ENTRIES": "20",
+            }
+        )
+
+
+def pace_of(*, deliveries_s=(), claims_s=()):
+    pace = Pace()
+    for seconds in deliveries_s:
+        pace.delivered(seconds)
+    for seconds in claims_s:
+        pace.claimed(seconds)
+    return pace
+
+
+@pytest.mark.parametrize("room", [0, 8, 100])
+def test_before_the_first_answer_only_what_can_start_at_once_is_claimed_ahead(room):
+    assert pace_of().per_second(concurrency=100) is None
+    assert unstarted_at_claim(room=room, per_second=None, claim_s=0.5) == room
+
+
+def test_what_can_start_at_once_is_claimed_ahead_too():
+    busy = unstarted_at_claim(room=0, per_second=100.0, claim_s=0.5)
+    assert unstarted_at_claim(room=30, per_second=100.0, claim_s=0.5) == busy + 30
+
+
+@pytest.mark.parametrize(
+    ("most", "delivery_s", "claim_s", "expected"), [(100, 1, 0.5, 100), (100, 1, 0.01, 20), (4, 2, 0.5, 2)]
+)
+def test_a_block_is_claimed_ahead_by_what_is_delivered_during_two_claims(most, delivery_s, claim_s, expected):
+    pace = pace_of(deliveries_s=[delivery_s] * 10, claims_s=[claim_s] * 20)
+    ahead = unstarted_at_claim(room=0, per_second=pace.per_second(concurrency=most), claim_s=pace.claim_s)
+    assert ahead == pytest.approx(expected, abs=1)
+
+
+def test_the_first_deliveries_which_had_to_connect_are_forgotten():
+    pace = pace_of(deliveries_s=[0.4] * 100 + [0.01] * 160)
+    assert pace.per_second(concurrency=100) == pytest.approx(100 / 0.01, rel=0.3)
+
+
+def test_with_fewer_deliveries_at_once_fewer_entries_are_delivered():
+    pace = pace_of(deliveries_s=[0.5])
+    assert pace.per_second(concurrency=8) == 16
+    assert pace.per_second(concurrency=4) == 8
+
+
+def test_deliveries_that_take_no_time_give_a_finite_rate():
+    assert pace_of(deliveries_s=[0.0]).per_second(concurrency=1) < 1e6
+
+
+def test_an_empty_claim_that_took_no_time_counts_as_the_shortest_claim():
+    assert pace_of(claims_s=[0.0] * 10).claim_s == pytest.approx(0.1)
