@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import types
 
 import pytest
@@ -17,6 +18,7 @@ from rowqueue.errors import (
     ValueRefused,
     WarehouseUnavailable,
 )
+from rowqueue.observability import configure
 from rowqueue.settings import SnowflakeSettings
 from rowqueue.sql import Statement
 from rowqueue.warehouse import SnowflakeWarehouse
@@ -238,6 +240,16 @@ def test_a_statement_that_was_refused_at_the_lock_is_sent_again_after_a_random_w
     assert played.calls == ["connect"] + 3 * [("SELECT ?", (7,))]
     assert len(waits) == 2
     assert all(0 <= seconds <= 3 for seconds in waits)
+
+
+def test_the_bound_of_the_wait_at_the_lock_doubles_up_to_three_seconds(opened, waits, monkeypatch, capsys):
+    monkeypatch.setattr(tenacity.wait.random, "uniform", lambda low, high: low + high)
+    configure("processor")
+    opened(Driver(*[programming(625)] * 7), patience_s=60).change(STATEMENT, {"value": 7})
+    assert waits == pytest.approx([0.1, 0.2, 0.4, 0.8, 1.6, 3, 3])
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [line["attempt"] for line in lines] == [1, 2, 3, 4, 5, 6, 7]
+    assert all(line["error"].startswith("Snowflake: ") and "it says why" in line["error"] for line in lines)
 
 
 def test_at_the_lock_patience_ends_and_the_refusal_is_the_answer(opened, waits):
