@@ -159,5 +159,5 @@ def test_when_s3_cannot_be_asked_nothing_is_known_about_the_certificate(monkeypa
         monkeypatch.setenv(name, "testing")
     monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
     monkeypatch.setenv("AWS_ENDPOINT_URL_S3", f"http://127.0.0.1:{unused_tcp_port}")
-    with pytest.raises(CertificateUnreadable, match=r"^s3://certs/dev/client\.pem: can"):
+    with pytest.raises(CertificateUnreadable, match=r"^s3://certs/dev/client\.pem: cannot be read"):
         certificates.download("certs", "dev")

@@ -1,0 +1,276 @@
+"""When outcomes are settled, how many at a time, and what is counted."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+
+import pytest
+from processor_played import PlayedQueue, now
+
+from rowqueue.errors import WarehouseUnavailable
+from rowqueue.lifecycle import Entry, Interrupted, Permanent, RetryPolicy, Succeeded, Transient
+from rowqueue.observability import configure
+from rowqueue.processor.in_hand import InHand
+from rowqueue.processor.queue import ClaimRequest
+from rowqueue.processor.settling import Delivery, Settling
+
+DONE = Succeeded(response_status=200)
+
+
+class Stage:
+    """Settling of entries that are in hand, with a queue that says when it was called."""
+
+    def __init__(self, entries, *, queue=None, flush_s=1.0, flush_entries=100):
+        self.queue = queue or PlayedQueue(entries)
+        self.in_hand = InHand()
+        self.settling = Settling(
+            queue=self.queue,
+            policy=RetryPolicy(backoff_s=900),
+            in_hand=self.in_hand,
+            flush_s=flush_s,
+            flush_entries=flush_entries,
+            clock=now,
+            rng=lambda: 0.5,
+        )
+        self.batches = []
+        settle = self.queue.settle
+
+        async def timed(settlements, attempts):
+            self.batches.append((round(now(), 2), len(settlements)))
+            return await settle(settlements, attempts)
+
+        self.queue.settle = timed
+        self.count = entries
+
+    async def claim(self):
+        self.entries = await self.queue.claim(ClaimRequest(token="token", entries=self.count, characters=10**9))
+        self.in_hand.take(self.entries)
+        return self.entries
+
+    def end(self, entry, outcome=DONE, *, began=0.0):
+        self.settling.add(Delivery(entry=entry, outcome=outcome, began=began, ended=now()))
+
+
+@contextlib.asynccontextmanager
+async def running(stage):
+    task = asyncio.create_task(stage.settling.run())
+    yield stage
+    stage.settling.close()
+    await task
+
+
+async def test_outcomes_wait_for_others_and_no_longer_than_the_flush_time():
+    stage = Stage(5)
+    first, second, third, *_ = await stage.claim()
+    async with running(stage):
+        await asyncio.sleep(0.2)
+        stage.end(first)
+        await asyncio.sleep(0.5)
+        stage.end(second)
+        await asyncio.sleep(0.45)
+        assert stage.batches == []
+        await asyncio.sleep(0.1)
+        assert stage.batches == [(1.2, 2)], "a second after the first of them"
+        stage.end(third)
+        await asyncio.sleep(1.01)
+        assert stage.batches[1:] == [(2.25, 1)]
+
+
+@pytest.mark.parametrize(("ended", "batches"), [(2, []), (3, [(0.0, 3)]), (4, [(0.0, 4)])])
+async def test_a_full_batch_is_settled_at_once(ended, batches):
+    stage = Stage(9, flush_entries=3)
+    entries = await stage.claim()
+    async with running(stage):
+        await asyncio.sleep(0)
+        for entry in entries[:ended]:
+            stage.end(entry)
+        await asyncio.sleep(0.1)
+        assert stage.batches == batches
+
+
+async def test_a_batch_that_becomes_full_while_it_is_gathered_is_settled_at_once():
+    stage = Stage(9, flush_entries=3)
+    entries = await stage.claim()
+    async with running(stage):
+        for entry in entries[:3]:
+            await asyncio.sleep(0.1)
+            stage.end(entry)
+        await asyncio.sleep(0.01)
+        assert stage.batches == [(0.3, 3)]
+
+
+async def test_a_single_entry_in_hand_is_settled_at_once():
+    stage = Stage(1)
+    (entry,) = await stage.claim()
+    async with running(stage):
+        await asyncio.sleep(0.1)
+        stage.end(entry)
+        await asyncio.sleep(0.01)
+        assert stage.batches == [(0.1, 1)]
+
+
+async def test_the_last_outcome_of_several_in_hand_waits_for_none_that_cannot_come():
+    stage = Stage(2)
+    one, other = await stage.claim()
+    async with running(stage):
+        stage.end(one)
+        await asyncio.sleep(1.1)
+        assert stage.batches == [(1.0, 1)], "the other was in hand and could still come"
+        stage.end(other)
+        await asyncio.sleep(0.01)
+        assert stage.batches[1:] == [(1.1, 1)]
+
+
+async def test_at_the_end_everything_is_settled_at_once_and_the_loop_ends():
+    stage = Stage(5, flush_s=60)
+    for entry in await stage.claim():
+        stage.end(entry)
+    async with running(stage):
+        await asyncio.sleep(0.1)
+        assert stage.batches == []
+    assert (now(), stage.batches) == (pytest.approx(0.1, abs=0.01), [(0.1, 5)])
+
+
+async def test_a_loop_that_is_closed_before_anything_ended_settles_nothing():
+    stage = Stage(1)
+    async with running(stage):
+        await asyncio.sleep(0)
+    assert stage.batches == []
+
+
+async def test_outcomes_too_large_for_one_statement_are_settled_in_several_without_a_wait():
+    stage = Stage(3, flush_s=60)
+    for entry in await stage.claim():
+        stage.end(entry, Succeeded(response_status=200, result="x" * 500_000))
+    async with running(stage):
+        await asyncio.sleep(0)
+    assert [count for _, count in stage.batches] == [1, 1, 1]
+
+
+# What is counted
+
+
+async def test_what_was_settled_is_no_longer_in_hand_whether_its_claim_was_lost_or_not():
+    stage = Stage(5, queue=PlayedQueue(5, lost=frozenset({1, 2})))
+    for entry in await stage.claim():
+        stage.end(entry)
+    assert not stage.in_hand.nothing.is_set()
+    async with running(stage):
+        await asyncio.sleep(0)
+    assert stage.in_hand.entries == 0
+    assert stage.in_hand.nothing.is_set()
+    assert stage.settling.settled == {"completed": 3}
+
+
+async def test_each_outcome_is_counted_by_where_its_entry_went():
+    stage = Stage(5)
+    outcomes = [DONE, DONE, Transient(reason="503"), Permanent(reason="422"), Interrupted(reason="stop")]
+    for entry, outcome in zip(await stage.claim(), outcomes, strict=True):
+        stage.end(entry, outcome)
+    async with running(stage):
+        await asyncio.sleep(0)
+    assert stage.settling.settled == {"completed": 2, "pending": 1, "failed": 1, "released": 1}
+
+
+async def test_what_is_settled_carries_the_policys_delay_and_its_jitter():
+    stage = Stage(1)
+    (entry,) = await stage.claim()
+    stage.end(entry, Transient(reason="503"))
+    async with running(stage):
+        await asyncio.sleep(0)
+    (settlement,) = stage.queue.settlements
+    assert settlement.delay_s == 450
+
+
+async def test_a_batch_is_logged_with_its_counts_times_and_lost_claims(capsys):
+    configure("processor")
+    stage = Stage(4, queue=PlayedQueue(4, lost=frozenset({3})))
+    entries = await stage.claim()
+    await asyncio.sleep(0.25)
+    for entry, outcome in zip(entries, [DONE, Transient(reason="503"), Interrupted(reason="stop"), DONE], strict=True):
+        stage.end(entry, outcome, began=None if isinstance(outcome, Interrupted) else 0.0)
+    async with running(stage):
+        await asyncio.sleep(0)
+    lost, settled = (json.loads(line) for line in capsys.readouterr().out.splitlines())
+    assert (lost["event"], lost["entries"], lost["count"]) == ("claim_lost", [3], 1)
+    assert (settled["event"], settled["entries"]) == ("block_settled", 4)
+    assert (settled["completed"], settled["pending"], settled["released"]) == (1, 1, 1)
+    assert settled["DeliveryMilliseconds"] == [250.0, 250.0, 250.0]
+    assert (settled["EntriesCompleted"], settled["EntriesFailed"], settled["EntriesRetried"]) == (1, 0, 1)
+    assert (settled["EntriesReleased"], settled["ClaimsLost"]) == (1, 1)
+
+
+# How long outcomes have waited
+
+
+async def test_the_lag_is_the_age_of_the_oldest_outcome_also_while_it_is_being_settled():
+    class Slow(PlayedQueue):
+        async def settle(self, settlements, attempts):
+            await asyncio.sleep(5)
+            return await super().settle(settlements, attempts)
+
+    stage = Stage(3, queue=Slow(3))
+    one, other, _ = await stage.claim()
+    assert stage.settling.lag_s() == 0
+    async with running(stage):
+        await asyncio.sleep(0.1)
+        stage.end(one)
+        await asyncio.sleep(0.5)
+        stage.end(other)
+        assert stage.settling.lag_s() == pytest.approx(0.5, abs=0.01)
+        await asyncio.sleep(3)
+        assert stage.settling.lag_s() == pytest.approx(3.5, abs=0.01)
+        await asyncio.sleep(3)
+        assert stage.settling.lag_s() == 0
+
+
+async def test_a_settle_that_fails_ends_the_loop_with_its_reason():
+    stage = Stage(1, queue=PlayedQueue(1, fail_on_settle=WarehouseUnavailable("gone")))
+    (entry,) = await stage.claim()
+    stage.end(entry)
+    with pytest.raises(WarehouseUnavailable, match="gone"):
+        await stage.settling.run()
+    assert stage.in_hand.entries == 1
+
+
+# What is in hand
+
+
+def entry(number):
+    return Entry(id=number, data="{}", idempotency_key="key", claim_token="token")
+
+
+async def test_what_was_not_started_can_be_taken_back_and_stays_in_hand():
+    in_hand = InHand()
+    in_hand.take([entry(1), entry(2), entry(3)])
+    assert (await in_hand.start()).id == 1
+    assert [taken.id for taken in in_hand.withdraw()] == [2, 3]
+    assert (in_hand.entries, in_hand.unstarted) == (3, 0)
+
+
+async def test_all_are_finished_when_each_that_was_started_is_and_none_is_left_to_start():
+    in_hand = InHand()
+    in_hand.take([entry(1), entry(2), entry(3)])
+    await in_hand.start()
+    finished = asyncio.create_task(in_hand.all_finished())
+    in_hand.withdraw()
+    await asyncio.sleep(0.01)
+    assert not finished.done()
+    in_hand.finish()
+    await asyncio.sleep(0.01)
+    assert finished.done()
+
+
+async def test_nothing_is_in_hand_before_the_first_claim_and_after_an_empty_one():
+    in_hand = InHand()
+    assert in_hand.nothing.is_set()
+    in_hand.take([])
+    assert in_hand.nothing.is_set()
+    in_hand.take([entry(1), entry(2)])
+    assert not in_hand.nothing.is_set()
+    in_hand.drop(1)
+    assert not in_hand.nothing.is_set()
+    in_hand.drop(1)
+    assert in_hand.nothing.is_set()
