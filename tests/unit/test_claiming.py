@@ -15,7 +15,7 @@ from rowqueue.processor.in_hand import InHand
 from rowqueue.settings import ProcessorSettings
 
 
-class Stage:
+class PlayedClaiming:
     """Claiming, with everything that it looks at in the test's hands."""
 
     def __init__(self, queue, *, rng=lambda: 0.5, **environ):
@@ -63,14 +63,14 @@ async def with_deliveries(stage, *, seconds=0.0, until=60.0):
 
 
 async def test_it_ends_when_a_block_is_short_and_nothing_more_is_ready():
-    stage = Stage(PlayedQueue(3))
+    stage = PlayedClaiming(PlayedQueue(3))
     assert await with_deliveries(stage) == "nothing is ready"
     assert stage.queue.calls == ["claim", "first_claim", "count_ready"]
 
 
 @pytest.mark.parametrize(("seconds", "claims"), [(0.0, 0), (0.001, 1)])
 async def test_nothing_is_claimed_at_the_deadline(seconds, claims):
-    stage = Stage(PlayedQueue(20), MAX_CONCURRENT_DELIVERIES="4")
+    stage = PlayedClaiming(PlayedQueue(20), MAX_CONCURRENT_DELIVERIES="4")
     assert await stage.until(seconds) == "the budget is spent"
     assert stage.queue.calls.count("claim") == claims
 
@@ -80,7 +80,7 @@ async def test_nothing_is_claimed_at_the_deadline(seconds, claims):
     [(True, False, "stop requested"), (False, True, "credentials stop"), (True, True, "stop requested")],
 )
 async def test_it_ends_at_once_after_a_stop_or_a_doubt_about_our_credentials(stopped, doubted, reason):
-    stage = Stage(PlayedQueue(10))
+    stage = PlayedClaiming(PlayedQueue(10))
     if stopped:
         stage.stop.set()
     if doubted:
@@ -90,7 +90,7 @@ async def test_it_ends_at_once_after_a_stop_or_a_doubt_about_our_credentials(sto
 
 
 async def test_a_probe_claims_once_and_says_that_it_is_done():
-    stage = Stage(PlayedQueue(10), PROBE="1")
+    stage = PlayedClaiming(PlayedQueue(10), PROBE="1")
     assert await stage.until() == "the probe is done"
     assert stage.queue.calls == ["claim", "first_claim"]
     assert stage.in_hand.entries == 1
@@ -100,7 +100,7 @@ async def test_a_probe_claims_once_and_says_that_it_is_done():
 
 
 async def test_the_first_claim_asks_for_a_containers_entries():
-    stage = Stage(PlayedQueue(3), MAX_BLOCK_CHARACTERS="1000")
+    stage = PlayedClaiming(PlayedQueue(3), MAX_BLOCK_CHARACTERS="1000")
     await with_deliveries(stage)
     (request,) = stage.queue.requests
     assert (request.token, request.entries, request.characters, request.suspects) == ("token-0", 10, 1000, 100)
@@ -118,21 +118,21 @@ async def test_the_first_claim_asks_for_a_containers_entries():
     ],
 )
 async def test_no_claim_asks_for_more_than_its_limits_and_a_probe_for_one(environ, entries, suspects):
-    stage = Stage(PlayedQueue(3), **environ)
+    stage = PlayedClaiming(PlayedQueue(3), **environ)
     await with_deliveries(stage)
     request = stage.queue.requests[0]
     assert (request.entries, request.suspects, request.probe) == (entries, suspects, "PROBE" in environ)
 
 
 async def test_a_claim_says_whether_entries_are_in_hand():
-    stage = Stage(PlayedQueue(3))
+    stage = PlayedClaiming(PlayedQueue(3))
     stage.in_hand.take([None])
     await stage.until(0.001)
     assert not stage.queue.requests[0].nothing_in_hand
 
 
 async def test_what_is_claimed_is_in_hand_in_the_order_of_the_claim():
-    stage = Stage(PlayedQueue(3))
+    stage = PlayedClaiming(PlayedQueue(3))
     await stage.until(0.001)
     assert stage.in_hand.entries == stage.in_hand.unstarted == 3
     assert [(await stage.in_hand.start()).id for _ in range(3)] == [0, 1, 2]
@@ -143,12 +143,12 @@ async def test_a_first_claim_that_cannot_be_recorded_is_no_reason_to_stop():
         async def record_first_claim(self, *, entries):
             raise WarehouseUnavailable("gone")
 
-    stage = Stage(Unrecorded(3))
+    stage = PlayedClaiming(Unrecorded(3))
     assert await with_deliveries(stage) == "nothing is ready"
 
 
 async def test_only_the_first_claim_is_recorded():
-    stage = Stage(PlayedQueue(30))
+    stage = PlayedClaiming(PlayedQueue(30))
     await with_deliveries(stage)
     assert stage.queue.calls.count("claim") > 1
     assert stage.queue.calls.count("first_claim") == 1
@@ -159,63 +159,63 @@ async def test_only_the_first_claim_is_recorded():
 
 
 async def test_while_too_much_is_unstarted_nothing_more_is_claimed():
-    stage = Stage(PlayedQueue(100), MAX_CONCURRENT_DELIVERIES="4")
+    stage = PlayedClaiming(PlayedQueue(100), MAX_CONCURRENT_DELIVERIES="4")
     stage.gate.in_flight = 4  # no room
     assert await stage.until(5) == "the budget is spent"
     assert stage.queue.calls.count("claim") == 1
 
 
 async def test_as_much_as_can_start_at_once_may_be_unstarted():
-    stage = Stage(PlayedQueue(100), MAX_CONCURRENT_DELIVERIES="10")
+    stage = PlayedClaiming(PlayedQueue(100), MAX_CONCURRENT_DELIVERIES="10")
     assert await stage.until(1) == "the budget is spent"
     assert stage.queue.calls.count("claim") == 2, "10 are unstarted after the first claim, and 10 can start"
 
 
 async def test_no_more_than_half_of_the_largest_block_may_be_unstarted():
-    stage = Stage(PlayedQueue(100), MAX_CONCURRENT_DELIVERIES="100", MAX_BLOCK_ENTRIES="18")
+    stage = PlayedClaiming(PlayedQueue(100), MAX_CONCURRENT_DELIVERIES="100", MAX_BLOCK_ENTRIES="18")
     await stage.until(1)
     assert stage.queue.calls.count("claim") == 1, "10 are unstarted, and 9 is half of 18"
-    other = Stage(PlayedQueue(100), MAX_CONCURRENT_DELIVERIES="100", MAX_BLOCK_ENTRIES="20")
+    other = PlayedClaiming(PlayedQueue(100), MAX_CONCURRENT_DELIVERIES="100", MAX_BLOCK_ENTRIES="20")
     await other.until(1)
     assert other.queue.calls.count("claim") == 2
 
 
 @pytest.mark.parametrize(("lag_s", "claims_more"), [(10.0, True), (10.1, False)])
 async def test_nothing_is_claimed_while_an_outcome_has_waited_longer_than_ten_seconds(lag_s, claims_more):
-    stage = Stage(PlayedQueue(20))
+    stage = PlayedClaiming(PlayedQueue(20))
     stage.lag_s = lag_s
     await with_deliveries(stage, until=1)
     assert (stage.queue.calls.count("claim") > 1) == claims_more
 
 
 async def test_after_a_short_block_smaller_than_the_first_it_waits_for_more_entries():
-    stage = Stage(PlayedQueue(3), FLUSH_SECONDS="2")
+    stage = PlayedClaiming(PlayedQueue(3), FLUSH_SECONDS="2")
     began = now()
     assert await with_deliveries(stage) == "nothing is ready"
     assert now() - began == pytest.approx(2, abs=0.01)
 
 
 async def test_after_an_empty_block_it_does_not_wait_for_more_entries():
-    stage = Stage(PlayedQueue(0), FLUSH_SECONDS="2")
+    stage = PlayedClaiming(PlayedQueue(0), FLUSH_SECONDS="2")
     began = now()
     assert await with_deliveries(stage) == "nothing is ready"
     assert now() - began < 0.01
 
 
 async def test_the_time_of_a_slow_claim_counts_towards_the_wait_for_more_entries():
-    class Slow(PlayedQueue):
+    class SlowClaims(PlayedQueue):
         async def claim(self, request):
             await asyncio.sleep(1.5)
             return await super().claim(request)
 
-    stage = Stage(Slow(3), FLUSH_SECONDS="2")
+    stage = PlayedClaiming(SlowClaims(3), FLUSH_SECONDS="2")
     began = now()
     await with_deliveries(stage)
     assert now() - began == pytest.approx(2, abs=0.01)
 
 
 async def test_a_stop_ends_the_wait_for_more_entries():
-    stage = Stage(PlayedQueue(3), FLUSH_SECONDS="50")
+    stage = PlayedClaiming(PlayedQueue(3), FLUSH_SECONDS="50")
     asyncio.get_running_loop().call_later(1, stage.stop.set)
     began = now()
     assert await with_deliveries(stage) == "stop requested"
@@ -224,7 +224,7 @@ async def test_a_stop_ends_the_wait_for_more_entries():
 
 @pytest.mark.parametrize("draw", [0.0, 0.25, 1.0])
 async def test_after_an_empty_claim_although_entries_are_ready_it_waits_up_to_twice_the_mean(draw):
-    stage = Stage(PlayedQueue(3, empty_claims=1), rng=lambda: draw, FLUSH_SECONDS="0.01")
+    stage = PlayedClaiming(PlayedQueue(3, empty_claims=1), rng=lambda: draw, FLUSH_SECONDS="0.01")
     times = []
     claim = stage.queue.claim
 
@@ -240,7 +240,7 @@ async def test_after_an_empty_claim_although_entries_are_ready_it_waits_up_to_tw
 async def test_after_suspects_nothing_is_claimed_until_they_are_settled():
     queue = PlayedQueue(2)
     queue.insert(1, first=100, crash_count=1, priority=9)
-    stage = Stage(queue)
+    stage = PlayedClaiming(queue)
     await with_deliveries(stage, seconds=3)
     assert [[entry.id for entry in block] for block in queue.blocks][:2] == [[100], [0, 1]]
     assert queue.requests[1].nothing_in_hand
@@ -249,7 +249,7 @@ async def test_after_suspects_nothing_is_claimed_until_they_are_settled():
 async def test_suspects_that_are_all_that_is_ready_are_claimed_when_nothing_is_in_hand():
     queue = PlayedQueue(1)
     queue.insert(1, first=100, crash_count=1)
-    stage = Stage(queue)
+    stage = PlayedClaiming(queue)
     began = now()
     await with_deliveries(stage, seconds=3)
     assert [[entry.id for entry in block] for block in queue.blocks] == [[0], [100], []][: len(queue.blocks)]

@@ -47,7 +47,7 @@ class Answer:
         self.released += 1
 
 
-class Session:
+class PlayedSession:
     """Keeps what is posted and answers with one thing."""
 
     def __init__(self, answer):
@@ -68,7 +68,7 @@ def entry(data="{}", **changes):
 
 
 async def outcome_of(answer, *, limits=LIMITS, item=None):
-    session = Session(answer)
+    session = PlayedSession(answer)
     service = Service(
         session,
         url="https://partner/process",
@@ -84,7 +84,7 @@ async def outcome_of(answer, *, limits=LIMITS, item=None):
 
 
 async def test_an_entry_is_posted_once_and_redirects_are_not_followed():
-    session = Session(Answer(b"ok"))
+    session = PlayedSession(Answer(b"ok"))
     service = Service(
         session, url="https://partner/process", processor_id="dev-1", limits=LIMITS, now=lambda: NOW, new_span=lambda: 5
     )
@@ -208,7 +208,7 @@ async def test_data_longer_than_its_limit_is_not_sent(size, sent):
     if sent:
         assert isinstance(outcome, Succeeded)
         return
-    session = Session(Answer(b"ok"))
+    session = PlayedSession(Answer(b"ok"))
     service = Service(session, url="https://partner/", processor_id="dev-1", limits=LIMITS)
     outcome = await service.deliver(entry('"' + "x" * (size - 2) + '"'))
     assert outcome == Permanent(reason="data has 101 characters, MAX_DATA_CHARACTERS is 100")
@@ -216,7 +216,7 @@ async def test_data_longer_than_its_limit_is_not_sent(size, sent):
 
 
 async def test_without_a_span_of_the_test_each_delivery_has_a_random_one():
-    session = Session(Answer(b"ok"))
+    session = PlayedSession(Answer(b"ok"))
     service = Service(session, url="https://partner/", processor_id="dev-1", limits=LIMITS)
     await service.deliver(entry())
     await service.deliver(entry())

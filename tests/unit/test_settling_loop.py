@@ -19,7 +19,7 @@ from rowqueue.processor.settling import Delivery, Settling
 DONE = Succeeded(response_status=200)
 
 
-class Stage:
+class PlayedSettling:
     """Settling of entries that are in hand, with a queue that says when it was called."""
 
     def __init__(self, entries, *, queue=None, flush_s=1.0, flush_entries=100):
@@ -62,7 +62,7 @@ async def running(stage):
 
 
 async def test_outcomes_wait_for_others_and_no_longer_than_the_flush_time():
-    stage = Stage(5)
+    stage = PlayedSettling(5)
     first, second, third, *_ = await stage.claim()
     async with running(stage):
         await asyncio.sleep(0.2)
@@ -80,7 +80,7 @@ async def test_outcomes_wait_for_others_and_no_longer_than_the_flush_time():
 
 @pytest.mark.parametrize(("ended", "batches"), [(2, []), (3, [(0.0, 3)]), (4, [(0.0, 4)])])
 async def test_a_full_batch_is_settled_at_once(ended, batches):
-    stage = Stage(9, flush_entries=3)
+    stage = PlayedSettling(9, flush_entries=3)
     entries = await stage.claim()
     async with running(stage):
         await asyncio.sleep(0)
@@ -91,7 +91,7 @@ async def test_a_full_batch_is_settled_at_once(ended, batches):
 
 
 async def test_a_batch_that_becomes_full_while_it_is_gathered_is_settled_at_once():
-    stage = Stage(9, flush_entries=3)
+    stage = PlayedSettling(9, flush_entries=3)
     entries = await stage.claim()
     async with running(stage):
         for entry in entries[:3]:
@@ -102,7 +102,7 @@ async def test_a_batch_that_becomes_full_while_it_is_gathered_is_settled_at_once
 
 
 async def test_a_single_entry_in_hand_is_settled_at_once():
-    stage = Stage(1)
+    stage = PlayedSettling(1)
     (entry,) = await stage.claim()
     async with running(stage):
         await asyncio.sleep(0.1)
@@ -112,7 +112,7 @@ async def test_a_single_entry_in_hand_is_settled_at_once():
 
 
 async def test_the_last_outcome_of_several_in_hand_waits_for_none_that_cannot_come():
-    stage = Stage(2)
+    stage = PlayedSettling(2)
     one, other = await stage.claim()
     async with running(stage):
         stage.end(one)
@@ -124,7 +124,7 @@ async def test_the_last_outcome_of_several_in_hand_waits_for_none_that_cannot_co
 
 
 async def test_at_the_end_everything_is_settled_at_once_and_the_loop_ends():
-    stage = Stage(5, flush_s=60)
+    stage = PlayedSettling(5, flush_s=60)
     for entry in await stage.claim():
         stage.end(entry)
     async with running(stage):
@@ -134,14 +134,14 @@ async def test_at_the_end_everything_is_settled_at_once_and_the_loop_ends():
 
 
 async def test_a_loop_that_is_closed_before_anything_ended_settles_nothing():
-    stage = Stage(1)
+    stage = PlayedSettling(1)
     async with running(stage):
         await asyncio.sleep(0)
     assert stage.batches == []
 
 
 async def test_outcomes_too_large_for_one_statement_are_settled_in_several_without_a_wait():
-    stage = Stage(3, flush_s=60)
+    stage = PlayedSettling(3, flush_s=60)
     for entry in await stage.claim():
         stage.end(entry, Succeeded(response_status=200, result="x" * 500_000))
     async with running(stage):
@@ -153,7 +153,7 @@ async def test_outcomes_too_large_for_one_statement_are_settled_in_several_witho
 
 
 async def test_what_was_settled_is_no_longer_in_hand_whether_its_claim_was_lost_or_not():
-    stage = Stage(5, queue=PlayedQueue(5, lost=frozenset({1, 2})))
+    stage = PlayedSettling(5, queue=PlayedQueue(5, lost=frozenset({1, 2})))
     for entry in await stage.claim():
         stage.end(entry)
     assert not stage.in_hand.nothing.is_set()
@@ -165,7 +165,7 @@ async def test_what_was_settled_is_no_longer_in_hand_whether_its_claim_was_lost_
 
 
 async def test_each_outcome_is_counted_by_where_its_entry_went():
-    stage = Stage(5)
+    stage = PlayedSettling(5)
     outcomes = [DONE, DONE, Transient(reason="503"), Permanent(reason="422"), Interrupted(reason="stop")]
     for entry, outcome in zip(await stage.claim(), outcomes, strict=True):
         stage.end(entry, outcome)
@@ -175,7 +175,7 @@ async def test_each_outcome_is_counted_by_where_its_entry_went():
 
 
 async def test_what_is_settled_carries_the_policys_delay_and_its_jitter():
-    stage = Stage(1)
+    stage = PlayedSettling(1)
     (entry,) = await stage.claim()
     stage.end(entry, Transient(reason="503"))
     async with running(stage):
@@ -186,7 +186,7 @@ async def test_what_is_settled_carries_the_policys_delay_and_its_jitter():
 
 async def test_a_batch_is_logged_with_its_counts_times_and_lost_claims(capsys):
     configure("processor")
-    stage = Stage(4, queue=PlayedQueue(4, lost=frozenset({3})))
+    stage = PlayedSettling(4, queue=PlayedQueue(4, lost=frozenset({3})))
     entries = await stage.claim()
     await asyncio.sleep(0.25)
     for entry, outcome in zip(entries, [DONE, Transient(reason="503"), Interrupted(reason="stop"), DONE], strict=True):
@@ -206,12 +206,12 @@ async def test_a_batch_is_logged_with_its_counts_times_and_lost_claims(capsys):
 
 
 async def test_the_lag_is_the_age_of_the_oldest_outcome_also_while_it_is_being_settled():
-    class Slow(PlayedQueue):
+    class SlowSettles(PlayedQueue):
         async def settle(self, settlements, attempts):
             await asyncio.sleep(5)
             return await super().settle(settlements, attempts)
 
-    stage = Stage(3, queue=Slow(3))
+    stage = PlayedSettling(3, queue=SlowSettles(3))
     one, other, _ = await stage.claim()
     assert stage.settling.lag_s() == 0
     async with running(stage):
@@ -227,7 +227,7 @@ async def test_the_lag_is_the_age_of_the_oldest_outcome_also_while_it_is_being_s
 
 
 async def test_a_settle_that_fails_ends_the_loop_with_its_reason():
-    stage = Stage(1, queue=PlayedQueue(1, fail_on_settle=WarehouseUnavailable("gone")))
+    stage = PlayedSettling(1, queue=PlayedQueue(1, fail_on_settle=WarehouseUnavailable("gone")))
     (entry,) = await stage.claim()
     stage.end(entry)
     with pytest.raises(WarehouseUnavailable, match="gone"):
