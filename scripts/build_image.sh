@@ -1,24 +1,24 @@
 #!/usr/bin/env bash
-# Build the processor's image, and push it if told to.
+# Build the processor's image, and push it with --push.
 #
 # Usage: scripts/build_image.sh --tag IMAGE:TAG [--arch arm64|x86_64] [--base IMAGE] [--push] [--dry-run]
 #        scripts/build_image.sh --print-tag [--arch arm64|x86_64] [--base IMAGE]
 #
-#   --tag        what the image is called, registry included
-#   --arch       what the task runs on; arm64 by default. For another architecture than this machine's the builder needs
-#                an emulator: Docker Desktop has one, elsewhere 'docker run --privileged tonistiigi/binfmt --install all'
-#   --base       stands in for the base image of container/Dockerfile, for instance the same one by its digest
-#   --push       push it; log in to the registry before
-#   --print-tag  only print a tag that follows from what the image is made of, its architecture and its base
-#   --dry-run    print what would be run
+#   --tag        name and tag of the image, including the registry
+#   --arch       CPU architecture of the task; arm64 by default. For another architecture than this machine's the builder
+#                needs an emulator. Docker Desktop has one; elsewhere: docker run --privileged tonistiigi/binfmt --install all
+#   --base       replaces the base image of container/Dockerfile, for example with the same image by digest
+#   --push       push the image; log in to the registry first
+#   --print-tag  only print the tag that follows from the image's sources, its architecture and its base
+#   --dry-run    print the commands
 #
-# Takes docker, podman or buildah, the first of them that is there and, for docker, whose engine answers; BUILDER names
-# one, BUILDER_OPTIONS holds further options of its build command. Prints the size of each layer that is ours.
+# Uses the first that is available: docker with a running engine, podman, or buildah. BUILDER chooses one, BUILDER_OPTIONS
+# adds options to its build command. Prints the size of each layer.
 
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 help_wanted "$@"
 
-# What was built from the same files, for the same architecture, is not built again.
+# An image from the same files and for the same architecture has the same tag, so it is not built again.
 content_tag() {
   (
     cd "$root"

@@ -4,13 +4,13 @@
 # Usage: scripts/build_lambda.sh [--arch arm64|x86_64] [--python VERSION] [--output FILE]
 #        scripts/build_lambda.sh --host [--output FILE]
 #
-#   --arch      what the function runs on; arm64 by default
-#   --python    the function's Python, 3.12 or newer; 3.13 by default
-#   --output    where the zip goes; build/snowflake-poller-ARCH.zip by default
-#   --host      for this machine and the Python of .venv, as the embedded stack runs it
+#   --arch      CPU architecture of the function; arm64 by default
+#   --python    Python version of the function, 3.12 or newer; 3.13 by default
+#   --output    path of the zip; build/snowflake-poller-ARCH.zip by default
+#   --host      build for this machine and the Python of .venv, for the embedded stack
 #
-# Two builds of the same sources are the same bytes. Nothing is compiled: each dependency has a wheel for the target, whose
-# hash is in lambda_poller/requirements.txt. Prints the zip's path, its hash and its sizes, and fails over Lambda's limits.
+# Two builds of the same sources give the same bytes. Nothing is compiled: each dependency has a wheel for the target, whose
+# hash is in lambda_poller/requirements.txt. Prints the path, the hash and the sizes of the zip. Fails above Lambda's limits.
 
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 help_wanted "$@"
@@ -46,14 +46,14 @@ output="${output:-$root/build/snowflake-poller-$name.zip}"
 uv="$root/.venv/bin/uv"
 [[ -x $uv ]] || uv="$(command -v uv)" || fail "uv is needed: run 'make setup'"
 
-export UV_SYSTEM_CERTS=1 # uv trusts what the machine trusts, as pip does
+export UV_SYSTEM_CERTS=1 # uv uses the certificates of this machine, as pip does
 stage="$(mktemp -d)"
 trap 'rm -rf "$stage"' EXIT
 "$uv" pip install --quiet --target "$stage" --link-mode copy --only-binary :all: --no-deps --require-hashes \
   "${target[@]}" --requirement "$root/lambda_poller/requirements.txt" \
-  || fail "the dependencies can not be had for $name; is the package index in reach?"
+  || fail "the dependencies for $name cannot be installed; can this machine reach the package index?"
 
-# Commands, what the installer notes for itself, and sources of what is there compiled: nothing that runs.
+# Remove files that do not run: commands, records of the installer, and sources of compiled modules.
 rm -rf "${stage:?}/bin" "$stage/.lock" "$stage/boto3/examples"
 find "$stage" \( -name __pycache__ -o -path '*/snowflake/connector/nanoarrow_cpp' \) -prune -exec rm -rf {} +
 find "$stage" \( -path '*.dist-info/RECORD' -o -path '*.dist-info/INSTALLER' -o -path '*.dist-info/REQUESTED' \

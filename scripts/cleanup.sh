@@ -1,14 +1,14 @@
 #!/usr/bin/env bash
-# Take an environment down: no more ticks, no more tasks, an empty bucket, and everything that Terraform made.
+# Remove an environment: stop its ticks and tasks, empty its bucket, and destroy everything that Terraform created.
 #
 # Usage: scripts/cleanup.sh ENV [REGION] [--confirm ENV] [--dry-run]
 #
 #   ENV        the environment
-#   REGION     its region; what the AWS CLI would use by default
-#   --confirm  the environment's name once more, in place of the question
-#   --dry-run  print what would be run, change nothing
+#   REGION     its region; by default that of the AWS CLI
+#   --confirm  the environment's name again, instead of the question
+#   --dry-run  print the commands, change nothing
 #
-# Snowflake is left as it is: the tables with their entries, the roles and the users. What else is left is printed at the end.
+# Snowflake keeps its tables with their entries, its roles and users. The script prints what else is left.
 
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 help_wanted "$@"
@@ -26,7 +26,7 @@ while (($#)); do
     *) positional+=("$1") && shift ;;
   esac
 done
-((${#positional[@]} == 1 || ${#positional[@]} == 2)) || misuse "expected ENV and perhaps REGION"
+((${#positional[@]} == 1 || ${#positional[@]} == 2)) || misuse "expected ENV and optionally REGION"
 environment=${positional[0]}
 check_environment "$environment"
 need_terraform
@@ -39,35 +39,35 @@ trap 'rm -rf "$scratch"' EXIT
 
 if [[ -z $dry_run && -z $confirmed ]]; then
   say "This destroys the environment $environment in account $account, region $AWS_REGION, certificates included."
-  read -r -p "Type its name to go on: " confirmed || true
+  read -r -p "Type its name to continue: " confirmed || true
 fi
 [[ -n $dry_run || $confirmed == "$environment" ]] || fail "not confirmed; nothing was changed"
 
-# With other credentials, or in another region, all this would miss the environment, or hit another of the same name.
+# With other credentials or in another region, the script could find nothing, or another environment of the same name.
 check_place() {
   local made here="account $account, region $AWS_REGION"
   made="$(tf show -json | python "$root/scripts/terraform_shown.py" places)" \
-    || fail "the state of $environment can not be read; nothing was changed"
+    || fail "the state of $environment cannot be read; nothing was changed"
   [[ -z $made || $made == "$here" ]] || fail "$environment is in $made, and this is $here; nothing was changed"
 }
 
-# Also the events of stopped tasks call the poller, and it would start new ones: so it may not run at all.
+# Events of stopped tasks invoke the poller too, and it would start new tasks. So it must not run at all.
 pause_poller() {
   local answer
   answer="$(aws lambda get-function --function-name "$poller" --query Configuration.FunctionArn 2>&1)" || {
-    [[ $answer == *ResourceNotFound* ]] || fail "$poller can not be looked up: $answer"
+    [[ $answer == *ResourceNotFound* ]] || fail "$poller cannot be looked up: $answer"
     return 0
   }
   run aws lambda put-function-concurrency --function-name "$poller" --reserved-concurrent-executions 0 > /dev/null
-  # The schedule's group has the poller's name: terraform/eventbridge.tf.
+  # The group of the schedule has the poller's name: see terraform/eventbridge.tf.
   answer="$(aws scheduler list-schedules --group-name "$poller" --query 'Schedules[].Name' --output text 2>&1)" || {
-    [[ $answer == *ResourceNotFound* ]] || fail "the schedules of $poller can not be listed: $answer"
+    [[ $answer == *ResourceNotFound* ]] || fail "the schedules of $poller cannot be listed: $answer"
     return 0
   }
   tr '\t' '\n' <<< "$answer" | sed '/^None$/d; /^$/d' | while read -r name; do disable_schedule "$poller" "$name"; done
 }
 
-# There is no call that only disables a schedule: it is written again as it is, with another state.
+# No call of AWS only disables a schedule. So write it again unchanged with the state DISABLED.
 disable_schedule() {
   aws scheduler get-schedule --group-name "$1" --name "$2" --output json --query "{Name: Name, GroupName: GroupName,
     ScheduleExpression: ScheduleExpression, FlexibleTimeWindow: FlexibleTimeWindow, Target: Target, State: 'DISABLED'}" \
@@ -78,13 +78,13 @@ disable_schedule() {
 running_tasks() {
   local answer
   answer="$(aws ecs list-tasks --cluster "$cluster" --desired-status RUNNING --query 'taskArns[]' --output text 2>&1)" || {
-    [[ $answer == *ClusterNotFound* ]] || fail "the tasks of $cluster can not be listed: $answer"
+    [[ $answer == *ClusterNotFound* ]] || fail "the tasks of $cluster cannot be listed: $answer"
     return 0
   }
   sed '/^None$/d' <<< "$answer" | tr '\t' '\n'
 }
 
-# Again until none is left: a tick that was under way may have started some meanwhile.
+# Repeat until there is none: a tick that was running may have started more.
 stop_tasks() {
   local tasks task hundred
   while tasks="$(running_tasks)" || exit && [[ -n $tasks ]]; do
@@ -92,7 +92,7 @@ stop_tasks() {
       run aws ecs stop-task --cluster "$cluster" --task "$task" --reason "cleanup.sh" > /dev/null
     done
     [[ -z $dry_run ]] || break
-    say "waiting for them to release what they hold"
+    say "waiting until the tasks have released their entries"
     # shellcheck disable=SC2086  # one word for each task
     xargs -n 100 <<< "$tasks" | while read -r hundred; do
       aws ecs wait tasks-stopped --cluster "$cluster" --tasks $hundred
@@ -100,7 +100,7 @@ stop_tasks() {
   done
 }
 
-# Every version of every object and every delete marker, a thousand at a time.
+# Delete all versions of all objects and all delete markers, a thousand per call.
 empty_bucket() {
   aws s3api head-bucket --bucket "$1" > /dev/null 2>&1 || return 0
   while aws s3api list-object-versions --bucket "$1" --max-keys 1000 --no-paginate --output json \
@@ -119,7 +119,7 @@ bucket=""
 if [[ -d $root/terraform/.terraform ]]; then
   check_place
   bucket="$(tf output -raw certificate_bucket 2> /dev/null || true)"
-  # Terraform reads the variables though it only destroys.
+  # Terraform reads the zip also when it only destroys.
   zip="$root/terraform/$(lambda_zip arm64)"
   [[ -f $zip || -n $dry_run ]] || { mkdir -p "$(dirname "$zip")" && : > "$zip"; }
 fi
@@ -139,11 +139,11 @@ if [[ -z $dry_run ]]; then
   [[ ! -f ${zip:-} || -s ${zip:-} ]] || rm -f "$zip"
 fi
 
-say "" "left as it is:" \
-  "  Snowflake: tables, roles, users and warehouse; to drop them: DROP DATABASE, DROP USER, DROP ROLE, DROP WAREHOUSE" \
+say "" "not removed:" \
+  "  Snowflake: tables, roles, users and warehouse; to remove them: DROP DATABASE, DROP USER, DROP ROLE, DROP WAREHOUSE" \
   "  the bucket of Terraform's state, if you use one" \
-  "  the log group of Container Insights, which ECS makes: aws logs delete-log-group" \
+  "  the log group of Container Insights, which ECS created: aws logs delete-log-group" \
   "    --log-group-name /aws/ecs/containerinsights/$cluster/performance" \
-  "  the secrets, until their recovery window is over; to deploy again before that, for each that there was:" \
+  "  the secrets, until their recovery window is over; to deploy again before that, run for each that existed:" \
   "    aws secretsmanager delete-secret --force-delete-without-recovery --secret-id $environment-snowflake-credentials" \
   "    aws secretsmanager delete-secret --force-delete-without-recovery --secret-id $environment-snowflake-client-key-passphrase"

@@ -1,8 +1,11 @@
 # shellcheck shell=bash
-# What the scripts share: sourced by each, never run.
+# Functions that the scripts share. Each script sources this file.
 #
-# Progress goes to standard error, results to standard output. `run` is the only way to a command that changes something,
-# so that --dry-run is one place. Secrets reach Terraform through TF_VAR_..., never through an argument.
+# Progress goes to standard error, results to standard output. Every command that changes something goes through `run`, which
+# implements --dry-run. Secrets reach Terraform through TF_VAR_..., never through an argument.
+#
+# The scripts run in bash 3.2, which macOS has; tests/scripts/test_portable.py looks for newer features. `env` calls a program
+# from the function of the same name: in bash 3.2 `command` would end the script when the program fails, also in a condition.
 
 set -euo pipefail
 
@@ -13,19 +16,19 @@ export TF_IN_AUTOMATION=1
 
 say() { printf "%s\n" "$@" >&2; }
 
-# fail MESSAGE...: something outside is not as it has to be.
+# fail MESSAGE...: end with exit code 1.
 fail() {
   printf '%s: %s\n' "${0##*/}" "$*" >&2
   exit 1
 }
 
-# misuse MESSAGE...: the arguments are wrong.
+# misuse MESSAGE...: end with exit code 2, because the arguments are wrong.
 misuse() {
   printf '%s: %s; see %s --help\n' "${0##*/}" "$*" "${0##*/}" >&2
   exit 2
 }
 
-# help_wanted ARGUMENT...: prints the comment at the top of the script, which is its manual, if it is asked for.
+# help_wanted ARGUMENT...: if --help is given, print the comment at the top of the script and end.
 help_wanted() {
   local argument
   for argument in "$@"; do
@@ -36,7 +39,7 @@ help_wanted() {
   done
 }
 
-# need TOOL HINT: a program that has to be there, and where it comes from.
+# need TOOL HINT: fail with the hint if the program is not installed.
 need() { command -v "$1" > /dev/null || fail "$1 is needed: $2"; }
 
 need_aws() { need aws "install the AWS CLI 2, https://docs.aws.amazon.com/cli/latest/userguide/getting-started-install.html"; }
@@ -45,17 +48,17 @@ need_terraform() {
   local found
   need terraform "install Terraform 1.11 or newer, https://developer.hashicorp.com/terraform/install"
   found="$(terraform version | sed -n '1s/^Terraform v//p')"
-  [[ "$(printf '1.11\n%s\n' "$found" | sort -V | head -n 1)" == 1.11 ]] \
-    || fail "Terraform 1.11 or newer is needed (secrets that never reach its state), got ${found:-no version}"
+  [[ $found =~ ^(1\.(1[1-9]|[2-9][0-9])|[2-9])(\.|$) ]] \
+    || fail "Terraform 1.11 or newer is needed (older ones store secrets in the state), got ${found:-no version}"
 }
 
-# The Python of `make setup` has the pinned driver; another one may do where that was installed otherwise.
+# Prefer the Python of `make setup`, which has the pinned driver.
 python() {
   local own="$root/.venv/bin/python"
-  if [[ -x $own ]]; then "$own" "$@"; else command python3 "$@"; fi
+  if [[ -x $own ]]; then "$own" "$@"; else env python3 "$@"; fi
 }
 
-# run COMMAND...: shows it, as one could type it, and runs it unless this is a dry run.
+# run COMMAND...: print the command as a person would type it, and run it unless this is a dry run.
 run() {
   local shown=("$@")
   case $1 in
@@ -68,17 +71,17 @@ run() {
   [[ -n $dry_run ]] || "$@"
 }
 
-# AWS CLIs older than 2.13 and 1.29 do not know AWS_ENDPOINT_URL; for the others this says it twice.
-aws() { command aws ${AWS_ENDPOINT_URL:+--endpoint-url "$AWS_ENDPOINT_URL"} "$@"; }
+# AWS CLIs before 2.13 and 1.29 ignore AWS_ENDPOINT_URL.
+aws() { env aws ${AWS_ENDPOINT_URL:+--endpoint-url "$AWS_ENDPOINT_URL"} "$@"; }
 
-tf() { command terraform -chdir="$root/terraform" "$@"; }
+tf() { env terraform -chdir="$root/terraform" "$@"; }
 
-# The grammar of ENVIRONMENT in src/rowqueue/settings.py; it is part of the name of every resource.
+# The same pattern as ENVIRONMENT in src/rowqueue/settings.py. The name of every resource begins with it.
 check_environment() {
   [[ $1 =~ ^[a-z][a-z0-9-]{0,23}$ ]] || misuse "ENV: expected a short name like dev, staging or prod, got '$1'"
 }
 
-# use_region [REGION]: the argument, else what the AWS CLI would use.
+# use_region [REGION]: use the argument, or else the region of the AWS CLI.
 use_region() {
   local region="${1:-${AWS_REGION:-${AWS_DEFAULT_REGION:-}}}"
   [[ -n $region ]] || region="$(aws configure get region || true)"
@@ -86,14 +89,14 @@ use_region() {
   export AWS_REGION="$region" AWS_DEFAULT_REGION="$region"
 }
 
-# The account, which also shows that there are credentials.
+# Print the account, or fail if there are no valid credentials.
 account() {
   aws sts get-caller-identity --query Account --output text \
     || fail "AWS does not know who you are: run 'aws configure sso' or set AWS_PROFILE, then try 'aws sts get-caller-identity'"
 }
 
-# One Terraform workspace for each environment: it works the same with the state in a file and in a bucket, and no
-# environment can be planned over another's state. TF_WORKSPACE keeps two deployments at once out of each other's way.
+# Each environment has its own Terraform workspace, so no environment is planned over the state of another. This works for a
+# state in a file and in a bucket. With TF_WORKSPACE, two deployments can run at the same time.
 use_workspace() {
   unset TF_WORKSPACE
   run tf init -input=false >&2
@@ -101,7 +104,7 @@ use_workspace() {
   export TF_WORKSPACE="$1"
 }
 
-# terraform_arguments ENV ZIP IMAGE_URI: fills the array tf_arguments. terraform.tfvars is read by Terraform itself.
+# terraform_arguments ENV ZIP IMAGE_URI: fill the array tf_arguments. Terraform reads terraform.tfvars by itself.
 terraform_arguments() {
   tf_arguments=(-input=false)
   if [[ -f $root/terraform/$1.tfvars ]]; then
@@ -113,8 +116,9 @@ terraform_arguments() {
   if [[ -n ${ALERT_EMAIL:-} ]]; then tf_arguments+=(-var "alert_email=$ALERT_EMAIL"); fi
 }
 
-# Terraform takes secrets from variables that it keeps nowhere, and sends them when snowflake_secret_version or
-# client_key_secret_version is raised. SERVICE_..., for SNOWFLAKE_... is who sets up the database.
+# Pass secrets to Terraform as variables that it does not store. It writes them when snowflake_secret_version or
+# client_key_secret_version has increased. The names begin with SERVICE_, because SNOWFLAKE_... belong to the person who sets up
+# the database.
 export_secrets() {
   local name
   for name in PASSWORD PRIVATE_KEY PRIVATE_KEY_PASSPHRASE; do
@@ -127,22 +131,22 @@ export_secrets() {
   fi
 }
 
-# database COMMAND...: what is asked of Snowflake; see scripts/database.py.
+# database COMMAND...: run SQL in Snowflake; see scripts/database.py.
 database() { python "$root/scripts/database.py" "$@"; }
 
-# deployed_image ENV: the image of the task definition that is in use, or nothing.
+# deployed_image ENV: print the image of the current task definition, or nothing.
 deployed_image() {
   aws ecs describe-task-definition --task-definition "$1-snowflake-processor" \
     --query 'taskDefinition.containerDefinitions[0].image' --output text 2> /dev/null || true
 }
 
-# lambda_zip ARCH: the poller's zip as Terraform is told of it: from terraform/, so that it is the same on every machine.
+# lambda_zip ARCH: print the path of the poller's zip, relative to terraform/, so that it is the same on every machine.
 lambda_zip() { printf '../build/snowflake-poller-%s.zip' "$1"; }
 
-# architecture: arm64 or x86_64, as the settings of this environment have it. Needs terraform_arguments.
+# architecture: print arm64 or x86_64, from the settings of this environment. Needs terraform_arguments.
 architecture() {
   local value=ARM64
-  # Only a dry run comes here without Terraform initialised.
+  # Without .terraform this is a dry run, and Terraform cannot be asked.
   if [[ -d $root/terraform/.terraform ]]; then value="$(tf_value architecture)" || exit; fi
   case $value in
     ARM64) printf arm64 ;;
@@ -151,16 +155,16 @@ architecture() {
   esac
 }
 
-# tf_value NAME: a variable of Terraform, its default included, or nothing if it is null. To be assigned by a statement of
-# its own: anywhere else the shell passes over a failure.
+# tf_value NAME: print the value of a Terraform variable or its default, or nothing if it is null. Assign the output in a
+# statement of its own: elsewhere the shell ignores a failure.
 tf_value() {
-  local arguments=("${tf_arguments[@]:1}") answer  # the console knows no -input
-  answer="$(printf 'var.%s\n' "$1" | tf console "${arguments[@]}" 2>&1)" || fail "Terraform does not tell $1: $answer"
-  # Its warnings come before the value, also on standard output.
+  local arguments=("${tf_arguments[@]:1}") answer  # terraform console has no option -input
+  answer="$(printf 'var.%s\n' "$1" | tf console "${arguments[@]}" 2>&1)" || fail "the Terraform variable $1 cannot be read: $answer"
+  # Terraform prints warnings before the value, also to standard output.
   sed '$!d; s/"//g; /^to[a-z]*(null)$/d; /^null$/d' <<< "$answer"
 }
 
-# builder: the first program that can build an image here.
+# builder: print the name of the first program that can build an image here.
 builder() {
   if [[ -n ${BUILDER:-} ]]; then
     printf '%s' "$BUILDER"
@@ -171,6 +175,6 @@ builder() {
   elif command -v buildah > /dev/null; then
     printf buildah
   else
-    fail "docker with its engine running, podman or buildah is needed to build the image; or give deploy.sh --image-uri"
+    fail "docker with a running engine, podman or buildah is needed to build the image; or pass --image-uri to deploy.sh"
   fi
 }

@@ -1,21 +1,21 @@
 #!/usr/bin/env bash
-# Make the queue in Snowflake: warehouse, database, schema, roles, users, tables, views and grants. Safe to run again.
+# Create the queue in Snowflake: warehouse, database, schema, roles, users, tables, views and grants. Safe to run again.
 #
 # Usage: scripts/setup_database.sh [--sample-data] [--skip-roles] [--dry-run]
 #
 #   --sample-data  also insert the entries of snowflake/02_sample_data.sql
-#   --skip-roles   leave out what needs an administrator (snowflake/00_roles.sql and 04_grants.sql): the warehouse, the
-#                  database and the schema are there, and you look after who may use them
-#   --dry-run      print the SQL, connect to nothing
+#   --skip-roles   skip the scripts that need an administrator (snowflake/00_roles.sql and 04_grants.sql): the warehouse, the
+#                  database and the schema exist already, and you manage the privileges
+#   --dry-run      print the SQL, do not connect
 #
-# Where, and who you are, comes from the environment:
+# Set these environment variables:
 #   SNOWFLAKE_ACCOUNT                                       myorg-myaccount
 #   SNOWFLAKE_USER with SNOWFLAKE_PASSWORD,                 a user with ACCOUNTADMIN, or with SYSADMIN and SECURITYADMIN
 #     or SNOWFLAKE_PRIVATE_KEY and SNOWFLAKE_AUTHENTICATION=key_pair,
-#     or SNOWFLAKE_AUTHENTICATOR=externalbrowser            signs in with a browser, for people
-#   SNOWFLAKE_WAREHOUSE, _DATABASE, _SCHEMA                 QUEUE_WH, QUEUE_DB and PUBLIC if they are not set
+#     or SNOWFLAKE_AUTHENTICATOR=externalbrowser            a person logs in with a browser
+#   SNOWFLAKE_WAREHOUSE, _DATABASE, _SCHEMA                 by default QUEUE_WH, QUEUE_DB and PUBLIC
 #
-# The tables have their standard names: SNOWFLAKE_TABLE is not looked at.
+# The tables get their standard names; SNOWFLAKE_TABLE is ignored.
 
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 help_wanted "$@"
@@ -34,4 +34,4 @@ if [[ -n $dry_run ]]; then
   exit
 fi
 database setup ${arguments[@]+"${arguments[@]}"}
-say "the queue is there"
+say "the queue exists"

@@ -1,14 +1,14 @@
 #!/usr/bin/env bash
-# Bring the alarms and the dashboard of a deployed environment up to date, and look whether they are there.
+# Update the alarms and the dashboard of a deployed environment, and check that the alarms exist.
 #
 # Usage: scripts/setup_monitoring.sh ENV REGION [--auto-approve] [--dry-run]
 #
 #   --auto-approve  do not ask before Terraform changes something
-#   --dry-run       print what would be run, change nothing
+#   --dry-run       print the commands, change nothing
 #
-# ALERT_EMAIL, if it is set, is told of alarms once its owner has confirmed AWS's message. To keep it with the next
-# deployment, put alert_email into the environment's tfvars. Where that would also change what the alarms watch, nothing is
-# changed: deploy first.
+# Alarms are mailed to ALERT_EMAIL, if it is set, once its owner has confirmed AWS's message. To keep the subscription with the
+# next deployment, set alert_email in the environment's tfvars file. If other resources would change too, the script changes
+# nothing: deploy first.
 
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 help_wanted "$@"
@@ -29,7 +29,7 @@ use_region "${positional[1]}"
 [[ -z ${ALERT_EMAIL:-} || $ALERT_EMAIL == ?*@?*.?* ]] || misuse "ALERT_EMAIL: expected an address, got '$ALERT_EMAIL'"
 need_terraform
 need_aws
-[[ -n $dry_run || -n $approved || -t 0 ]] || misuse "nobody is there to be asked: give --auto-approve"
+[[ -n $dry_run || -n $approved || -t 0 ]] || misuse "standard input is not a terminal, so nobody can be asked: pass --auto-approve"
 account > /dev/null
 
 image="$(deployed_image "$environment")"
@@ -41,17 +41,17 @@ arch="$(architecture)"
   || run "$root/scripts/build_lambda.sh" --arch "$arch" --output "$root/terraform/$(lambda_zip "$arch")" >&2
 terraform_arguments "$environment" "$(lambda_zip "$arch")" "$image"
 
-scratch="$(mktemp -d)" # a saved plan holds the variables
+scratch="$(mktemp -d)" # a saved plan contains the variables
 trap 'rm -rf "$scratch"' EXIT
 run tf plan "${tf_arguments[@]}" -target=module.monitoring -out="$scratch/plan" >&2
 if [[ -z $dry_run ]]; then
-  # What a target depends on comes along with it.
+  # -target also includes the dependencies of the target.
   outside="$(tf show -json "$scratch/plan" | python "$root/scripts/terraform_shown.py" outside module.monitoring)" \
-    || fail "what the plan changes can not be read; nothing was changed"
+    || fail "the changes of the plan cannot be read; nothing was changed"
   [[ -z $outside ]] || fail "this would change more than the monitoring ($outside): deploy first:" \
     "scripts/deploy.sh $environment $AWS_REGION"
   if [[ -z $approved ]]; then
-    read -r -p "Apply this plan? Only 'yes' does: " approved || true # Terraform does not ask about a saved one
+    read -r -p "Apply this plan? Type 'yes' to continue: " approved || true # Terraform does not ask about a saved plan
     [[ $approved == yes ]] || fail "not confirmed; nothing was changed"
   fi
 fi
@@ -60,8 +60,8 @@ run tf apply -input=false "$scratch/plan" >&2
 
 alarms="$(aws cloudwatch describe-alarms --alarm-name-prefix "$environment-snowflake-" --query 'MetricAlarms[].AlarmName' \
   --output text)"
-[[ -n $alarms && $alarms != None ]] || fail "no alarm is there, though Terraform says so; look at the module in monitoring/"
-say "$(wc -w <<< "$alarms") alarms:"
+[[ -n $alarms && $alarms != None ]] || fail "there are no alarms, although Terraform created them; check the module in monitoring/"
+say "$(($(wc -w <<< "$alarms"))) alarms:"
 tr '\t' '\n' <<< "$alarms" | sed 's/^/  /' >&2
-[[ -z ${ALERT_EMAIL:-} ]] || say "alarms go to $ALERT_EMAIL, once the message from AWS is confirmed"
+[[ -z ${ALERT_EMAIL:-} ]] || say "alarms are mailed to $ALERT_EMAIL after its owner has confirmed the message from AWS"
 printf 'dashboard: %s\n' "$(tf output -raw dashboard_url)"

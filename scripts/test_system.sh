@@ -1,18 +1,18 @@
 #!/usr/bin/env bash
-# Send one entry through the deployed system: insert it, run the poller, follow the entry to its end.
+# Send one entry through the deployed system: insert it, run the poller, and print its changes until it ends.
 #
 # Usage: scripts/test_system.sh ENV [REGION] [--data JSON] [--within SECONDS] [--dry-run]
 #
 #   ENV       the environment, like dev
-#   REGION    its region; what the AWS CLI would use by default
-#   --data    what is delivered; {"type": "test_system"} by default
-#   --within  how long to wait, 300 seconds by default: a task takes up to a minute to start
-#   --dry-run print what would be run
+#   REGION    its region; by default that of the AWS CLI
+#   --data    JSON to deliver; {"type": "test_system"} by default
+#   --within  seconds to wait, 300 by default; a task takes up to a minute to start
+#   --dry-run print the commands
 #
-# SNOWFLAKE_... say where the queue is and who you are, as for setup_database.sh; the user needs INSERT and SELECT on the
-# queue. The partner gets the entry: choose --data that does no harm there.
+# Set SNOWFLAKE_... as for setup_database.sh. The user needs INSERT and SELECT on the queue. The partner receives the entry:
+# choose --data that does no harm there.
 #
-# Exit code: 0 completed, 1 failed or cancelled, 2 something could not be asked, 3 still under way when the time was up.
+# Exit code: 0 completed, 1 failed or cancelled, 2 error, 3 not ended in time.
 
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 help_wanted "$@"
@@ -30,7 +30,7 @@ while (($#)); do
     *) positional+=("$1") && shift ;;
   esac
 done
-((${#positional[@]} == 1 || ${#positional[@]} == 2)) || misuse "expected ENV and perhaps REGION"
+((${#positional[@]} == 1 || ${#positional[@]} == 2)) || misuse "expected ENV and optionally REGION"
 [[ $within =~ ^[0-9]+$ ]] || misuse "--within: expected seconds, got '$within'"
 environment=${positional[0]}
 check_environment "$environment"
@@ -43,17 +43,17 @@ run database insert "$reference" --data "$data"
 scratch="$(mktemp -d)"
 trap 'rm -rf "$scratch"' EXIT
 answer="$scratch/answer.json"
-printf '{}' > "$scratch/event.json"  # from a file, for the AWS CLIs 1 and 2 read an argument differently
-# The poller may be at work already; then the invocation is refused or finds nothing to do, and the schedule does it.
+printf '{}' > "$scratch/event.json"  # from a file, because versions 1 and 2 of the AWS CLI read an argument differently
+# The poller may be running already. Then the invocation is refused or finds nothing to do, and the running tick does the work.
 if error="$(run aws lambda invoke --function-name "$poller" --payload "fileb://$scratch/event.json" \
   --query FunctionError --output text "$answer")"; then
   [[ -s $answer ]] && say "the poller answered: $(cat "$answer")"
-  [[ $error == None || -z $error ]] || say "that is an error of the poller ($error); its log: aws logs tail /aws/lambda/$poller"
+  [[ $error == None || -z $error ]] || say "the poller failed ($error); read its log: aws logs tail /aws/lambda/$poller"
 else
-  say "the poller could not be invoked; the schedule may still run it"
+  say "the poller could not be invoked; its schedule may still run it"
 fi
 
 code=0
 run database follow "$reference" --within "$within" || code=$?
-((code == 0)) || say "where to look: aws logs tail /aws/lambda/$poller, and /ecs/$environment-snowflake-processor"
+((code == 0)) || say "read the logs: aws logs tail /aws/lambda/$poller, and aws logs tail /ecs/$environment-snowflake-processor"
 exit "$code"

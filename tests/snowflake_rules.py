@@ -1,9 +1,9 @@
-"""What real Snowflake refuses and the stand-in, which is DuckDB underneath, accepts: one rule for each.
+"""One rule for each thing that real Snowflake refuses and the stand-in, which runs DuckDB, accepts.
 
-A rule is a function that is given a parsed statement and yields what it found. Its name is the name of the finding, its
-docstring says what Snowflake does instead. The rules look at the tree where it keeps what was written, and at the
-tokens where the parser translates (``json_extract`` becomes the same node as a Snowflake path, ``BLOB`` the same type
-as ``BINARY``).
+A rule is a function that gets a parsed statement and yields its findings. The name of the function is the name of the
+finding, and its docstring says what Snowflake does. A rule reads the tree where the tree keeps the original words, and
+the tokens where the parser translates: ``json_extract`` becomes the same node as a Snowflake path, ``BLOB`` the same
+type as ``BINARY``.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ def _words(text: str) -> frozenset[str]:
     return frozenset(text.split())
 
 
-# Functions of Snowflake that a statement of ours may use. Extend it from Snowflake's function reference, never from
-# what the stand-in happens to run.
+# Functions of Snowflake that our statements may use. Extend the list from Snowflake's function reference, never from
+# what the stand-in accepts.
 FUNCTIONS = _words(
     """
     ABS ANY_VALUE APPROX_PERCENTILE ARRAY_AGG ARRAY_CONSTRUCT ARRAY_SIZE AVG BITAND CAST CEIL COALESCE CONCAT
@@ -44,8 +44,7 @@ FUNCTIONS = _words(
     TO_VARCHAR TO_VARIANT TRIM TRUNC TRY_CAST TRY_PARSE_JSON TRY_TO_NUMBER TYPEOF UPPER UUID_STRING ZEROIFNULL
     """
 )
-# Functions that Snowflake evaluates in a VALUES clause. It answers the others with "Invalid expression [...] in VALUES
-# clause".
+# Functions that Snowflake accepts in a VALUES clause. Others give "Invalid expression [...] in VALUES clause".
 CONSTANT_FUNCTIONS = frozenset({"SYSDATE"})
 TYPES = _words(
     """
@@ -54,8 +53,8 @@ TYPES = _words(
     TIMESTAMP_TZ TINYINT VARBINARY VARCHAR VARIANT VECTOR
     """
 )
-FOREIGN_SYNONYMS = frozenset({"BLOB", "BYTEA"})  # the parser makes BINARY of them
-# What may stand before a parenthesis and is neither function nor type.
+FOREIGN_SYNONYMS = frozenset({"BLOB", "BYTEA"})  # the parser turns them into BINARY
+# Words that may precede a parenthesis and are neither functions nor types.
 KEYWORDS = _words(
     """
     ALL AND ANY AS BY CASE CHECK CLUSTER COLUMN DISTINCT ELSE EXCEPT EXISTS FROM GROUP HAVING IDENTIFIER IDENTITY IN
@@ -63,7 +62,7 @@ KEYWORDS = _words(
     VALUES VIEW WHEN WHERE WITH
     """
 )
-# Snowflake, "Reserved & limited keywords": those that it takes for no column, table or alias and DuckDB does.
+# Snowflake, "Reserved & limited keywords": words that DuckDB accepts as a column, table or alias, unlike Snowflake.
 RESERVED = _words(
     """
     CONNECT CURRENT FOLLOWING GRANT ILIKE INCREMENT MINUS OF REGEXP REVOKE RLIKE ROW ROWS SAMPLE SOME START
@@ -73,7 +72,7 @@ RESERVED = _words(
 SESSION_CLOCKS = _words(
     "CURRENT_DATE CURRENT_TIME CURRENT_TIMESTAMP GETDATE LOCALTIME LOCALTIMESTAMP NOW SYSTIMESTAMP TODAY"
 )
-# What can be granted on an object, from Snowflake's page "Access control privileges"; of those, what a queue may need.
+# Privileges on objects, from Snowflake's page "Access control privileges"; only those that a queue may need.
 PRIVILEGES = {
     "WAREHOUSE": _words("MODIFY MONITOR OPERATE USAGE"),
     "DATABASE": _words("MODIFY MONITOR USAGE"),
@@ -83,7 +82,7 @@ PRIVILEGES = {
     "ACCOUNT": frozenset({"EXECUTE MANAGED TASK", "EXECUTE TASK"}),
     "INTEGRATION": _words("USAGE"),
 }
-# What CREATE and ALTER set on an object, from Snowflake's pages of those commands.
+# Properties that CREATE and ALTER set, from Snowflake's pages of those commands.
 PROPERTIES = {
     "ROLE": _words("COMMENT"),
     "USER": _words(
@@ -101,7 +100,7 @@ PROPERTIES = {
         """
     ),
 }
-# Snowflake, "Types of users": a service has none of these.
+# Snowflake, "Types of users": a service user has none of these.
 OF_A_PERSON = _words("FIRST_NAME LAST_NAME MIDDLE_NAME MINS_TO_BYPASS_MFA MUST_CHANGE_PASSWORD PASSWORD")
 # Operators of DuckDB and PostgreSQL. Snowflake's path operator is the colon.
 FOREIGN_OPERATORS = frozenset(
@@ -111,25 +110,25 @@ FOREIGN_OPERATORS = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class Statement:
-    """One statement, as it was written and as it was parsed."""
+    """One statement: its text, its tree and its tokens."""
 
     text: str
     tree: exp.Expression
     tokens: list[Token]
 
     def words(self) -> Iterator[Token]:
-        """Each unquoted word but those behind a dot or a colon, which are columns and keys."""
+        """Each unquoted word, except after a dot or a colon, where columns and keys are."""
         yield from (token for before, token, _ in self._threes() if _is_word(token) and not _is_part(before))
 
     def called(self) -> Iterator[str]:
-        """Each unquoted word before a parenthesis, unless it is an alias that names its columns."""
+        """Each unquoted word before a parenthesis, unless it is an alias with column names."""
         for before, token, after in self._threes():
             is_alias = before is not None and before.token_type in {TokenType.ALIAS, TokenType.R_PAREN}
             if _is_word(token) and after is not None and after.token_type is TokenType.L_PAREN and not is_alias:
                 yield token.text.upper()
 
     def _threes(self) -> Iterator[tuple[Token | None, Token, Token | None]]:
-        """Each token between its neighbours."""
+        """Each token with the token before and the token after it."""
         return zip([None, *self.tokens], self.tokens, [*self.tokens[1:], None], strict=False)
 
 
@@ -144,11 +143,11 @@ def _is_part(before: Token | None) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What a rule found.
+    """One finding of a rule.
 
     Attributes:
-        rule: the rule's name.
-        detail: what, in the words of the statement.
+        rule: the name of the rule.
+        detail: the part of the statement that Snowflake refuses.
     """
 
     rule: str
@@ -164,13 +163,13 @@ _CHANGES = (exp.Insert, exp.Update, exp.Delete, exp.Merge)
 
 
 def rule(function: Callable[[Statement], Iterator[str]]) -> Callable[[Statement], Iterator[str]]:
-    """Make a function one of :data:`RULES`."""
+    """Add a function to :data:`RULES`."""
     RULES[function.__name__] = function
     return function
 
 
 def findings(text: str) -> list[Finding]:
-    """Everything in ``text``, which is to be one statement, that Snowflake would refuse."""
+    """Everything that Snowflake would refuse in ``text``, which has to be one statement."""
     try:
         trees = [tree for tree in sqlglot.parse(text, read="snowflake") if tree is not None]
         tokens = sqlglot.tokenize(text, read="snowflake")
@@ -183,7 +182,7 @@ def findings(text: str) -> list[Finding]:
 
 
 def split(script: str) -> list[str]:
-    """The statements of a script, as they stand in it, without the comments between them."""
+    """The statements of a script, without the comments between them."""
     tokens = sqlglot.tokenize(script, read="snowflake")
     statements: list[str] = []
     first: Token | None = None
@@ -197,12 +196,12 @@ def split(script: str) -> list[str]:
     return statements + ([script[first.start :]] if first is not None else [])
 
 
-# What the grammar does not have
+# Not in the grammar
 
 
 @rule
 def unknown_to_the_parser(statement: Statement) -> Iterator[str]:
-    """A query or a change that the parser gives up on is not looked into by any other rule."""
+    """The parser does not know the statement, so no other rule can check it."""
     kinds = ("SELECT", "WITH", "INSERT", "UPDATE", "DELETE", "MERGE", "CREATE TABLE", "CREATE VIEW", "CREATE TRANSIENT")
     if isinstance(statement.tree, exp.Command) and statement.text.upper().startswith(kinds):
         yield statement.text[:60]
@@ -210,19 +209,19 @@ def unknown_to_the_parser(statement: Statement) -> Iterator[str]:
 
 @rule
 def returning(statement: Statement) -> Iterator[str]:
-    """There is no RETURNING: a claim is read by its token."""
+    """There is no RETURNING. A claim is read by its token."""
     yield from (node.sql() for node in statement.tree.find_all(exp.Returning))
 
 
 @rule
 def row_lock(statement: Statement) -> Iterator[str]:
-    """FOR UPDATE exists for hybrid tables only, SKIP LOCKED not at all."""
+    """FOR UPDATE exists only for hybrid tables. There is no SKIP LOCKED."""
     yield from (node.sql() for node in statement.tree.find_all(exp.Lock))
 
 
 @rule
 def with_before_a_change(statement: Statement) -> Iterator[str]:
-    """A WITH clause goes before SELECT only."""
+    """A WITH clause is allowed only before SELECT."""
     yield from (type(node).__name__.upper() for node in statement.tree.find_all(*_CHANGES) if node.args.get("with_"))
 
 
@@ -235,7 +234,7 @@ def order_or_limit_of_a_change(statement: Statement) -> Iterator[str]:
 
 @rule
 def upsert(statement: Statement) -> Iterator[str]:
-    """Neither ON CONFLICT nor INSERT OR REPLACE: there is MERGE, or INSERT ... SELECT of what is not there."""
+    """There is no ON CONFLICT and no INSERT OR REPLACE. Use MERGE, or INSERT ... SELECT of the missing rows."""
     yield from (node.sql() for node in statement.tree.find_all(exp.OnConflict))
     for node in statement.tree.find_all(exp.Insert):
         if alternative := node.args.get("alternative"):
@@ -244,7 +243,7 @@ def upsert(statement: Statement) -> Iterator[str]:
 
 @rule
 def qualified_target(statement: Statement) -> Iterator[str]:
-    """In SET a column is named without its table."""
+    """In SET, a column has no table name before it."""
     for node in statement.tree.find_all(exp.Update):
         for change in node.expressions:
             if isinstance(change.this, exp.Column) and change.this.table:
@@ -253,13 +252,13 @@ def qualified_target(statement: Statement) -> Iterator[str]:
 
 @rule
 def distinct_on(statement: Statement) -> Iterator[str]:
-    """There is no DISTINCT ON: QUALIFY ROW_NUMBER() does it."""
+    """There is no DISTINCT ON. Use QUALIFY ROW_NUMBER()."""
     yield from (node.sql() for node in statement.tree.find_all(exp.Distinct) if node.args.get("on"))
 
 
 @rule
 def set_operation_with_all(statement: Statement) -> Iterator[str]:
-    """EXCEPT and INTERSECT know no ALL."""
+    """EXCEPT and INTERSECT have no ALL."""
     for node in statement.tree.find_all(exp.Except, exp.Intersect):
         if node.args.get("distinct") is False:
             yield f"{type(node).__name__.upper()} ALL"
@@ -274,16 +273,16 @@ def from_first(statement: Statement) -> Iterator[str]:
 
 @rule
 def foreign_operator(statement: Statement) -> Iterator[str]:
-    """A path into JSON is written with a colon."""
+    """A path into JSON is written with a colon, not with these operators."""
     yield from (token.text for token in statement.tokens if token.token_type in FOREIGN_OPERATORS)
 
 
-# What it does not take in a place
+# Not allowed in this place
 
 
 @rule
 def expression_in_values(statement: Statement) -> Iterator[str]:
-    """VALUES takes constants: "Invalid expression [PARSE_JSON(...)] in VALUES clause". INSERT ... SELECT takes all."""
+    """VALUES accepts only constants: "Invalid expression [...] in VALUES clause". Use INSERT ... SELECT."""
     for values in statement.tree.find_all(exp.Values):
         for node in values.find_all(exp.Func, exp.Query):
             called = node.sql(dialect="snowflake").split("(")[0].strip()
@@ -293,7 +292,7 @@ def expression_in_values(statement: Statement) -> Iterator[str]:
 
 @rule
 def too_many_rows_in_values(statement: Statement) -> Iterator[str]:
-    """At most 16,384 rows in one VALUES clause."""
+    """One VALUES clause has at most 16,384 rows."""
     for values in statement.tree.find_all(exp.Values):
         if len(values.expressions) > MOST_ROWS_IN_VALUES:
             yield f"{len(values.expressions)} rows"
@@ -301,7 +300,7 @@ def too_many_rows_in_values(statement: Statement) -> Iterator[str]:
 
 @rule
 def bind_in_limit(statement: Statement) -> Iterator[str]:
-    """A bound number of rows is refused: "Invalid row count '?' in limit clause"."""
+    """The number of rows cannot be bound: "Invalid row count '?' in limit clause"."""
     for node in statement.tree.find_all(exp.Limit, exp.Offset, exp.Fetch):
         if node.find(exp.Placeholder):
             yield node.sql().strip()
@@ -315,7 +314,7 @@ def bind_in_a_window_frame(statement: Statement) -> Iterator[str]:
 
 @rule
 def limit_in_a_scalar_subquery(statement: Statement) -> Iterator[str]:
-    """Where a single value stands, a subquery with LIMIT is an "Unsupported subquery type"."""
+    """A scalar subquery with LIMIT is an "Unsupported subquery type"."""
     for node in statement.tree.find_all(exp.Subquery):
         is_table = isinstance(node.parent, exp.From | exp.Join | exp.Lateral | exp.In | exp.Insert | exp.Query)
         is_projected = isinstance(node.parent, exp.Select) and node.arg_key == "expressions"
@@ -328,9 +327,9 @@ def limit_in_a_scalar_subquery(statement: Statement) -> Iterator[str]:
 
 @rule
 def unknown_function(statement: Statement) -> Iterator[str]:
-    """Only functions that are known to be Snowflake's: see :data:`FUNCTIONS`."""
+    """The function is not in :data:`FUNCTIONS`."""
     if isinstance(statement.tree, exp.Command):
-        return  # what the parser gave up on has no tables, to tell their names from functions
+        return  # not parsed, so names of tables look like functions
     tables = {node.name.upper() for node in statement.tree.find_all(exp.Table, exp.TableAlias)}
     known = FUNCTIONS | SESSION_CLOCKS | TYPES | KEYWORDS | tables
     yield from (name for name in statement.called() if name not in known)
@@ -338,7 +337,7 @@ def unknown_function(statement: Statement) -> Iterator[str]:
 
 @rule
 def unknown_type(statement: Statement) -> Iterator[str]:
-    """Only Snowflake's types: no JSON, no BLOB, no HUGEINT, and no TEXT[]."""
+    """The type is not one of Snowflake's, for example JSON, BLOB, HUGEINT or TEXT[]."""
     yield from (token.text for token in statement.words() if token.text.upper() in FOREIGN_SYNONYMS)
     for node in statement.tree.find_all(exp.DataType):
         kind = node.this.name if isinstance(node.this, exp.DataType.Type) else str(node.this)
@@ -350,7 +349,7 @@ def unknown_type(statement: Statement) -> Iterator[str]:
 
 @rule
 def quoted_identifier(statement: Statement) -> Iterator[str]:
-    """A quoted name keeps its case in Snowflake, so "id" is not ID; in DuckDB it is."""
+    """In Snowflake a quoted name keeps its case, so "id" is not ID. In DuckDB both are the same."""
     for node in statement.tree.find_all(exp.Identifier):
         if node.args.get("quoted") and node.name != node.name.upper():
             yield f'"{node.name}"'
@@ -358,13 +357,13 @@ def quoted_identifier(statement: Statement) -> Iterator[str]:
 
 @rule
 def reserved_word(statement: Statement) -> Iterator[str]:
-    """A reserved word is no name, unless it is quoted."""
+    """A reserved word can be a name only if it is quoted."""
     for node in statement.tree.find_all(exp.Identifier):
         if not node.args.get("quoted") and node.name.upper() in RESERVED:
             yield node.name
 
 
-# What it runs, with another meaning
+# Accepted with another meaning
 
 
 @rule
@@ -373,12 +372,12 @@ def clock_of_the_session(statement: Statement) -> Iterator[str]:
     yield from (token.text for token in statement.words() if token.text.upper() in SESSION_CLOCKS)
 
 
-# Who may do what. The parser has no grammar for most of it, so these look at the words.
+# Privileges and users. The parser has no grammar for most of these statements, so the rules read the words.
 
 
 @rule
 def privilege_that_the_object_lacks(statement: Statement) -> Iterator[str]:
-    """Each kind of object has privileges of its own: there is no INSERT on a view, and no USAGE on a table."""
+    """Each kind of object has its own privileges. There is no INSERT on a view, and no USAGE on a table."""
     text = " ".join(token.text for token in statement.tokens).upper()
     granted = re.match(r"(?:GRANT|REVOKE) ([\w ,]+) ON (?:FUTURE |ALL )?(\w+)", text)
     if granted:
@@ -389,14 +388,14 @@ def privilege_that_the_object_lacks(statement: Statement) -> Iterator[str]:
 
 @rule
 def property_that_the_object_lacks(statement: Statement) -> Iterator[str]:
-    """A property that is misspelt, or another object's, is an error."""
+    """The object has no property of this name."""
     kind, properties = _administered(statement)
     yield from (f"{name} of a {kind}" for name in properties if name not in PROPERTIES[kind])
 
 
 @rule
 def service_with_what_a_person_has(statement: Statement) -> Iterator[str]:
-    """A user of TYPE = SERVICE has no password: it logs in by key pair, token or workload identity."""
+    """A user of TYPE = SERVICE has no password. It logs in by key pair, token or workload identity."""
     _, properties = _administered(statement)
     if properties.get("TYPE") == "SERVICE":
         yield from (name for name in properties if name in OF_A_PERSON)

@@ -1,4 +1,4 @@
-"""A copy of the scripts, and programs that only note how they were called."""
+"""A copy of the scripts, and fake programs that record how they were called."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ READS = re.compile(
     r"^aws (\S+ )?(sts get|\S+ (get|list|describe|head)-)|^terraform (version|output|console|show|TF)|^docker info"
 )
 
-# Notes its name and arguments, a JSON line each, and answers by the first rule that matches them: pattern, output, exit
-# code, and perhaps what must have been called before. What Terraform's console is asked comes on its standard input.
+# Records its name and arguments as a JSON line. Answers by the first rule that matches: pattern, output, exit code, and
+# optionally a pattern of an earlier call. The questions to Terraform's console come from standard input.
 PROGRAM = f"""#!{sys.executable}
 import json, os, re, sys
 call = [os.path.basename(sys.argv[0]), *sys.argv[1:]]
@@ -61,7 +61,7 @@ ANSWERS = [
 
 @dataclass(frozen=True, kw_only=True)
 class Sandbox:
-    """A folder with the scripts, where every foreign program is a fake."""
+    """A folder with the scripts, in which every other program is a fake."""
 
     folder: Path
     environ: dict
@@ -90,13 +90,13 @@ class Sandbox:
 
     @property
     def calls(self):
-        """What was called so far: program and arguments, without what stands in every call."""
+        """The calls so far: program and arguments, without the arguments that every call has."""
         lines = Path(self.environ["CALLS"]).read_text().splitlines()
         return [re.sub(r" (-chdir=\S+|-input=false)", "", " ".join(json.loads(line)["call"])) for line in lines]
 
     @property
     def changes(self):
-        """The calls that do more than look."""
+        """The calls that change something."""
         return [call for call in self.calls if not READS.search(call)]
 
     def secrets_of(self, call):

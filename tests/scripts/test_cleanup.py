@@ -1,4 +1,4 @@
-"""What cleanup.sh takes down, in which order, and what it leaves alone."""
+"""What cleanup.sh removes, in which order, and what it does not touch."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ import pytest
 
 
 @pytest.mark.parametrize("answer", ["", "prod\n", "yes\n"])
-def test_a_cleanup_that_is_not_confirmed_by_name_changes_nothing(sandbox, answer):
+def test_a_cleanup_without_the_name_as_confirmation_changes_nothing(sandbox, answer):
     done = sandbox.run("cleanup.sh", "dev", "us-east-1", stdin=answer)
     assert done.returncode == 1
     assert "not confirmed; nothing was changed" in done.stderr
     assert sandbox.changes == []
 
 
-def test_a_cleanup_stops_the_poller_before_the_tasks_and_these_before_the_rest(sandbox):
+def test_a_cleanup_stops_the_poller_then_the_tasks_then_destroys_the_rest(sandbox):
     one_task = [("ecs list-tasks", "", 0, '"stop-task"'), ("ecs list-tasks", "task/1", 0)]
     done = sandbox.run("cleanup.sh", "dev", "us-east-1", "--confirm", "dev", answers=one_task)
     assert done.returncode == 0, done.stderr
@@ -39,11 +39,11 @@ def test_a_cleanup_stops_the_poller_before_the_tasks_and_these_before_the_rest(s
 @pytest.mark.parametrize(
     "looking", ["aws .*get-function", "aws .*list-schedules", "aws .*list-tasks", "terraform .*show"]
 )
-def test_a_cleanup_that_can_not_look_destroys_nothing(sandbox, looking):
+def test_a_cleanup_that_cannot_look_destroys_nothing(sandbox, looking):
     refused = [f"^{looking}", "An error occurred (AccessDenied)", 254]
     done = sandbox.run("cleanup.sh", "dev", "us-east-1", "--confirm", "dev", answers=[refused])
     assert done.returncode != 0
-    assert "can not be" in done.stderr
+    assert "cannot be" in done.stderr
     assert not [call for call in sandbox.calls if "destroy" in call or "delete" in call]
 
 
@@ -64,7 +64,7 @@ def test_a_cleanup_in_another_account_or_region_changes_nothing(sandbox, region,
     assert sandbox.changes == ["terraform init", "terraform workspace select -or-create dev"]
 
 
-def test_a_cleanup_where_the_environment_is_goes_on(sandbox):
+def test_a_cleanup_in_the_right_account_and_region_continues(sandbox):
     answers = state("us-east-1", "123456789012")
     done = sandbox.run("cleanup.sh", "dev", "us-east-1", "--confirm", "dev", answers=answers)
     assert done.returncode == 0, done.stderr

@@ -1,4 +1,4 @@
-"""docker-compose.yml is well-formed; ``tests/acceptance/test_compose.py`` runs what it runs."""
+"""docker-compose.yml is well-formed; ``tests/acceptance/test_compose.py`` runs its commands."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def test_the_file_follows_the_compose_specification(tmp_path):
     assert checked(tmp_path / "docker-compose.yml").returncode == 1
 
 
-def test_what_depends_on_a_service_names_one_that_is_there_and_can_be_waited_for():
+def test_a_dependency_names_a_service_that_exists_and_can_be_waited_for():
     for name, service in SERVICES.items():
         for other, how in service.get("depends_on", {}).items():
             awaited = SERVICES[other]

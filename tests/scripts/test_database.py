@@ -1,9 +1,10 @@
-"""What the scripts ask of Snowflake: the tables are made as the scripts stand, and an entry is followed to its end."""
+"""The SQL of the scripts: they create the tables, and follow an entry until it ends."""
 
 from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -16,7 +17,7 @@ ROOT = Path(__file__).parents[2]
 
 
 class Clock:
-    """A clock that only sleeping moves."""
+    """A clock that moves only when something sleeps."""
 
     def __init__(self):
         self.now = 100.0
@@ -33,21 +34,21 @@ def entry(status, *, failed=0, answered=None, error=None, result=None):
 
 
 def followed(*looks, within_s=10):
-    told, remaining, clock = [], list(looks), Clock()
+    lines, remaining, clock = [], list(looks), Clock()
 
     def look():
         return remaining.pop(0) if len(remaining) > 1 else remaining[0]
 
-    code = database.follow(look, told.append, within_s=within_s, clock=clock, sleep=clock.sleep)
-    return code, told
+    code = database.follow(look, lines.append, within_s=within_s, clock=clock, sleep=clock.sleep)
+    return code, lines
 
 
-def test_each_change_of_an_entry_is_told_once():
-    code, told = followed(
+def test_each_change_of_an_entry_is_printed_once():
+    code, lines = followed(
         entry("pending"), entry("pending"), entry("processing"), entry("completed", answered=200, result='{"ok": 1}')
     )
     assert code == 0
-    assert told == [
+    assert lines == [
         "   0.0 s  pending",
         "   4.0 s  processing",
         '   6.0 s  completed, the service answered 200, result: {"ok": 1}',
@@ -55,23 +56,23 @@ def test_each_change_of_an_entry_is_told_once():
 
 
 @pytest.mark.parametrize("status", ["failed", "cancelled"])
-def test_an_entry_that_ends_otherwise_gives_another_code_and_the_reason(status):
-    code, told = followed(entry(status, failed=3, answered=503, error="gave up"))
+def test_a_failed_or_cancelled_entry_gives_exit_code_1_and_the_reason(status):
+    code, lines = followed(entry(status, failed=3, answered=503, error="gave up"))
     assert code == 1
-    assert told == [f"   0.0 s  {status}, 3 attempts failed, the service answered 503, gave up"]
+    assert lines == [f"   0.0 s  {status}, 3 attempts failed, the service answered 503, gave up"]
 
 
-def test_an_entry_that_takes_too_long_gives_a_code_of_its_own():
-    code, told = followed(entry("pending"), within_s=6)
+def test_an_entry_that_takes_too_long_has_its_own_exit_code():
+    code, lines = followed(entry("pending"), within_s=6)
     assert code == 3
-    assert told[-1] == "still pending after 6 s"
+    assert lines[-1] == "still pending after 6 s"
 
 
-def test_an_entry_that_is_gone_is_told():
+def test_a_missing_entry_is_reported():
     assert followed(None) == (1, ["there is no such entry"])
 
 
-def test_scripts_are_run_in_the_order_of_their_numbers_and_samples_only_when_asked_for():
+def test_scripts_run_in_the_order_of_their_numbers_and_samples_only_on_request():
     def named(**options):
         return [path.name[:2] for path in database.chosen(**options)]
 
@@ -82,7 +83,7 @@ def test_scripts_are_run_in_the_order_of_their_numbers_and_samples_only_when_ask
 
 @pytest.fixture(scope="module")
 def stand_in():
-    """The environment of a person who may do everything in a fresh Snowflake stand-in."""
+    """The environment of an administrator of a fresh Snowflake stand-in."""
     service = subprocess.Popen(
         [sys.executable, "-m", "rowqueue_local.snowflake", "--port", "0"], stdout=subprocess.PIPE, text=True
     )
@@ -110,7 +111,7 @@ def run(environ, script, *arguments):
     return subprocess.run([*command, *arguments], env=environ, capture_output=True, text=True, timeout=60, check=False)
 
 
-def test_the_database_is_made_in_a_place_of_ones_own_and_again_without_harm(stand_in):
+def test_the_database_is_created_under_other_names_and_a_second_run_changes_nothing(stand_in):
     for _ in range(2):
         done = run(stand_in, "setup_database.sh", "--sample-data")
         assert done.returncode == 0, done.stderr
@@ -123,11 +124,12 @@ def test_the_database_is_made_in_a_place_of_ones_own_and_again_without_harm(stan
         ]
     run(stand_in, "database.py", "insert", "mine", "--data", '{"order": 1}').check_returncode()
     done = run(stand_in, "database.py", "follow", "mine", "--within", "0")
-    assert (done.returncode, done.stdout) == (3, "   0.0 s  pending\nstill pending after 0 s\n")
+    assert done.returncode == 3
+    assert re.fullmatch(r" +\d+\.\d s  pending\nstill pending after 0 s\n", done.stdout)
     assert run(stand_in, "database.py", "follow", "sample-order-1001", "--within", "0").returncode == 3
 
 
-def test_who_owns_the_schema_can_leave_the_roles_to_others(stand_in):
+def test_the_owner_of_the_schema_can_skip_the_roles(stand_in):
     environ = stand_in | {"SNOWFLAKE_SCHEMA": "work"}
     run(environ, "setup_database.sh").check_returncode()
     done = run(environ, "setup_database.sh", "--skip-roles")
@@ -136,7 +138,7 @@ def test_who_owns_the_schema_can_leave_the_roles_to_others(stand_in):
 
 
 @pytest.mark.parametrize(
-    ("changes", "told"),
+    ("changes", "message"),
     [
         ({"SNOWFLAKE_ACCOUNT": ""}, "SNOWFLAKE_ACCOUNT: expected Snowflake account identifier, got nothing"),
         ({"SNOWFLAKE_PASSWORD": ""}, "expected SNOWFLAKE_USER with SNOWFLAKE_PASSWORD; or with SNOWFLAKE_PRIVATE_KEY"),
@@ -147,10 +149,10 @@ def test_who_owns_the_schema_can_leave_the_roles_to_others(stand_in):
         ),
     ],
 )
-def test_what_is_missing_is_a_sentence(stand_in, changes, told):
+def test_a_missing_or_wrong_variable_is_one_sentence(stand_in, changes, message):
     done = run(stand_in | changes, "setup_database.sh")
     assert done.returncode == 2
-    assert told in done.stderr
+    assert message in done.stderr
     assert "Traceback" not in done.stderr
     assert "canary" not in done.stderr
 

@@ -1,4 +1,4 @@
-"""What deploy.sh makes, in which order, and what it takes as it is given."""
+"""What deploy.sh creates, in which order, and which results it takes instead."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 IMAGE = "123456789012.dkr.ecr.us-east-1.amazonaws.com/dev-snowflake-processor@sha256:abc"
 
 
-def test_a_first_deployment_makes_the_repository_then_the_image_then_everything_by_digest(sandbox):
+def test_a_first_deployment_creates_the_repository_then_the_image_then_the_rest_by_digest(sandbox):
     shows_what_was_pushed = ("describe-images", "sha256:abc", 0, '"docker", "push"')
     done = sandbox.run(
         "deploy.sh",
@@ -40,10 +40,10 @@ def test_a_first_deployment_makes_the_repository_then_the_image_then_everything_
     assert "-var environment=dev -var aws_region=us-east-1" in applied[-1]
     assert "-var lambda_zip=../build/snowflake-poller-arm64.zip" in applied[-1]
     assert f"-var image_uri={registry}/dev-snowflake-processor@sha256:abc" in applied[-1]
-    assert "aws s3 cp client.pem s3://dev-snowflake-processor-certs/dev/" not in done.stderr, "it is there"
+    assert "aws s3 cp client.pem s3://dev-snowflake-processor-certs/dev/" not in done.stderr, "the file exists"
 
 
-def test_a_second_deployment_builds_no_image_that_is_there_already(sandbox):
+def test_a_second_deployment_does_not_build_an_image_that_exists(sandbox):
     there = [("describe-repositories", "{}", 0), ("describe-images", "sha256:abc", 0)]
     done = sandbox.run("deploy.sh", "dev", "us-east-1", "--auto-approve", answers=there)
     assert done.returncode == 0, done.stderr
@@ -51,14 +51,14 @@ def test_a_second_deployment_builds_no_image_that_is_there_already(sandbox):
     assert any(f"-var image_uri={IMAGE}" in call for call in sandbox.calls if call.startswith("terraform apply"))
 
 
-def test_an_image_that_is_given_is_used_as_it_is(sandbox):
+def test_a_given_image_is_used_unchanged(sandbox):
     done = sandbox.run("deploy.sh", "dev", "us-east-1", "--auto-approve", "--image-uri", IMAGE)
     assert done.returncode == 0, done.stderr
     assert not [call for call in sandbox.calls if call.startswith("docker") or " ecr " in call]
     assert [call for call in sandbox.calls if call.startswith("terraform apply") and f"image_uri={IMAGE}" in call]
 
 
-def test_a_zip_that_is_given_is_what_every_script_deploys(sandbox, tmp_path):
+def test_every_script_deploys_a_given_zip(sandbox, tmp_path):
     (tmp_path / "given.zip").write_bytes(b"given")
     given = ("--image-uri", IMAGE, "--lambda-zip", str(tmp_path / "given.zip"))
     done = sandbox.run("deploy.sh", "dev", "us-east-1", "--auto-approve", *given)
@@ -73,12 +73,12 @@ def test_a_zip_that_is_given_is_what_every_script_deploys(sandbox, tmp_path):
 def test_the_password_of_the_registry_appears_nowhere(sandbox):
     answers = [("describe-repositories", "{}", 0)]
     done = sandbox.run("deploy.sh", "dev", "us-east-1", "--auto-approve", answers=answers)
-    assert "was pushed, but ECR does not show it" in done.stderr
+    assert "was pushed, but ECR does not list it" in done.stderr
     assert any(call.startswith("docker login") for call in sandbox.calls)
     assert "canary" not in done.stdout + done.stderr + "".join(sandbox.calls)
 
 
-def test_another_base_is_what_the_image_is_built_over_and_part_of_its_tag(sandbox):
+def test_the_image_is_built_over_another_base_which_is_part_of_its_tag(sandbox):
     base = ("--base", "registry.example.com/python@sha256:2")
     answers = [("describe-images", "sha256:abc", 0, '"docker", "push"')]
     done = sandbox.run("deploy.sh", "dev", "us-east-1", "--auto-approve", *base, answers=answers)
@@ -90,7 +90,7 @@ def test_another_base_is_what_the_image_is_built_over_and_part_of_its_tag(sandbo
 
 
 @pytest.mark.parametrize("with_zip", [False, True])
-def test_zip_and_image_are_for_the_architecture_that_is_set_whatever_terraform_warns_of(sandbox, tmp_path, with_zip):
+def test_zip_and_image_have_the_configured_architecture_even_if_terraform_prints_a_warning(sandbox, tmp_path, with_zip):
     (tmp_path / "given.zip").write_bytes(b"given")
     answers = [
         ("console .*var.architecture", 'Warning: Value for undeclared variable\n\n"X86_64"', 0),

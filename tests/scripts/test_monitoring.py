@@ -1,4 +1,4 @@
-"""setup_monitoring.sh changes the monitoring and nothing else; what the scripts read of a plan and a state."""
+"""setup_monitoring.sh changes only the monitoring; what the scripts read from a plan and a state."""
 
 from __future__ import annotations
 
@@ -27,18 +27,18 @@ def test_monitoring_is_applied_alone_with_the_image_that_runs(sandbox):
     assert done.stdout == "dashboard: https://console.example.com/dev\n"
 
 
-def test_monitoring_of_what_is_not_deployed_says_so(sandbox):
+def test_an_environment_that_is_not_deployed_is_an_error(sandbox):
     answers = [("describe-task-definition", "", 254)]
     done = sandbox.run("setup_monitoring.sh", "dev", "us-east-1", "--auto-approve", answers=answers)
     assert done.returncode == 1
     assert "dev is not deployed in us-east-1: run scripts/deploy.sh dev us-east-1 first" in done.stderr
 
 
-def test_alarms_that_are_not_there_are_an_error(sandbox):
+def test_missing_alarms_are_an_error(sandbox):
     answers = [("describe-alarms", "", 0)]
     done = sandbox.run("setup_monitoring.sh", "dev", "us-east-1", "--auto-approve", answers=answers)
     assert done.returncode == 1
-    assert "no alarm is there" in done.stderr
+    assert "there are no alarms" in done.stderr
 
 
 def planned(*changes):
@@ -63,7 +63,7 @@ NOT_MONITORING = [
 ]
 
 
-def test_a_plan_changes_outside_a_module_what_it_makes_updates_or_deletes_there():
+def test_a_change_outside_a_module_is_a_create_update_or_delete_there():
     assert terraform_shown.outside(PENDING, "module.monitoring") == NOT_MONITORING
     assert terraform_shown.outside({}, "module.monitoring") == []
 
@@ -85,10 +85,10 @@ def test_a_plan_that_changes_the_monitoring_alone_is_applied(sandbox):
     assert done.returncode == 0, done.stderr
 
 
-def test_a_plan_that_can_not_be_read_is_not_applied(sandbox):
+def test_a_plan_that_cannot_be_read_is_not_applied(sandbox):
     done = sandbox.run(*PROGRAM, "--auto-approve", answers=[("^terraform .*show", "", 1)])
     assert done.returncode == 1
-    assert "what the plan changes can not be read; nothing was changed" in done.stderr
+    assert "the changes of the plan cannot be read; nothing was changed" in done.stderr
     assert not [call for call in sandbox.calls if call.startswith("terraform apply")]
 
 

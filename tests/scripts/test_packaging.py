@@ -1,4 +1,4 @@
-"""The poller's zip and the processor's image hold what runs, for the machine that runs it, and the same each time."""
+"""The poller's zip and the processor's image contain what runs, for the right machine, and each build is the same."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ AARCH64 = 0xB7  # e_machine, ELF for the Arm 64-bit architecture
 
 
 def build(*arguments):
-    """The path of a zip; the test is skipped, by name, where the package index can not be reached."""
+    """Build a zip and return the output; the test is skipped by name if the package index cannot be reached."""
     done = subprocess.run(
         [ROOT / "scripts" / "build_lambda.sh", *arguments], capture_output=True, text=True, timeout=300, check=False
     )
     if done.returncode and NO_INDEX.search(done.stderr):
-        pytest.skip(f"build_lambda.sh {arguments[0]}: the package index can not be reached")
+        pytest.skip(f"build_lambda.sh {arguments[0]}: the package index cannot be reached")
     assert done.returncode == 0, done.stderr
     return done.stdout
 
@@ -46,9 +46,9 @@ def arm64_zip(tmp_path_factory):
 
 
 def test_two_builds_are_the_same_bytes(host_zips):
-    (first, second), told = host_zips
+    (first, second), outputs = host_zips
     assert first.read_bytes() == second.read_bytes()
-    assert re.search(r"^zipped [\d.]+ MiB, unzipped [\d.]+ MiB$", told[0], re.MULTILINE)
+    assert re.search(r"^zipped [\d.]+ MiB, unzipped [\d.]+ MiB$", outputs[0], re.MULTILINE)
 
 
 def test_the_handler_loads_from_the_zip_alone(host_zips, tmp_path):
@@ -133,14 +133,16 @@ def test_the_order_on_disk_and_the_time_of_a_file_change_nothing(tmp_path):
 # The image
 
 
-def test_the_image_runs_as_nobody_in_particular_and_without_a_shell_around_it():
+def test_the_image_runs_as_an_unprivileged_user_and_without_a_shell():
     stages = (ROOT / "container" / "Dockerfile").read_text().split("\nFROM ")
     assert re.search(r"^USER \d{4,}:\d{4,}$", stages[-1], re.MULTILINE)
     assert re.search(r"^ENTRYPOINT \[", stages[-1], re.MULTILINE)
-    assert "RUN" not in stages[-1], "the last stage is made of copies, so it holds neither pip's cache nor a compiler"
+    assert "RUN" not in stages[-1], (
+        "the last stage is made of copies, so it contains neither pip's cache nor a compiler"
+    )
 
 
-def test_what_goes_to_the_builder_is_listed():
+def test_only_the_listed_files_go_to_the_builder():
     rules = [line for line in (ROOT / ".dockerignore").read_text().splitlines() if line and not line.startswith("#")]
     assert rules[0] == "*"
     allowed = {rule.removeprefix("!") for rule in rules if rule.startswith("!")}

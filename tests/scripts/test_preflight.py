@@ -1,4 +1,4 @@
-"""What deploy.sh looks at before it changes anything: secrets, passphrases, the architecture and quotas."""
+"""What deploy.sh checks before it changes anything: secrets, passphrases, the architecture and quotas."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ IMAGE = "123456789012.dkr.ecr.us-east-1.amazonaws.com/dev-snowflake-processor@sh
 
 
 @pytest.mark.parametrize("script", ["deploy.sh", "setup_monitoring.sh"])
-def test_a_dry_run_before_terraform_is_initialised_asks_it_nothing(sandbox, script):
+def test_a_dry_run_before_terraform_is_initialised_does_not_ask_it(sandbox, script):
     (sandbox.folder / "terraform" / ".terraform").rmdir()
     answers = [("terraform .*console", "Error: Inconsistent dependency lock file", 1)]
     done = sandbox.run(script, "dev", "us-east-1", "--dry-run", answers=answers)
@@ -41,7 +41,7 @@ def test_a_secret_reaches_terraform_by_the_environment_and_appears_nowhere(sandb
 
 
 @pytest.mark.parametrize("name", ["PRIVATE_KEY", "PRIVATE_KEY_PASSPHRASE", "PASSWORD"])
-def test_what_the_administrator_signs_in_with_does_not_become_the_services(sandbox, name):
+def test_the_login_of_the_administrator_does_not_become_that_of_the_service(sandbox, name):
     done = sandbox.run(*DEPLOY, **{f"SNOWFLAKE_{name}": "canary-secret"})
     assert done.returncode == 0, done.stderr
     assert sandbox.secrets_of("terraform .*apply") == []
@@ -55,13 +55,13 @@ def test_what_the_administrator_signs_in_with_does_not_become_the_services(sandb
         (ENCRYPTED, "CLIENT_KEY_PASSPHRASE", "client-key-passphrase"),
     ],
 )
-def test_a_first_deployment_without_what_a_secret_needs_is_stopped(sandbox, setting, name, secret):
+def test_a_first_deployment_without_the_content_of_a_secret_is_stopped(sandbox, setting, name, secret):
     done = sandbox.run(*DEPLOY, answers=[setting, NO_SECRET])
     assert done.returncode == 1
-    assert f"{name}: expected what goes into the secret dev-snowflake-{secret}, which is not there yet" in done.stderr
+    assert f"{name}: expected the content of the secret dev-snowflake-{secret}, which does not exist yet" in done.stderr
     assert not [call for call in sandbox.calls if call.startswith("terraform apply")]
     assert sandbox.run(*DEPLOY, answers=[setting, NO_SECRET], **{name: "canary"}).returncode == 0
-    assert sandbox.run(*DEPLOY, answers=[setting]).returncode == 0, "it is there already"
+    assert sandbox.run(*DEPLOY, answers=[setting]).returncode == 0, "the secret exists"
 
 
 @pytest.mark.parametrize(
@@ -95,17 +95,17 @@ def test_a_passphrase_that_the_tasks_would_not_get_stops_the_deployment(sandbox,
         "reserved_concurrent_executions",
     ],
 )
-def test_a_variable_that_terraform_does_not_tell_stops_the_deployment_with_the_reason(sandbox, variable):
+def test_a_variable_that_terraform_cannot_read_stops_the_deployment_with_the_reason(sandbox, variable):
     answers = [(f"console .*var.{variable}$", "Error: Backend initialization required", 1)]
     done = sandbox.run(*DEPLOY, answers=answers)
     assert done.returncode == 1
     assert done.stderr.splitlines()[-1].endswith(
-        f"Terraform does not tell {variable}: Error: Backend initialization required"
+        f"the Terraform variable {variable} cannot be read: Error: Backend initialization required"
     )
     assert not [call for call in sandbox.calls if call.startswith(("terraform apply", "build_lambda"))]
 
 
-def test_an_architecture_that_there_is_not_is_named(sandbox):
+def test_an_unknown_architecture_is_named(sandbox):
     done = sandbox.run(*DEPLOY, answers=[("console .*var.architecture", '"SPARC"', 0)])
     assert done.returncode == 1
     assert "architecture: expected ARM64 or X86_64, got 'SPARC'" in done.stderr
@@ -122,14 +122,14 @@ def deployed_with_quotas(sandbox, *, vcpus, concurrency="1000", reserved="tonumb
     return sandbox.run("deploy.sh", "dev", "us-east-1", "--dry-run", "--image-uri", IMAGE, answers=answers)
 
 
-def test_a_quota_of_fargate_below_the_fleet_is_told_with_the_command_that_raises_it(sandbox):
+def test_a_fargate_quota_below_the_fleet_is_reported_with_the_command_that_raises_it(sandbox):
     done = deployed_with_quotas(sandbox, vcpus="6.0")
     assert done.returncode == 0, done.stderr
     assert "Fargate On-Demand allows 6.0 vCPUs here" in done.stderr
     assert "--quota-code L-3032A538 --desired-value 7" in done.stderr
 
 
-def test_a_quota_that_suffices_is_not_talked_about(sandbox):
+def test_a_sufficient_quota_is_not_mentioned(sandbox):
     done = deployed_with_quotas(sandbox, vcpus="6.25")
     assert done.returncode == 0, done.stderr
     assert "vCPU" not in done.stderr
@@ -151,26 +151,26 @@ def test_each_kind_of_fargate_is_compared_with_its_share_of_the_fleet(sandbox):
     assert "Fargate On-Demand" not in done.stderr
 
 
-def test_a_fleet_of_spot_alone_needs_no_other_quota(sandbox):
+def test_a_fleet_of_spot_only_needs_no_other_quota(sandbox):
     done = deployed_with_quotas(sandbox, vcpus="0.0", spot="100", spot_vcpus="6.25")
     assert done.returncode == 0, done.stderr
     assert "vCPU" not in done.stderr
 
 
 @pytest.mark.parametrize(("spot", "quotas"), [("0", {"L-3032A538"}), ("50", {"L-3032A538", "L-36FBB829"})])
-def test_a_quota_of_fargate_that_can_not_be_read_is_told(sandbox, spot, quotas):
+def test_a_fargate_quota_that_cannot_be_read_is_reported(sandbox, spot, quotas):
     done = deployed_with_quotas(sandbox, vcpus="", spot=spot, spot_vcpus="")
     assert done.returncode == 0, done.stderr
-    assert set(re.findall(r"^not checked: .*quota (\S+) can not be read", done.stderr, re.MULTILINE)) == quotas
+    assert set(re.findall(r"^not checked: .*quota (\S+) cannot be read", done.stderr, re.MULTILINE)) == quotas
 
 
-def test_a_reservation_of_none_that_stops_the_poller_is_possible_in_a_new_account(sandbox):
+def test_a_reservation_of_zero_is_possible_in_a_new_account(sandbox):
     done = deployed_with_quotas(sandbox, vcpus="100", concurrency="10", reserved="0")
     assert done.returncode == 0, done.stderr
 
 
-@pytest.mark.parametrize(("reserved", "told"), [("1", True), ("tonumber(null)", False)])
-def test_a_quota_of_lambda_that_can_not_be_read_is_told_where_it_matters(sandbox, reserved, told):
+@pytest.mark.parametrize(("reserved", "reported"), [("1", True), ("tonumber(null)", False)])
+def test_a_lambda_quota_that_cannot_be_read_is_reported_if_it_matters(sandbox, reserved, reported):
     done = deployed_with_quotas(sandbox, vcpus="100", concurrency="", reserved=reserved)
     assert done.returncode == 0, done.stderr
-    assert ("quota L-B99A9384 can not be read" in done.stderr) == told
+    assert ("quota L-B99A9384 cannot be read" in done.stderr) == reported

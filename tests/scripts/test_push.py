@@ -1,4 +1,4 @@
-"""What snowflake/optional_push.sql grants is what its statements need."""
+"""snowflake/optional_push.sql grants what its statements need."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 SCRIPT = (Path(__file__).parents[2] / "snowflake" / "optional_push.sql").read_text()
 
 
-def test_who_makes_the_push_task_was_given_what_it_runs_with():
+def test_the_owner_of_the_push_task_gets_the_privileges_that_the_task_needs():
     before, task = SCRIPT.split("CREATE TASK ")
     (owner,) = re.findall(r"^USE ROLE (\w+);", before, re.MULTILINE)
     given = set(re.findall(rf"^GRANT (.+ ON .+) TO ROLE {owner};$", before.partition("USE ROLE")[0], re.MULTILINE))

@@ -1,4 +1,4 @@
-"""The scripts say what they do, refuse what they do not understand, and change nothing in a dry run."""
+"""The scripts explain themselves, refuse unknown arguments, and change nothing in a dry run."""
 
 from __future__ import annotations
 
@@ -36,23 +36,23 @@ def test_shellcheck_would_find_something(tmp_path):
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.name)
 def test_a_script_explains_itself_and_calls_nothing(sandbox, script):
     done = sandbox.run(script.name, "--help") if script.name != "build_lambda.sh" else None
-    told = (
+    manual = (
         done.stdout if done else subprocess.run([script, "--help"], capture_output=True, text=True, check=True).stdout
     )
-    assert f"Usage: scripts/{script.name}" in told
-    assert "#" not in told.split("Usage")[0]
+    assert f"Usage: scripts/{script.name}" in manual
+    assert "#" not in manual.split("Usage")[0]
     assert sandbox.calls == []
     for option in re.findall(r"^ +(--[a-z-]+)\)", script.read_text(), re.MULTILINE):
-        assert option in told
+        assert option in manual
 
 
 @pytest.mark.parametrize("script", [*SCRIPTS, ROOT / "scripts" / "lib.sh"], ids=lambda path: path.name)
-def test_what_is_run_can_be_run_and_what_is_sourced_can_not(script):
+def test_scripts_are_executable_and_the_sourced_file_is_not(script):
     assert os.access(script, os.X_OK) == (script.name != "lib.sh")
 
 
 @pytest.mark.parametrize(
-    ("script", "arguments", "told"),
+    ("script", "arguments", "message"),
     [
         ("deploy.sh", [], "expected ENV and REGION"),
         ("deploy.sh", ["dev"], "expected ENV and REGION"),
@@ -67,7 +67,7 @@ def test_what_is_run_can_be_run_and_what_is_sourced_can_not(script):
             "expected a zip that build_lambda.sh made, got 'none",
         ),
         ("deploy.sh", ["dev", "us-east-1", "--force"], "unknown argument '--force'"),
-        ("deploy.sh", ["dev", "us-east-1"], "nobody is there to be asked: give --auto-approve"),
+        ("deploy.sh", ["dev", "us-east-1"], "nobody can be asked: pass --auto-approve"),
         ("setup_monitoring.sh", ["dev"], "expected ENV and REGION"),
         ("test_system.sh", [], "expected ENV"),
         ("test_system.sh", ["dev", "--within", "soon"], "--within: expected seconds, got 'soon'"),
@@ -78,24 +78,24 @@ def test_what_is_run_can_be_run_and_what_is_sourced_can_not(script):
         ("build_image.sh", ["--tag", "x:1", "--arch", "sparc"], "--arch: expected arm64 or x86_64, got 'sparc'"),
     ],
 )
-def test_an_argument_that_is_not_understood_is_named_and_nothing_is_changed(sandbox, script, arguments, told):
+def test_a_wrong_argument_is_named_and_nothing_is_changed(sandbox, script, arguments, message):
     done = sandbox.run(script, *arguments)
     assert done.returncode == 2
-    assert told in done.stderr
+    assert message in done.stderr
     assert sandbox.changes == []
 
 
 @pytest.mark.parametrize(
-    ("answers", "told"),
+    ("answers", "message"),
     [
         ([("^terraform version", "Terraform v1.9.8", 0)], "Terraform 1.11 or newer is needed"),
         ([("sts get-caller-identity", "", 255)], "AWS does not know who you are"),
     ],
 )
-def test_what_is_missing_is_named_before_anything_is_changed(sandbox, answers, told):
+def test_a_missing_prerequisite_is_named_before_anything_is_changed(sandbox, answers, message):
     done = sandbox.run("deploy.sh", "dev", "us-east-1", "--auto-approve", answers=answers)
     assert done.returncode == 1
-    assert told in done.stderr
+    assert message in done.stderr
     assert sandbox.changes == []
 
 
@@ -109,7 +109,7 @@ def test_a_program_that_is_missing_is_named_with_where_it_comes_from(sandbox):
     assert "terraform is needed: install Terraform 1.11 or newer, https://" in done.stderr
 
 
-def test_variables_that_nobody_wrote_are_asked_for_by_the_name_of_the_file(sandbox):
+def test_a_missing_file_of_variables_is_named(sandbox):
     (sandbox.folder / "terraform" / "dev.tfvars").unlink()
     done = sandbox.run("deploy.sh", "dev", "us-east-1", "--auto-approve")
     assert done.returncode == 1
@@ -129,7 +129,7 @@ def test_variables_that_nobody_wrote_are_asked_for_by_the_name_of_the_file(sandb
         ("setup_database.sh", ["--dry-run", "--sample-data"]),
     ],
 )
-def test_a_dry_run_says_what_would_be_run_and_changes_nothing(sandbox, script, arguments):
+def test_a_dry_run_prints_the_commands_and_changes_nothing(sandbox, script, arguments):
     busy = [
         ("ecs list-tasks", "arn:aws:ecs:us-east-1:123456789012:task/dev/1", 0),
         ("list-object-versions", '{"Objects": [{"Key": "k", "VersionId": "v"}]}', 0),
@@ -143,14 +143,14 @@ def test_a_dry_run_says_what_would_be_run_and_changes_nothing(sandbox, script, a
     assert not (sandbox.folder / "build").exists()
 
 
-def test_an_endpoint_of_ones_own_is_used_for_every_call_of_aws(sandbox):
+def test_a_custom_endpoint_is_used_for_every_call_to_aws(sandbox):
     sandbox.run("cleanup.sh", "dev", "us-east-1", "--dry-run", AWS_ENDPOINT_URL="http://127.0.0.1:9")
     called = [call for call in sandbox.calls if call.startswith("aws")]
     assert called
     assert all("--endpoint-url http://127.0.0.1:9" in call for call in called)
 
 
-def test_the_tag_of_the_image_follows_from_what_the_image_is_made_of(sandbox):
+def test_the_tag_of_the_image_follows_from_its_sources(sandbox):
     def tag(*for_what):
         return sandbox.run("build_image.sh", "--print-tag", *for_what).stdout.strip()
 

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 # Runs in the child before it becomes the real program. Linux then kills the child as soon as the *thread* that
 # started it ends (prctl(2), PR_SET_PDEATHSIG), even when that is because its process was SIGKILLed. The parent may
 # have died before prctl was called, hence the look at getppid. Not in preexec_fn, which is unsafe with threads.
+# Other systems have no such call: after a SIGKILL of the parent, children run until sweep() ends them at the next
+# start.
 _LAUNCHER = """
 import ctypes, os, signal, sys
 parent, argv = int(sys.argv[1]), sys.argv[2:]
