@@ -37,7 +37,7 @@ class PlayedWarehouse:
 
     def rows(self, statement, values):
         self.sent.append(statement.name)
-        statement.bind(values)
+        assert set(values) == set(statement.parameters)
         answer = self.answers[statement.name]
         if isinstance(answer, Exception):
             raise answer

@@ -261,3 +261,10 @@ def _failed(entry: Entry, outcome: Transient | Permanent, reason: str) -> Settle
 
 def _bounded(message: str) -> str:
     return message[:MAX_ERROR_MESSAGE_CHARACTERS]
+
+
+def storable(value: str | None) -> str | None:
+    """Replace by U+FFFD what no VARCHAR takes and a service may send: NUL and lone surrogates."""
+    if value is None or (value.isascii() and "\0" not in value):
+        return value
+    return value.replace("\0", "\ufffd").encode("utf-16", "surrogatepass").decode("utf-16", "replace")

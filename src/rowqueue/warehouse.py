@@ -123,7 +123,7 @@ class SnowflakeWarehouse:
                 connection.close()
 
     def _run(self, statement: Statement, values: Mapping[str, object], read: Callable[[Any], T]) -> T:
-        bound = statement.bind(values)
+        bound = _bound(statement, values)
         return self._at_the_lock(lambda: self._run_once(statement.text, bound, read))
 
     def _run_once(self, text: str, bound: tuple[object, ...], read: Callable[[Any], T]) -> T:
@@ -141,6 +141,18 @@ class SnowflakeWarehouse:
         except WarehouseUnavailable:
             self.close()
             raise
+
+
+def _bound(statement: Statement, values: Mapping[str, object]) -> tuple[object, ...]:
+    """The values in the order of the question marks.
+
+    Raises:
+        TypeError: a name is missing, or one is not in the statement.
+    """
+    if set(values) != set(statement.parameters):
+        expected = sorted(set(statement.parameters))
+        raise TypeError(f"{statement.name}: expected values for {expected}, got {sorted(values)}")
+    return tuple(values[name] for name in statement.parameters)
 
 
 def _connect_arguments(settings: SnowflakeSettings, query_tag: str) -> dict[str, Any]:

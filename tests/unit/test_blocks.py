@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rowqueue.errors import SettingsError
-from rowqueue.processor.blocks import BlockLimits, LastBlock, Pace, next_block, unstarted_at_claim
+from rowqueue.processor.blocks import BlockLimits, LastBlock, next_block, unstarted_at_claim
 from rowqueue.settings import ProcessorSettings
 
 LIMITS = BlockLimits(entries_per_container=8, largest=10_000, stale_s=1800)
@@ -112,18 +112,8 @@ def test_a_cap_below_the_first_block_is_refused():
         )
 
 
-def pace_of(*, deliveries_s=(), claims_s=()):
-    pace = Pace()
-    for seconds in deliveries_s:
-        pace.delivered(seconds)
-    for seconds in claims_s:
-        pace.claimed(seconds)
-    return pace
-
-
 @pytest.mark.parametrize("room", [0, 8, 100])
 def test_before_the_first_answer_only_what_can_start_at_once_is_claimed_ahead(room):
-    assert pace_of().per_second(concurrency=100) is None
     assert unstarted_at_claim(room=room, per_second=None, claim_s=0.5) == room
 
 
@@ -133,28 +123,7 @@ def test_what_can_start_at_once_is_claimed_ahead_too():
 
 
 @pytest.mark.parametrize(
-    ("most", "delivery_s", "claim_s", "expected"), [(100, 1, 0.5, 100), (100, 1, 0.01, 20), (4, 2, 0.5, 2)]
+    ("per_second", "claim_s", "expected"), [(100, 0.5, 100), (100, 0.1, 20), (2, 0.5, 2), (3, 0.1, 1)]
 )
-def test_a_block_is_claimed_ahead_by_what_is_delivered_during_two_claims(most, delivery_s, claim_s, expected):
-    pace = pace_of(deliveries_s=[delivery_s] * 10, claims_s=[claim_s] * 20)
-    ahead = unstarted_at_claim(room=0, per_second=pace.per_second(concurrency=most), claim_s=pace.claim_s)
-    assert ahead == pytest.approx(expected, abs=1)
-
-
-def test_the_first_deliveries_which_had_to_connect_are_forgotten():
-    pace = pace_of(deliveries_s=[0.4] * 100 + [0.01] * 160)
-    assert pace.per_second(concurrency=100) == pytest.approx(100 / 0.01, rel=0.3)
-
-
-def test_with_fewer_deliveries_at_once_fewer_entries_are_delivered():
-    pace = pace_of(deliveries_s=[0.5])
-    assert pace.per_second(concurrency=8) == 16
-    assert pace.per_second(concurrency=4) == 8
-
-
-def test_deliveries_that_take_no_time_give_a_finite_rate():
-    assert pace_of(deliveries_s=[0.0]).per_second(concurrency=1) < 1e6
-
-
-def test_an_empty_claim_that_took_no_time_counts_as_the_shortest_claim():
-    assert pace_of(claims_s=[0.0] * 10).claim_s == pytest.approx(0.1)
+def test_a_block_is_claimed_ahead_by_what_is_delivered_during_two_claims(per_second, claim_s, expected):
+    assert unstarted_at_claim(room=0, per_second=per_second, claim_s=claim_s) == expected

@@ -8,7 +8,6 @@ import pytest
 from processor_played import ENVIRON, PlayedQueue, now
 
 from rowqueue.errors import WarehouseUnavailable
-from rowqueue.processor.blocks import Pace
 from rowqueue.processor.claiming import Claiming, first_of
 from rowqueue.processor.gate import Gate
 from rowqueue.processor.in_hand import InHand
@@ -30,7 +29,6 @@ class PlayedClaiming:
             settings=self.settings,
             in_hand=self.in_hand,
             gate=self.gate,
-            pace=Pace(),
             lag_s=lambda: self.lag_s,
             stop=self.stop,
             doubted=self.doubted,

@@ -134,3 +134,30 @@ async def test_there_is_room_for_what_is_allowed_and_neither_in_nor_waiting():
     assert gate.room == 1, "half as many are allowed, and four are in"
     gate.close()
     assert gate.room == 0
+
+
+def gate_after(*, most, deliveries_s):
+    gate = Gate(most=most, clock=Clock())
+    for seconds in deliveries_s:
+        gate.answered(seconds)
+    return gate
+
+
+def test_before_the_first_answer_it_is_unknown_how_many_entries_can_be_delivered():
+    assert gate_after(most=100, deliveries_s=[]).per_second is None
+
+
+def test_the_first_deliveries_which_had_to_connect_are_forgotten():
+    gate = gate_after(most=100, deliveries_s=[0.4] * 100 + [0.01] * 160)
+    assert gate.per_second == pytest.approx(100 / 0.01, rel=0.3)
+
+
+def test_with_fewer_deliveries_at_once_fewer_entries_are_delivered():
+    gate = gate_after(most=8, deliveries_s=[0.5])
+    assert gate.per_second == 16
+    gate.allowed = 4
+    assert gate.per_second == 8
+
+
+def test_deliveries_that_take_no_time_give_a_finite_rate():
+    assert gate_after(most=1, deliveries_s=[0.0]).per_second < 1e6

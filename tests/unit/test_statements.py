@@ -23,15 +23,8 @@ def test_a_statement_file_is_cut_at_its_names_and_comments_are_left_out():
         queue="Q",
     )
     assert loaded["one"].text == "SELECT ?,\n       ?, ? FROM Q"
-    assert loaded["one"].bind({"a": 1, "b": 2}) == (2, 1, 2)
+    assert loaded["one"].parameters == ("b", "a", "b")
     assert loaded["two"].text == "SELECT 1"
-
-
-@pytest.mark.parametrize("values", [{}, {"a": 1}, {"a": 1, "b": 2, "c": 3}])
-def test_a_value_too_few_or_too_many_is_refused(values):
-    statement = sql.Statement(name="x", text="SELECT ?, ?", parameters=("a", "b"))
-    with pytest.raises(TypeError, match="x: expected values for"):
-        statement.bind(values)
 
 
 def tables():

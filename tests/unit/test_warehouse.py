@@ -306,3 +306,20 @@ def test_a_role_and_a_host_are_passed_on_when_they_are_set(opened):
 
 def test_the_driver_repeats_a_request_for_longer_than_a_statement_may_take():
     assert warehouse.NETWORK_TIMEOUT_S > settings.STATEMENT_TIMEOUT_S
+
+
+# What is bound
+
+
+def test_values_are_bound_in_the_order_of_the_question_marks(opened):
+    played = Driver()
+    opened(played).rows(Statement(name="x", text="SELECT ?, ?, ?", parameters=("b", "a", "b")), {"a": 1, "b": 2})
+    assert ("SELECT ?, ?, ?", (2, 1, 2)) in played.calls
+
+
+@pytest.mark.parametrize("values", [{}, {"a": 1}, {"a": 1, "b": 2, "c": 3}])
+def test_a_value_too_few_or_too_many_is_refused_before_anything_is_sent(opened, values):
+    played = Driver()
+    with pytest.raises(TypeError, match="x: expected values for"):
+        opened(played).rows(Statement(name="x", text="SELECT ?, ?", parameters=("a", "b")), values)
+    assert played.calls == []

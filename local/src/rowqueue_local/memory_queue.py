@@ -10,9 +10,8 @@ from itertools import count
 from typing import TYPE_CHECKING
 
 from rowqueue.contract import ProcessorEvent
-from rowqueue.lifecycle import MAX_ERROR_MESSAGE_CHARACTERS, Entry, Settlement, Status
+from rowqueue.lifecycle import MAX_ERROR_MESSAGE_CHARACTERS, Entry, Settlement, Status, storable
 from rowqueue.processor.queue import Ready
-from rowqueue.sql import storable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING, Any
 
 from rowqueue import sql
+from rowqueue.lifecycle import storable
 from rowqueue.poller.records import Holder, Pulse
-from rowqueue.sql import as_json, storable
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
@@ -94,7 +95,7 @@ class PollerQueue:
         """Those of these processors that have made their first claim."""
         if not processor_ids:
             return frozenset()
-        rows = self._rows("processors_seen", processor_ids=as_json(sorted(processor_ids)))
+        rows = self._rows("processors_seen", processor_ids=json.dumps(sorted(processor_ids)))
         return frozenset(processor_id for (processor_id,) in rows)
 
     def recent_take(self) -> float | None:
@@ -110,7 +111,7 @@ class PollerQueue:
 
 
 def _as_json(deaths: Sequence[Death]) -> str:
-    return as_json(
+    return json.dumps(
         [
             {
                 "processor_id": death.processor_id,

@@ -1,4 +1,4 @@
-"""How large the next block is, and how early it is claimed.
+"""How large the next block is, and how early it is claimed: arithmetic on what was seen.
 
 Behind Snowflake's table lock all processors together take at most B / (2t) entries a second, with blocks of B entries
 and statements of t seconds, however many processors there are. So a large block is what gives throughput. Its price is
@@ -17,38 +17,6 @@ _CLAIM_SHARE = 0.05
 """Target share of a block's duration that its claim takes. The claims of twenty processors then fit behind one lock."""
 _BUDGET_SHARE = 0.25
 """Largest share of the remaining time that one block may take, so that a slower service still leaves it done."""
-_SHORTEST_CLAIM_S = 0.1
-_SHORTEST_DELIVERY_S = 1e-4
-_REMEMBERED_DELIVERIES = 32
-
-
-class Pace:
-    """How long claims and deliveries take, averaged over the last ones.
-
-    Attributes:
-        claim_s: seconds that a claim takes, with the read of its entries and the wait for the session.
-    """
-
-    def __init__(self) -> None:
-        self.claim_s = _SHORTEST_CLAIM_S
-        self._deliveries = 0
-        self._delivery_s = 0.0
-
-    def claimed(self, seconds: float) -> None:
-        """Learn from a claim."""
-        self.claim_s = max(_SHORTEST_CLAIM_S, (self.claim_s + seconds) / 2)
-
-    def delivered(self, seconds: float) -> None:
-        """Learn from a delivery that was answered."""
-        self._deliveries = min(self._deliveries + 1, _REMEMBERED_DELIVERIES)
-        self._delivery_s += (seconds - self._delivery_s) / self._deliveries
-
-    def per_second(self, *, concurrency: float) -> float | None:
-        """Entries that can be delivered with this many at once (Little's law); ``None`` before the first was answered.
-
-        Unlike a count of what was delivered lately, it does not sink while there is nothing to deliver.
-        """
-        return concurrency / max(self._delivery_s, _SHORTEST_DELIVERY_S) if self._deliveries else None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

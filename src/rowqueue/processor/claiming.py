@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from rowqueue.lifecycle import Entry
-    from rowqueue.processor.blocks import Pace
     from rowqueue.processor.gate import Gate
     from rowqueue.processor.in_hand import InHand
     from rowqueue.processor.queue import Queue
@@ -30,6 +29,7 @@ LONGEST_LAG_S = 10.0
 """While outcomes have waited this long for their settle, nothing is claimed: a stop could not settle them in time."""
 RETRY_PAUSE_S = 0.3
 """Mean wait before the next claim when a claim came back empty although entries are ready."""
+_SHORTEST_CLAIM_S = 0.1
 _POLL_S = 0.05
 """How often room for the next block is checked. A signal from each delivery would cost more."""
 _SUSPECTS = 100
@@ -54,8 +54,7 @@ class Claiming:
         queue: where they come from.
         settings: block sizes and times.
         in_hand: takes what is claimed.
-        gate: knows how many deliveries may be in flight.
-        pace: knows how long claims and deliveries take.
+        gate: knows how many deliveries may be in flight, and how long they take.
         lag_s: seconds for which the oldest outcome has waited for its settle.
         stop: set when a stop is requested.
         doubted: set when the service seems to refuse our credentials.
@@ -73,7 +72,6 @@ class Claiming:
         settings: ProcessorSettings,
         in_hand: InHand,
         gate: Gate,
-        pace: Pace,
         lag_s: Callable[[], float],
         stop: asyncio.Event,
         doubted: asyncio.Event,
@@ -87,7 +85,6 @@ class Claiming:
         self._settings = settings
         self._in_hand = in_hand
         self._gate = gate
-        self._pace = pace
         self._lag_s = lag_s
         self._stop = stop
         self._doubted = doubted
@@ -97,6 +94,7 @@ class Claiming:
         self._longest_lag_s = longest_lag_s
         self._retry_pause_s = retry_pause_s
         self._block_size = settings.entries_per_container
+        self._claim_s = _SHORTEST_CLAIM_S
 
     async def until(self, deadline: float) -> str:
         """Claim until the deadline, or until there is another reason to stop; returns the reason.
@@ -136,7 +134,7 @@ class Claiming:
         )
         block = await self._queue.claim(request)
         seconds = self._clock() - began
-        self._pace.claimed(seconds)
+        self._claim_s = max(_SHORTEST_CLAIM_S, (self._claim_s + seconds) / 2)
         if block:
             log(Event.BLOCK_CLAIMED, claim_token=token, entries=len(block), seconds=round(seconds, 3))
         self._in_hand.take(block)
@@ -167,7 +165,7 @@ class Claiming:
             await self._pause(_POLL_S)
 
     def _is_busy(self) -> bool:
-        enough = unstarted_at_claim(room=self._gate.room, per_second=self._per_second(), claim_s=self._pace.claim_s)
+        enough = unstarted_at_claim(room=self._gate.room, per_second=self._gate.per_second, claim_s=self._claim_s)
         return (
             self._in_hand.unstarted > min(enough, self._settings.max_block_entries // 2)
             or self._lag_s() > self._longest_lag_s
@@ -215,16 +213,13 @@ class Claiming:
         characters = sum(len(entry.data) for entry in block)
         return len(block) < self._block_size and characters < self._settings.max_block_characters
 
-    def _per_second(self) -> float | None:
-        return self._pace.per_second(concurrency=self._gate.allowed)
-
     def _last(self, block: list[Entry], *, left_s: float) -> LastBlock:
         return LastBlock(
             asked=self._block_size,
             came=len(block),
             full=not self._is_short(block),
-            claim_s=self._pace.claim_s,
-            per_second=self._per_second(),
+            claim_s=self._claim_s,
+            per_second=self._gate.per_second,
             concurrency=self._settings.concurrency,
             left_s=left_s,
         )

@@ -13,7 +13,6 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from rowqueue.lifecycle import Entry, Outcome, Verdict
-    from rowqueue.processor.blocks import Pace
     from rowqueue.processor.gate import Gate
     from rowqueue.processor.in_hand import InHand
     from rowqueue.processor.trust import Trust
@@ -27,9 +26,8 @@ class Delivering:
     Args:
         deliver: delivers one entry.
         in_hand: where entries come from.
-        gate: admits deliveries.
+        gate: admits deliveries, and learns how long they take.
         trust: weighs faults of credentials.
-        pace: learns how long deliveries take.
         settle: takes each delivery that has an outcome.
         doubted: set when nothing that is claimed from now on could clear a doubt about our credentials.
         clock: seconds, monotonic, of the event loop.
@@ -45,7 +43,6 @@ class Delivering:
         in_hand: InHand,
         gate: Gate,
         trust: Trust,
-        pace: Pace,
         settle: Callable[[Delivery], None],
         doubted: asyncio.Event,
         clock: Callable[[], float],
@@ -55,7 +52,6 @@ class Delivering:
         self._in_hand = in_hand
         self._gate = gate
         self._trust = trust
-        self._pace = pace
         self._settle = settle
         self._doubted = doubted
         self._clock = clock
@@ -113,7 +109,7 @@ class Delivering:
     def _heed(self, entry: Entry, verdict: Verdict, began: float) -> None:
         if not isinstance(verdict, Interrupted) and verdict.response_status is not None:
             # A delivery without an answer says nothing about how long the service takes.
-            self._pace.delivered(self._clock() - began)
+            self._gate.answered(self._clock() - began)
         if isinstance(verdict, Transient) and verdict.response_status == _TOO_MANY_REQUESTS:
             self._gate.slow_down(verdict.retry_after_s)
         outcome = self._trust.weigh(entry, verdict, began=began)

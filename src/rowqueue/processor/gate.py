@@ -13,6 +13,8 @@ SHORTEST_PAUSE_S = 1.0
 """Pause after a 429 that asks for less."""
 LONGEST_PAUSE_S = 30.0
 """Pause after a 429 that asks for more. The entry itself waits as long as asked, through its ``available_at``."""
+_SHORTEST_DELIVERY_S = 1e-4
+_REMEMBERED_DELIVERIES = 32
 
 
 class Gate:
@@ -50,6 +52,8 @@ class Gate:
         self._closed = False
         self._dismissed = False
         self._admissions: deque[asyncio.Future[None]] = deque()
+        self._answered = 0
+        self._delivery_s = 0.0
 
     async def enter(self) -> None:
         """Wait until one more delivery may start. Each caller that was admitted must call :meth:`leave`."""
@@ -71,6 +75,11 @@ class Gate:
         self.in_flight -= 1
         self.allowed = min(float(self._most), self.allowed + 1 / max(1.0, self.allowed))
         self._admit()
+
+    def answered(self, seconds: float) -> None:
+        """Learn how long a delivery took until its answer."""
+        self._answered = min(self._answered + 1, _REMEMBERED_DELIVERIES)
+        self._delivery_s += (seconds - self._delivery_s) / self._answered
 
     def slow_down(self, seconds: float | None) -> None:
         """Halve the deliveries in flight, and admit none for a while: the service has answered 429.
@@ -107,6 +116,14 @@ class Gate:
         if self._closed or self._clock() < self._opens_at:
             return 0
         return max(0, int(self.allowed) - self.in_flight - self.not_admitted)
+
+    @property
+    def per_second(self) -> float | None:
+        """Entries that can be delivered (Little's law); ``None`` before the first answer.
+
+        Unlike a count of what was delivered lately, it does not sink while there is nothing to deliver.
+        """
+        return self.allowed / max(self._delivery_s, _SHORTEST_DELIVERY_S) if self._answered else None
 
     @property
     def not_admitted(self) -> int:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import json
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -19,10 +20,10 @@ import tenacity
 from rowqueue import sql
 from rowqueue.contract import ProcessorEvent
 from rowqueue.errors import LockContention, ValueRefused, WarehouseUnavailable
-from rowqueue.lifecycle import MAX_ERROR_MESSAGE_CHARACTERS, Entry
+from rowqueue.lifecycle import MAX_ERROR_MESSAGE_CHARACTERS, Entry, storable
 from rowqueue.observability import Event, log_problem
 from rowqueue.settings import SETTLE_PATIENCE_S
-from rowqueue.sql import SettlementRow, as_json, as_table, storable
+from rowqueue.sql import SettlementRow
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+as_json = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
+"""JSON as it is bound. It is neither escaped nor spaced, because the driver sends every byte."""
 UNSTORABLE = "Snowflake cannot store what the service answered"
 
 
@@ -221,8 +224,8 @@ class ProcessorStore:
 
     def _settle(self, settlements: Sequence[Settlement], attempts: Sequence[Attempt]) -> frozenset[int]:
         """The attempts first: an outcome without its attempt would be missing from the audit trail."""
-        made = as_table(map(_storable_attempt, attempts))
-        sent = as_table(map(_settlement_row, settlements))
+        made = as_json(list(map(_storable_attempt, attempts)))
+        sent = as_json(list(map(_settlement_row, settlements)))
         if attempts:
             self._persisting(lambda: self._change("insert_attempts", processor_id=self._processor_id, attempts=made))
         changed = self._persisting(lambda: self._change("settle", settlements=sent))

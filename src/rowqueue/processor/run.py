@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING
 
 from rowqueue.errors import CredentialsStop, DeliveryFault, ServiceUnreachable, WarehouseError
 from rowqueue.observability import Event, Metric, embedded, log, log_problem
-from rowqueue.processor.blocks import Pace
 from rowqueue.processor.claiming import (
     CREDENTIALS,
     LONGEST_LAG_S,
@@ -116,7 +115,6 @@ class Processor:
             shortest_pause_s=pauses.shortest_s,
             longest_pause_s=pauses.longest_s,
         )
-        pace = Pace()
         self._settling = Settling(
             queue=queue,
             policy=policy,
@@ -131,7 +129,6 @@ class Processor:
             in_hand=self._in_hand,
             gate=gate,
             trust=self._trust,
-            pace=pace,
             settle=self._settling.add,
             doubted=self._doubted,
             clock=clock,
@@ -141,7 +138,6 @@ class Processor:
             settings=settings,
             in_hand=self._in_hand,
             gate=gate,
-            pace=pace,
             lag_s=self._settling.lag_s,
             stop=stop,
             doubted=self._doubted,

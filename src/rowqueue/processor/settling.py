@@ -18,7 +18,8 @@ from rowqueue.lifecycle import (
     settlement_for,
 )
 from rowqueue.observability import Event, Metric, embedded, log, log_problem
-from rowqueue.sql import Attempt, as_json
+from rowqueue.processor.queue import as_json
+from rowqueue.sql import Attempt
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence

@@ -1,4 +1,4 @@
-"""The statements of ``queries.sql``, and how values are bound to them.
+"""The statements of ``queries.sql``, and the rows that are sent to them as JSON arrays.
 
 The statements are code: they are versioned, tested and shipped with the Python that binds their values. So they live in
 the package, and not in the folder ``snowflake/``, whose scripts a person runs with other rights.
@@ -6,14 +6,13 @@ the package, and not in the folder ``snowflake/``, whose scripts a person runs w
 
 from __future__ import annotations
 
-import json
 import re
 from dataclasses import dataclass
 from importlib import resources
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Mapping
 
 _HEADER = re.compile(r"^-- name: (\w+)\n", re.MULTILINE)
 _COMMENT = re.compile(r"^--.*\n", re.MULTILINE)
@@ -84,16 +83,6 @@ class Statement:
     text: str
     parameters: tuple[str, ...]
 
-    def bind(self, values: Mapping[str, object]) -> tuple[object, ...]:
-        """The values in the order of the question marks.
-
-        Raises:
-            TypeError: a name is missing, or one is not in the statement.
-        """
-        if set(values) != set(self.parameters):
-            raise TypeError(f"{self.name}: expected values for {sorted(set(self.parameters))}, got {sorted(values)}")
-        return tuple(values[name] for name in self.parameters)
-
 
 class Warehouse(Protocol):
     """What runs statements."""
@@ -140,24 +129,3 @@ def statements(*, queue: str, max_retries: int = 3) -> dict[str, Statement]:
     """Every statement that the program sends, for this queue table and this limit of counted attempts."""
     source = resources.files(__name__).joinpath("queries.sql").read_text(encoding="utf-8")
     return load(source, queue=queue, max_retries=max_retries)
-
-
-# Neither escaped nor spaced: the driver sends every byte.
-_encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
-
-
-def as_json(value: object) -> str:
-    """A value as the JSON text that a statement parses."""
-    return _encode(value)
-
-
-def as_table(rows: Iterable[tuple[object, ...]]) -> str:
-    """Many rows as one JSON array of arrays. Field names would be most of what is sent."""
-    return _encode(list(rows))
-
-
-def storable(value: str | None) -> str | None:
-    """Replace by U+FFFD what no VARCHAR takes and a service may send: NUL and lone surrogates."""
-    if value is None or (value.isascii() and "\0" not in value):
-        return value
-    return value.replace("\0", "\ufffd").encode("utf-16", "surrogatepass").decode("utf-16", "replace")
