@@ -84,6 +84,13 @@ OPERATORS = tuple(
 """Cosmic Ray has eleven replacements for each binary operator. Most of them end in a TypeError, which no test misses.
 Only the ones that a person might write are tried."""
 
+_WITHIN_2_GIB = (
+    "import resource, sys, pytest\n"
+    "resource.setrlimit(resource.RLIMIT_DATA, (2**31, 2**31))\n"
+    "sys.exit(pytest.main(sys.argv[1:]))"
+)
+"""A mutant that never ends may also fill the memory."""
+
 _IGNORED = (".git", ".venv*", ".local", "__pycache__", ".*_cache", ".hypothesis", ".terraform", "build", "dist")
 
 
@@ -243,7 +250,7 @@ def sample(codes: Mapping[str, str], size: int, seed: int) -> Iterator[Mutant]:
 
 
 def survivors(
-    root: Path, tests_of: Mapping[str, Sequence[str]], *, size: int, seed: int, patience_s: float = 20.0
+    root: Path, tests_of: Mapping[str, Sequence[str]], *, size: int, seed: int, patience_s: float = 10.0
 ) -> Iterator[tuple[Mutant, bool]]:
     """Each mutant of the sample, and whether it survived its tests.
 
@@ -294,7 +301,7 @@ def _passes(tree: Path, tests: Sequence[str], *, within_s: float, cached: bool =
     environment["PYTHONDONTWRITEBYTECODE"] = "" if cached else "1"
     options = ("-x", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", "--hypothesis-seed=0")
     with subprocess.Popen(  # noqa: S603 -- this Python, our own tests
-        [sys.executable, "-m", "pytest", *options, *tests],
+        [sys.executable, "-c", _WITHIN_2_GIB, *options, *tests],
         cwd=tree,
         env=environment,
         stdin=subprocess.DEVNULL,

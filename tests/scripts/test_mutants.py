@@ -94,6 +94,11 @@ def test_tests_that_hang_have_noticed_the_mutant(project):
     assert not mutants._passes(project, ["test_limits.py"], within_s=1)
 
 
+def test_tests_that_fill_the_memory_have_noticed_the_mutant(project):
+    (project / "test_limits.py").write_text("def test_it():\n    assert len(bytearray(3 * 2**30))\n")
+    assert not mutants._passes(project, ["test_limits.py"], within_s=60)
+
+
 def test_a_listed_file_that_is_missing_and_tests_that_fail_anyway_are_named(project):
     with pytest.raises(mutants.InputError, match=r"^src/gone\.py is not there; change TESTS_OF"):
         list(mutants.survivors(project, {"src/gone.py": ["test_limits.py"]}, size=1, seed=1))
