@@ -23,7 +23,7 @@ locals {
       groups = [var.poller_log_group_name]
       query  = <<-EOT
         filter event = "task_stopped" and confirmed
-        | stats count(*) as tasks, sum(entries_held) as entries, latest(task) as one_of_them by stop_code, exit_code, reason
+        | stats count(*) as tasks, sum(entries_in_hand) as entries, latest(task) as one_of_them by stop_code, exit_code, reason
         | sort tasks desc
       EOT
     }

@@ -33,7 +33,7 @@ class PlayedQueue(MemoryQueue):
 
     Args:
         entries: how many are inserted; their ids count from 0.
-        empty_claims: so many claims come back empty first.
+        empty_claims: how many claims come back empty first.
         fail_on_claim: raised by every claim but the first.
         fail_on_settle: raised by every settle.
         lost: entries whose claims another worker takes over before their settle.

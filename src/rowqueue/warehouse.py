@@ -94,7 +94,7 @@ class SnowflakeWarehouse:
 
         Raises:
             LoginRefused: the credentials are wrong.
-            WarehouseUnavailable: Snowflake can not be reached.
+            WarehouseUnavailable: Snowflake cannot be reached.
         """
         if self._connection is None:
             self._connection = _with_our_errors(lambda: snowflake.connector.connect(**self._arguments))
@@ -192,7 +192,7 @@ def _with_our_errors(run: Callable[[], T]) -> T:
     except driver.Error as error:
         raise _translated(error) from error
     except OSError as error:
-        raise WarehouseUnavailable(f"Snowflake can not be reached: {error}") from error
+        raise WarehouseUnavailable(f"Snowflake cannot be reached: {error}") from error
 
 
 def _translated(error: driver.Error) -> WarehouseError:

@@ -44,8 +44,8 @@ class Proxy:
 
     async def handle(self, request):
         body = await request.read()  # aiohttp has decompressed it
-        told = json.loads(body) if body[:1] == b"{" else {}
-        cutting = self.cuts and time.monotonic() < self.until and told.get("sqlText", "").startswith(self.cuts)
+        sent = json.loads(body) if body[:1] == b"{" else {}
+        cutting = self.cuts and time.monotonic() < self.until and sent.get("sqlText", "").startswith(self.cuts)
         if cutting:
             self.seen += 1
         if cutting and not self.forward:
@@ -66,7 +66,7 @@ class Proxy:
 @pytest.fixture
 def proxied(environ, stand_in):
     """A store behind a proxy that can cut."""
-    proxy, ready, stop, told = Proxy(stand_in), threading.Event(), asyncio.Event(), {}
+    proxy, ready, stop, served = Proxy(stand_in), threading.Event(), asyncio.Event(), {}
 
     async def serve():
         app = web.Application(client_max_size=2**30)
@@ -74,7 +74,7 @@ def proxied(environ, stand_in):
         runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
         await runner.setup()
         await web.TCPSite(runner, "127.0.0.1", 0).start()
-        told["port"], told["loop"] = runner.addresses[0][1], asyncio.get_running_loop()
+        served["port"], served["loop"] = runner.addresses[0][1], asyncio.get_running_loop()
         ready.set()
         await stop.wait()
         await runner.cleanup()
@@ -82,12 +82,12 @@ def proxied(environ, stand_in):
     thread = threading.Thread(target=lambda: asyncio.run(serve()))
     thread.start()
     assert ready.wait(10)
-    settings = SnowflakeSettings.from_env(environ | {"SNOWFLAKE_PORT": str(told["port"])})
+    settings = SnowflakeSettings.from_env(environ | {"SNOWFLAKE_PORT": str(served["port"])})
     login = {"user": "tester", "password": "tester"}
     warehouse = SnowflakeWarehouse(settings, login, query_tag="cut", network_patience_s=DRIVER_PATIENCE_S)
     yield ProcessorStore(warehouse, queue=settings.table, processor_id="dev-1", max_retries=3), proxy
     warehouse.close()
-    told["loop"].call_soon_threadsafe(stop.set)
+    served["loop"].call_soon_threadsafe(stop.set)
     thread.join(10)
 
 

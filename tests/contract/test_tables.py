@@ -58,7 +58,7 @@ def attempt(entry, outcome=AttemptOutcome.SUCCEEDED):
     )
 
 
-def test_the_insert_of_the_users_document_is_all_it_takes(sql, poller, workers):
+def test_an_insert_of_data_is_enough_for_a_claim(sql, poller, workers):
     sql("""INSERT INTO PROCESSING_QUEUE (data) VALUES ('{"type": "new_type", "payload": {"a": 1}}')""")
     assert poller.count_ready() == 1
     (entry,) = claim(workers)
@@ -67,7 +67,7 @@ def test_the_insert_of_the_users_document_is_all_it_takes(sql, poller, workers):
     assert (entry.retry_count, entry.max_retries, entry.claim_token) == (0, None, "token")
 
 
-def test_every_column_with_a_default_has_it_right_in_the_first_insert(sql):
+def test_every_column_with_a_default_gets_it_in_an_insert(sql):
     insert(sql, "{}")
     (row,) = state(sql, "status", "priority", "retry_count", "max_retries", "crash_count", "claimed_at", "completed_at")
     assert row == ("pending", 0, 0, None, 0, None, None)
@@ -82,14 +82,14 @@ def test_the_scripts_run_again_without_touching_a_row(sql, run_script):
     assert len(state(sql, "id")) == 6, "one of ours and five samples, not ten"
 
 
-def test_an_empty_queue_has_a_quiet_pulse(poller):
+def test_the_pulse_of_an_empty_queue_is_zero(poller):
     pulse = poller.pulse()
     assert (pulse.pending, pulse.processing, pulse.unknown) == (0, 0, 0)
     assert pulse.earliest_available_at is None
     assert pulse.earliest_claimed_at is None
 
 
-def test_the_pulse_counts_and_tells_the_earliest_times(sql, poller, workers):
+def test_the_pulse_has_counts_and_the_earliest_times(sql, poller, workers):
     insert(sql, "{}", "{}", "{}")
     sql("UPDATE PROCESSING_QUEUE SET status = 'on hold' WHERE id = (SELECT MAX(id) FROM PROCESSING_QUEUE)")
     claim(workers, 1)
@@ -129,7 +129,7 @@ def test_only_stale_claims_are_reset_and_it_counts_as_a_retry(sql, poller, worke
     ]
 
 
-def test_a_worker_whose_claim_was_reset_can_not_settle_it_any_more(sql, poller, workers):
+def test_a_worker_whose_claim_was_reset_cannot_settle_it(sql, poller, workers):
     insert(sql, "{}")
     (entry,) = claim(workers)
     sql("UPDATE PROCESSING_QUEUE SET claimed_at = DATEADD('hour', -1, SYSDATE())")
@@ -139,7 +139,7 @@ def test_a_worker_whose_claim_was_reset_can_not_settle_it_any_more(sql, poller, 
     assert state(sql, "status", "retry_count") == [("pending", 1)]
 
 
-def test_a_processor_is_seen_from_its_first_claim_on(poller, workers):
+def test_a_processor_is_seen_after_its_first_claim(poller, workers):
     assert poller.processors_seen(["dev-1", "dev-2"]) == frozenset()
     workers().record_first_claim(entries=0)
     assert poller.processors_seen(["dev-1", "dev-2"]) == {"dev-1"}
@@ -147,7 +147,7 @@ def test_a_processor_is_seen_from_its_first_claim_on(poller, workers):
     assert poller.processors_seen(["dev-1"]) == {"dev-1"}
 
 
-def test_a_table_that_is_not_there_is_named(sql, poller):
+def test_a_missing_table_is_named(sql, poller):
     sql("DROP TABLE PROCESSING_QUEUE")
     with pytest.raises(StatementRefused, match="PROCESSING_QUEUE"):
         poller.pulse()
@@ -183,15 +183,19 @@ def test_every_view_answers_on_an_empty_queue_and_on_one_with_every_status(view,
         assert tuple(rows[0])[:4] == ("dev-1", 2, 1, 0)
 
 
-def test_pending_entries_without_attempts_left_are_counted_apart_and_failed_with_what_to_do(sql, poller):
+def test_pending_entries_without_attempts_left_are_counted_apart_and_failed_with_advice(sql, poller):
     insert(sql, "fine")
     insert(sql, "used up", retry_count=3, error_message="503")
     insert(sql, "none from the start", max_retries=0)
     pulse = poller.pulse()
     assert (pulse.pending, pulse.exhausted) == (1, 2)
     assert poller.fail_exhausted() == 2
-    told = "no attempts left: to requeue, set retry_count to 0"
-    assert state(sql, "status", "error_message") == [("pending", None), ("failed", f"503; {told}"), ("failed", told)]
+    message = "no attempts left: to requeue, set retry_count to 0"
+    assert state(sql, "status", "error_message") == [
+        ("pending", None),
+        ("failed", f"503; {message}"),
+        ("failed", message),
+    ]
     assert poller.pulse().exhausted == 0
 
 
@@ -206,7 +210,7 @@ def test_while_a_hold_stands_nothing_is_ready_and_nothing_is_claimed_not_even_by
     assert pulse.held_until is not None
 
 
-def test_a_hold_that_has_ended_lets_only_a_probe_claim_until_it_is_lifted(sql, poller, workers):
+def test_after_a_hold_has_ended_only_a_probe_claims_until_it_is_lifted(sql, poller, workers):
     insert(sql, "1", "2")
     workers().place_hold(reason="x", seconds=60)
     sql("UPDATE PROCESSING_HOLDS SET until_at = DATEADD('second', -1, SYSDATE())")
@@ -219,7 +223,7 @@ def test_a_hold_that_has_ended_lets_only_a_probe_claim_until_it_is_lifted(sql, p
     assert len(claim(workers, token="c")) == 1
 
 
-def test_a_hold_that_a_person_has_placed_without_an_end_stands_until_it_is_deleted(sql, poller, workers):
+def test_a_persons_hold_without_an_end_stands_until_it_is_deleted(sql, poller, workers):
     insert(sql, "{}")
     sql("INSERT INTO PROCESSING_HOLDS (reason, created_by) VALUES ('maintenance at the partner', 'me')")
     assert claim(workers) == []
@@ -234,18 +238,18 @@ def death(processor="dev-1", **changes):
     return Death(processor_id=processor, reason="the task has stopped: exit code 137", **changes)
 
 
-def test_the_holders_are_told_with_what_they_hold_and_since_when(sql, poller, workers):
+def test_the_workers_with_claims_are_listed_with_their_entries_and_times(sql, poller, workers):
     insert(sql, "1", "2", "3")
     claim(workers, 2, token="a", processor="dev-1")
     claim(workers, 1, token="b", processor="dev-2")
-    holders = {holder.processor_id: holder for holder in poller.holders()}
-    assert {name: holder.entries for name, holder in holders.items()} == {"dev-1": 2, "dev-2": 1}
-    assert holders["dev-1"].earliest_claimed_at <= holders["dev-2"].earliest_claimed_at
+    claimants = {claimant.processor_id: claimant for claimant in poller.claimants()}
+    assert {name: claimant.entries for name, claimant in claimants.items()} == {"dev-1": 2, "dev-2": 1}
+    assert claimants["dev-1"].earliest_claimed_at <= claimants["dev-2"].earliest_claimed_at
     poller.release_dead([death("dev-1"), death("dev-2")])
-    assert poller.holders() == []
+    assert poller.claimants() == []
 
 
-def test_what_a_dead_worker_held_is_given_back_without_a_retry_and_nobody_elses(sql, poller, workers):
+def test_what_a_dead_worker_had_in_hand_is_released_without_a_retry_and_nothing_else(sql, poller, workers):
     insert(sql, "1", "2", "3")
     held = claim(workers, 2, token="a", processor="dev-1")
     (other,) = claim(workers, 1, token="b", processor="dev-2")
@@ -261,7 +265,7 @@ def test_what_a_dead_worker_held_is_given_back_without_a_retry_and_nobody_elses(
     assert workers("dev-2").settle([completed(other)], []) == frozenset()
 
 
-def test_the_audit_trail_says_how_a_worker_died_once_and_not_over_what_it_has_recorded_itself(sql, poller, workers):
+def test_a_death_is_recorded_once_and_not_for_attempts_that_the_worker_recorded_itself(sql, poller, workers):
     insert(sql, "1", "2")
     first, _second = claim(workers, 2)
     workers().settle([], [attempt(first)])  # it had recorded the attempt, and not settled it
@@ -274,7 +278,7 @@ def test_the_audit_trail_says_how_a_worker_died_once_and_not_over_what_it_has_re
     ]
 
 
-def test_what_may_have_killed_a_worker_is_claimed_by_one_that_holds_nothing_and_with_no_others(sql, poller, workers):
+def test_suspects_are_claimed_by_a_worker_with_nothing_in_hand_and_without_other_entries(sql, poller, workers):
     insert(sql, "1", "2", "3", "4", "5", "6")
     claim(workers, 4)
     poller.release_dead([death(crashed=True)])
@@ -290,7 +294,7 @@ def test_what_may_have_killed_a_worker_is_claimed_by_one_that_holds_nothing_and_
     assert [entry.data for entry in claim(workers, 9, token="d")] == ["7"], "a block ends before the next of them"
 
 
-def test_an_entry_that_workers_keep_dying_on_alone_is_failed_as_poison(sql, poller, workers):
+def test_an_entry_that_crashes_workers_alone_is_failed_as_poison(sql, poller, workers):
     insert(sql, "poison")
     for crashes in (1, 2):
         claim(workers, token=f"t{crashes}")
@@ -300,25 +304,25 @@ def test_an_entry_that_workers_keep_dying_on_alone_is_failed_as_poison(sql, poll
     claim(workers, token="t3")
     assert poller.fail_poison([death(crashed=True, alone=True)], max_crashes=2) == 1
     assert poller.release_dead([death(crashed=True, alone=True)]) == 0
-    ((status, crashes, told, failed_at),) = state(sql, "status", "crash_count", "error_message", "failed_at")
+    ((status, crashes, message, failed_at),) = state(sql, "status", "crash_count", "error_message", "failed_at")
     assert (status, crashes) == ("failed", 3)
-    assert told.startswith("poison: 3 workers have died holding it; the last: the task has stopped")
+    assert message.startswith("poison: 3 workers have died holding it; the last: the task has stopped")
     assert failed_at is not None
 
 
-def test_what_a_worker_could_deliver_and_not_record_counts_as_a_retry_and_ends_with_the_attempts(sql, poller, workers):
+def test_the_release_of_what_a_worker_may_have_delivered_unrecorded_counts_as_a_retry(sql, poller, workers):
     insert(sql, "1")
     insert(sql, "2", retry_count=2)
     claim(workers)
     assert poller.release_dead([death(counted=True)]) == 2
-    told = "the task has stopped: exit code 137"
+    message = "the task has stopped: exit code 137"
     assert state(sql, "status", "retry_count", "crash_count", "error_message") == [
-        ("pending", 1, 0, told),
-        ("failed", 3, 0, told),
+        ("pending", 1, 0, message),
+        ("failed", 3, 0, message),
     ]
 
 
-def test_a_row_that_was_set_to_processing_by_hand_is_seen_and_reset(sql, poller):
+def test_a_row_that_a_person_set_to_processing_is_seen_and_reset(sql, poller):
     insert(sql, "1")
     sql("UPDATE PROCESSING_QUEUE SET status = 'processing', available_at = DATEADD('minute', -31, SYSDATE())")
     assert poller.pulse().earliest_claimed_at is not None
@@ -326,11 +330,11 @@ def test_a_row_that_was_set_to_processing_by_hand_is_seen_and_reset(sql, poller)
     assert state(sql, "status", "retry_count") == [("pending", 1)]
 
 
-def test_without_a_death_alone_nothing_is_asked_of_snowflake(poller):
+def test_without_a_worker_that_died_on_one_entry_no_statement_is_sent(poller):
     assert poller.fail_poison([], max_crashes=2) == 0
 
 
-def test_a_reset_leaves_a_line_in_the_audit_trail_also_for_a_row_that_nobody_claimed(sql, poller, workers):
+def test_a_reset_is_in_the_audit_trail_also_for_a_row_that_no_worker_claimed(sql, poller, workers):
     insert(sql, "1", "2")
     claim(workers, 1)
     sql("UPDATE PROCESSING_QUEUE SET status = 'processing' WHERE data = '2'")  # by hand
@@ -340,7 +344,7 @@ def test_a_reset_leaves_a_line_in_the_audit_trail_also_for_a_row_that_nobody_cla
     assert [tuple(row) for row in rows] == [("reset", "dev-1", "token"), ("reset", "unknown", "none")]
 
 
-def test_what_tasks_took_of_late_is_the_median_of_those_that_ended_within_the_hour(sql, poller, workers):
+def test_the_recent_take_is_the_median_of_tasks_that_ended_within_the_hour(sql, poller, workers):
     assert poller.recent_take() is None
     for number, taken in enumerate((0, 10, 30, 500)):
         workers(f"dev-{number}").record_end(entries=taken, seconds=1.0, reason="x")

@@ -260,7 +260,7 @@ def test_a_task_that_is_killed_is_told_to_the_poller_by_the_deployed_rule(enviro
         tick = tick_by(environment, "task_stopped")
     assert (tick["EntriesRescued"], tick["TasksLaunched"]) == (1, 1)
     (stop,) = [line for line in story.told(environment, "task_stopped") if line["task"].endswith(task)]
-    assert (stop["exit_code"], stop["entries_held"]) == (KILLED, 1)
+    assert (stop["exit_code"], stop["entries_in_hand"]) == (KILLED, 1)
     assert entry["retry_count"] == 0
     assert entry["processor_id"] != f"{ENVIRONMENT}-{task}"
 

@@ -142,7 +142,7 @@ def test_entries_without_attempts_left_are_failed_and_do_not_keep_the_warehouse_
     ("steps", "next_step"),
     [
         (0, "the pulse"),
-        (1, "the holders"),
+        (1, "the claimants"),
         (2, "the rescue"),
         (3, "the reset"),
         (4, "the survey"),
@@ -212,7 +212,7 @@ def test_hung_and_overdue_tasks_are_stopped_also_when_the_queue_is_empty():
 def test_a_task_with_entries_in_hand_is_not_hung_even_if_its_first_claim_was_not_recorded():
     ecs = ECS([task("a" * 32, age_s=200)])
     warehouse = PlayedWarehouse(
-        pulse=pulse(processing=3, claimed=NAIVE), processors_seen=[], holders=[(f"dev-{'a' * 32}", 3, NAIVE)]
+        pulse=pulse(processing=3, claimed=NAIVE), processors_seen=[], claimants=[(f"dev-{'a' * 32}", 3, NAIVE)]
     )
     assert tick(warehouse, ecs).seen.fleet.hung == ()
     assert ecs.stops == []

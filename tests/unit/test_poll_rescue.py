@@ -25,7 +25,7 @@ def with_claims(*, entries=4, age_s=30, name=f"dev-{ID}", **answers):
     claimed = NAIVE - timedelta(seconds=age_s)
     return PlayedWarehouse(
         pulse=pulse(processing=entries, claimed=claimed),
-        holders=[(name, entries, claimed)],
+        claimants=[(name, entries, claimed)],
         processors_seen=[(name,)],
         record_deaths=entries,
         release_dead=entries,
@@ -37,7 +37,7 @@ def with_claims(*, entries=4, age_s=30, name=f"dev-{ID}", **answers):
 def test_the_entries_of_a_dead_task_are_released_counted_and_launched_for_in_the_same_tick():
     warehouse, ecs = with_claims(), ECS([dead(ID)])
     report = tick(warehouse, ecs)
-    assert warehouse.sent == ["pulse", "holders", "record_deaths", "release_dead", "processors_seen", "count_ready"]
+    assert warehouse.sent == ["pulse", "claimants", "record_deaths", "release_dead", "processors_seen", "count_ready"]
     (death,) = report.freed.deaths
     assert death.crashed
     assert death.reason == (
@@ -49,7 +49,7 @@ def test_the_entries_of_a_dead_task_are_released_counted_and_launched_for_in_the
 def test_the_entries_of_a_live_task_are_left_alone_and_ecs_is_not_asked():
     warehouse, ecs = with_claims(), ECS([task(ID)])
     tick(warehouse, ecs)
-    assert warehouse.sent == ["pulse", "holders", "processors_seen"]
+    assert warehouse.sent == ["pulse", "claimants", "processors_seen"]
 
 
 def test_a_task_that_is_still_stopping_is_not_dead():
@@ -117,27 +117,27 @@ def test_if_ecs_cannot_be_asked_about_a_worker_nothing_is_released():
     ecs.describe_tasks = lambda **_: (_ for _ in ()).throw(error("ThrottlingException", "DescribeTasks"))
     with pytest.raises(LaunchError, match="tasks cannot be described"):
         tick(warehouse, ecs)
-    assert warehouse.sent == ["pulse", "holders"]
+    assert warehouse.sent == ["pulse", "claimants"]
 
 
 def test_stale_claims_are_reset_and_the_entries_are_counted():
     warehouse = PlayedWarehouse(
         pulse=pulse(processing=4, claimed=NAIVE - timedelta(minutes=31)),
-        holders=[("dev-laptop", 4, NAIVE - timedelta(minutes=31))],
+        claimants=[("dev-laptop", 4, NAIVE - timedelta(minutes=31))],
         record_resets=4,
         reset_stale=4,
         count_ready=[(4, 0)],
     )
     report = tick(warehouse, ECS())
-    assert warehouse.sent == ["pulse", "holders", "record_resets", "reset_stale", "count_ready"]
+    assert warehouse.sent == ["pulse", "claimants", "record_resets", "reset_stale", "count_ready"]
     assert (report.freed.stale_reset, len(report.launched.started)) == (4, 1)
 
 
 def test_claims_that_may_be_stale_within_the_clock_skew_are_reset():
     claimed = NAIVE - timedelta(minutes=30) + timedelta(seconds=4)
-    holders = [("dev-laptop", 4, claimed)]
+    claimants = [("dev-laptop", 4, claimed)]
     warehouse = PlayedWarehouse(
-        pulse=pulse(processing=4, claimed=claimed), holders=holders, record_resets=0, reset_stale=0
+        pulse=pulse(processing=4, claimed=claimed), claimants=claimants, record_resets=0, reset_stale=0
     )
     tick(warehouse, ECS())
     assert "reset_stale" in warehouse.sent
@@ -157,9 +157,9 @@ def test_if_the_release_fails_the_tick_goes_on_and_raises_at_its_end(capsys):
 
 def test_young_claims_cost_no_update():
     claimed = NAIVE - timedelta(minutes=29)
-    warehouse = PlayedWarehouse(pulse=pulse(processing=4, claimed=claimed), holders=[("dev-laptop", 4, claimed)])
+    warehouse = PlayedWarehouse(pulse=pulse(processing=4, claimed=claimed), claimants=[("dev-laptop", 4, claimed)])
     assert tick(warehouse, ECS()).freed.stale_reset == 0
-    assert warehouse.sent == ["pulse", "holders"]
+    assert warehouse.sent == ["pulse", "claimants"]
 
 
 # Stop events
@@ -176,9 +176,9 @@ def test_a_stop_event_frees_the_entries_of_the_task_and_starts_its_successor_at_
 
 
 def test_a_stop_event_for_a_task_without_entries_costs_one_statement(capsys):
-    warehouse = PlayedWarehouse(holders=[])
+    warehouse = PlayedWarehouse(claimants=[])
     assert poller(warehouse, ECS([dead(ID, exit_code=2)])).attend(arn()) is None
-    assert warehouse.sent == ["holders"]
+    assert warehouse.sent == ["claimants"]
     line = capsys.readouterr().out
     assert '"exit_code": 2' in line
     assert '"TasksDied": 1' in line
@@ -187,7 +187,7 @@ def test_a_stop_event_for_a_task_without_entries_costs_one_statement(capsys):
 def test_the_same_stop_event_again_changes_nothing():
     warehouse, ecs = with_claims(), ECS([dead(ID)])
     poller(warehouse, ecs).attend(arn())
-    warehouse.answers["holders"] = []
+    warehouse.answers["claimants"] = []
     assert poller(warehouse, ecs).attend(arn()) is None
     assert len(ecs.requests) == 1
 

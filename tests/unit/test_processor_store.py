@@ -1,4 +1,4 @@
-"""What the store does when Snowflake refuses a value or the connection fails, with a Snowflake that the test plays."""
+"""What the processor's store does when Snowflake refuses a value or the connection fails. The test plays Snowflake."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from rowqueue.sql import Attempt
 
 
 class RefusingWarehouse:
-    """Refuses values that hold the word poison; fails as often as told before each statement."""
+    """Refuses values with the word poison. The first ``failures`` statements fail."""
 
     def __init__(self, *, failures=0, fails_with=None):
         self.failures = failures
@@ -30,7 +30,7 @@ class RefusingWarehouse:
             raise self.fails_with
         rows = json.loads(values["settlements" if statement.name == "settle" else "attempts"])
         if any("poison" in str(row) for row in rows):
-            raise ValueRefused("can not be stored", errno=100078)
+            raise ValueRefused("cannot be stored", errno=100078)
         for row in rows:
             if statement.name == "settle":
                 self.settled[row[0]] = row
@@ -73,7 +73,7 @@ def store(warehouse, *, slept=None, patience_s=5.0):
 
 
 @pytest.mark.parametrize("poisoned", [[0], [49], [7, 8, 31], range(50)], ids=str)
-def test_a_value_that_can_not_be_stored_holds_back_no_neighbour_and_its_outcome_is_recorded_all_the_same(poisoned):
+def test_a_value_that_cannot_be_stored_delays_no_other_entry_and_its_own_outcome_is_recorded(poisoned):
     warehouse = RefusingWarehouse()
     lost = store(warehouse).settle(settlements(50, poisoned=poisoned), attempts(50))
     assert lost == frozenset()
@@ -91,7 +91,7 @@ def test_one_such_value_among_many_is_found_by_halving():
     assert len(warehouse.statements) < 25
 
 
-def test_an_attempt_that_can_not_be_stored_does_not_keep_its_entry_from_being_settled():
+def test_an_entry_is_settled_although_its_attempt_cannot_be_stored():
     warehouse = RefusingWarehouse()
     store(warehouse).settle(settlements(4), attempts(4, poisoned={2}))
     assert set(warehouse.settled) == {0, 1, 2, 3}
@@ -110,7 +110,7 @@ def test_a_connection_that_stays_broken_is_raised():
         store(RefusingWarehouse(failures=10**9), patience_s=0.05).settle(settlements(2), [])
 
 
-def test_a_lock_that_stays_taken_for_long_does_not_cost_what_was_delivered():
+def test_a_settle_is_repeated_while_the_lock_is_taken():
     warehouse = RefusingWarehouse(failures=40, fails_with=LockContention("too many wait", errno=625))
     assert store(warehouse).settle(settlements(2), attempts(2)) == frozenset()
     assert set(warehouse.settled) == {0, 1}

@@ -28,7 +28,7 @@ async def test_everything_that_is_ready_is_claimed_delivered_and_settled_once():
     assert (queue.ended.entries, queue.ended.reason) == (100, "nothing is ready")
 
 
-async def test_outcomes_are_settled_by_the_batch_and_never_one_by_one():
+async def test_outcomes_are_settled_in_batches():
     queue = PlayedQueue(200)
     await processor(queue, succeed, MAX_ENTRIES="50").run()
     assert queue.calls.count("settle") <= 8
@@ -132,7 +132,7 @@ async def test_what_does_not_finish_within_the_grace_is_cut_short_and_released()
     assert all(s.released and not s.counted for s in queue.settlements)
 
 
-async def test_a_stop_after_the_last_claim_is_heeded_too():
+async def test_a_stop_after_the_last_claim_releases_what_is_in_hand():
     queue, stop = PlayedQueue(2), asyncio.Event()
 
     async def deliver(entry):
@@ -174,13 +174,13 @@ async def test_what_was_delivered_is_settled_also_when_claiming_fails():
     assert {s.status for s in queue.settlements} <= {Status.COMPLETED, Status.PENDING}
 
 
-async def test_when_outcomes_can_not_be_written_the_one_reason_is_raised():
+async def test_when_outcomes_cannot_be_written_the_one_reason_is_raised():
     queue = PlayedQueue(5, fail_on_settle=WarehouseUnavailable("gone"))
     with pytest.raises(WarehouseUnavailable, match="gone"):
         await processor(queue, succeed).run()
 
 
-async def test_a_transient_failure_goes_back_with_its_attempt_in_the_audit_trail():
+async def test_a_transient_failure_becomes_pending_with_its_attempt_in_the_audit_trail():
     queue = PlayedQueue(1)
 
     async def deliver(entry):
@@ -197,7 +197,7 @@ def refused(*, status=401, certain=False):
     return CredentialsFault(reason=f"the service answered {status}", certain=certain, response_status=status)
 
 
-async def test_when_the_service_lets_nobody_in_everything_is_released_a_hold_placed_and_no_attempt_spent():
+async def test_when_the_service_refuses_our_credentials_all_is_released_a_hold_placed_and_no_attempt_counted():
     queue = PlayedQueue(40)
 
     async def deliver(entry):
@@ -231,7 +231,7 @@ async def test_after_a_2xx_only_a_fault_that_no_entry_can_cause_stops_the_task(c
         assert queue.holds == []
 
 
-async def test_an_entry_that_is_refused_first_is_judged_when_its_neighbours_have_been_answered():
+async def test_a_refused_entry_is_settled_when_other_entries_have_been_answered():
     queue = PlayedQueue(6)
 
     async def deliver(entry):
@@ -245,7 +245,7 @@ async def test_an_entry_that_is_refused_first_is_judged_when_its_neighbours_have
     assert queue.holds == []
 
 
-async def test_a_connection_that_was_closed_on_one_entry_only_is_that_entrys_retry():
+async def test_a_connection_that_was_closed_on_one_entry_costs_only_that_entry_a_retry():
     queue = PlayedQueue(6)
 
     async def deliver(entry):
@@ -266,7 +266,7 @@ async def test_a_probe_claims_one_entry_and_lifts_the_hold_when_it_is_answered()
     assert "lift" in queue.calls
 
 
-async def test_a_probe_that_is_refused_spends_its_entrys_attempt_and_places_another_hold():
+async def test_a_refused_probe_counts_its_entrys_attempt_and_places_another_hold():
     queue = PlayedQueue(9)
 
     async def deliver(entry):
@@ -281,7 +281,7 @@ async def test_a_probe_that_is_refused_spends_its_entrys_attempt_and_places_anot
     assert "lift" not in queue.calls
 
 
-async def test_a_probe_that_meets_a_certificate_fault_spends_nothing():
+async def test_a_probe_that_meets_a_certificate_fault_counts_no_attempt():
     queue = PlayedQueue(9)
 
     async def deliver(entry):
@@ -293,7 +293,7 @@ async def test_a_probe_that_meets_a_certificate_fault_spends_nothing():
     assert not queue.settlements[0].counted
 
 
-async def test_a_fault_of_ours_costs_one_entry_an_attempt_and_its_neighbours_nothing():
+async def test_a_fault_of_this_program_costs_one_entry_an_attempt_and_no_other_entry_anything():
     queue = PlayedQueue(9)
 
     async def deliver(entry):
@@ -307,7 +307,7 @@ async def test_a_fault_of_ours_costs_one_entry_an_attempt_and_its_neighbours_not
     assert len(queue.settlements) == 9
 
 
-async def test_a_doubt_that_a_later_block_could_clear_is_not_reopened_once_it_is_concluded():
+async def test_a_doubt_stays_concluded_although_a_later_block_could_clear_it():
     class SlowSecondClaim(PlayedQueue):
         async def claim(self, request):
             if self.requests:
@@ -389,7 +389,7 @@ async def test_a_429_slows_the_task_that_saw_it():
     assert most_after <= 5
 
 
-async def test_a_stop_while_the_gate_is_shut_releases_what_waits_at_it():
+async def test_a_stop_while_the_gate_is_closed_releases_the_deliveries_it_has_not_admitted():
     queue, stop = PlayedQueue(20), asyncio.Event()
 
     async def deliver(entry):
@@ -454,7 +454,7 @@ async def test_a_probe_asks_for_one_suspect_and_a_small_cap_limits_them_too(envi
     assert [request.suspects for request in queue.requests] == [suspects]
 
 
-async def test_no_look_follows_a_stop():
+async def test_after_a_stop_nothing_is_counted():
     queue, stop = PlayedQueue(3), asyncio.Event()
 
     async def deliver(entry):
@@ -465,7 +465,7 @@ async def test_no_look_follows_a_stop():
     assert "count_ready" not in queue.calls
 
 
-async def test_after_an_empty_claim_there_is_a_pause_though_something_is_ready():
+async def test_an_empty_claim_is_followed_by_a_pause_although_entries_are_ready():
     queue = PlayedQueue(3, empty_claims=3)
     began = now()
     await processor(queue, succeed, rng=lambda: 0.25).run()
@@ -479,7 +479,7 @@ async def test_a_block_limited_by_characters_is_not_short():
     assert queue.calls.count("count_ready") == 1, "after eight blocks of five, and not after each"
 
 
-async def test_an_outcome_that_came_of_no_answer_says_nothing_of_the_pace():
+async def test_a_delivery_without_an_answer_does_not_count_as_a_fast_one():
     queue = PlayedQueue(5000)
 
     async def deliver(entry):
@@ -552,7 +552,7 @@ async def test_blocks_grow_while_they_come_back_full_and_shrink_when_one_does_no
     assert asked[5:] == [220], "the fifth claim got that many, and nothing was ready after the sixth"
 
 
-async def test_a_queue_that_looks_empty_is_not_claimed_from_again():
+async def test_when_nothing_is_ready_there_is_no_further_claim():
     queue = PlayedQueue(5)
     await processor(queue, succeed).run()
     assert queue.calls.count("claim") == 1, "a claim locks the table also when it finds nothing"
@@ -614,7 +614,7 @@ async def test_nothing_is_claimed_while_outcomes_have_waited_long_for_their_sett
     assert (max(queue.unsettled) < 150) is heeded
 
 
-async def test_a_short_block_keeps_nobody_waiting_once_it_is_delivered():
+async def test_the_wait_after_a_short_block_ends_with_its_deliveries():
     queue = PlayedQueue(20)
     async with asyncio.timeout(5):
         report = await processor(queue, succeed, FLUSH_SECONDS="30").run()

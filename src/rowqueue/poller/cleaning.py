@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from rowqueue.poller.fargate import Fargate
     from rowqueue.poller.fleet import Fleet, Task
     from rowqueue.poller.queue import PollerQueue
-    from rowqueue.poller.records import Holder
+    from rowqueue.poller.records import Claimant
     from rowqueue.settings import PollerSettings
 
 _FORGOTTEN = timedelta(hours=1)
@@ -143,16 +143,16 @@ class Cleaner:
     def _deaths(self, seen: Observation) -> tuple[Death, ...]:
         """Those who have claims, are not live, and are dead according to ECS."""
         live = {task.id for task in seen.live}
-        named = ((task_id(holder.processor_id, self.settings.environment), holder) for holder in seen.holders)
-        missing = {name: holder for name, holder in named if name is not None and name not in live}
+        named = ((task_id(claimant.processor_id, self.settings.environment), claimant) for claimant in seen.claimants)
+        missing = {name: claimant for name, claimant in named if name is not None and name not in live}
         if not missing:
             return ()
         known = self.tasks.find(sorted(missing))
-        found = ((holder, known.get(name)) for name, holder in missing.items())
+        found = ((claimant, known.get(name)) for name, claimant in missing.items())
         return tuple(
             death
-            for holder, task in found
-            if (task is None or self.tasks.is_ours(task)) and (death := death_of(holder, task, now=seen.utc))
+            for claimant, task in found
+            if (task is None or self.tasks.is_ours(task)) and (death := death_of(claimant, task, now=seen.utc))
         )
 
     def _some_may_be_stale(self, seen: Observation) -> bool:
@@ -162,28 +162,28 @@ class Cleaner:
         return earliest is not None and earliest <= seen.utc - threshold + CLOCK_SKEW
 
 
-def death_of(holder: Holder, task: Task | None, *, now: datetime) -> Death | None:
+def death_of(claimant: Claimant, task: Task | None, *, now: datetime) -> Death | None:
     """How a worker died; ``None`` if it may still be alive.
 
     Args:
-        holder: the worker.
+        claimant: the worker.
         task: its task; ``None`` if ECS does not know it.
         now: UTC, naive.
     """
-    assert holder.processor_id is not None
+    assert claimant.processor_id is not None
     if task is None:
-        if holder.earliest_claimed_at is None or now - holder.earliest_claimed_at < _FORGOTTEN:
+        if claimant.earliest_claimed_at is None or now - claimant.earliest_claimed_at < _FORGOTTEN:
             return None
-        return Death(processor_id=holder.processor_id, reason="the task has stopped, and ECS knows it no longer")
+        return Death(processor_id=claimant.processor_id, reason="the task has stopped, and ECS knows it no longer")
     if task.last_status != "STOPPED":
         return None
     crashed = has_crashed(task)
     return Death(
-        processor_id=holder.processor_id,
+        processor_id=claimant.processor_id,
         reason=f"the task has stopped: {task.ending}"[:MAX_ERROR_MESSAGE_CHARACTERS],
         crashed=crashed,
         counted=ExitCode.counts_as_retry(task.exit_code),
-        alone=crashed and holder.entries == 1,
+        alone=crashed and claimant.entries == 1,
     )
 
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from rowqueue.poller.backoff import Backoff
     from rowqueue.poller.fleet import Task
-    from rowqueue.poller.records import Holder, Pulse
+    from rowqueue.poller.records import Claimant, Pulse
     from rowqueue.settings import PollerSettings
 
 CLOCK_SKEW = timedelta(seconds=5)
@@ -50,7 +50,7 @@ class Observation:
         now: UTC, aware.
         pulse: the overview of the queue.
         live: the tasks that ECS wants running.
-        holders: who has claims.
+        claimants: who has claims.
         freed: whether entries may be ready that the pulse did not see as ready.
         claimed: ARNs of the tasks that have claimed.
         fleet: the live tasks, sorted.
@@ -64,7 +64,7 @@ class Observation:
     now: datetime
     pulse: Pulse
     live: tuple[Task, ...] = ()
-    holders: tuple[Holder, ...] = ()
+    claimants: tuple[Claimant, ...] = ()
     freed: bool = False
     claimed: frozenset[str] = frozenset()
     fleet: Fleet = field(default_factory=Fleet)

@@ -43,15 +43,15 @@ class Observer:
         live = tuple(self.tasks.live_tasks())
         self.check("the pulse")
         pulse = self.queue.pulse()
-        self.check("the holders")
-        holders = tuple(self.queue.holders()) if pulse.processing else ()
-        return Observation(now=self.now, pulse=pulse, live=live, holders=holders)
+        self.check("the claimants")
+        claimants = tuple(self.queue.claimants()) if pulse.processing else ()
+        return Observation(now=self.now, pulse=pulse, live=live, claimants=claimants)
 
     def with_fleet(self, seen: Observation) -> Observation:
         """Which live tasks have claimed, and so which are starting, hung or overdue."""
         self.check("the survey")
         claimed = self._claimed(seen.live) if seen.live else frozenset()
-        with_claims = {holder.processor_id for holder in seen.holders}
+        with_claims = {claimant.processor_id for claimant in seen.claimants}
         claimed |= {task.arn for task in seen.live if self._name(task) in with_claims}
         fleet = survey(
             seen.live,
@@ -83,10 +83,10 @@ class Observer:
 
     def _with_backoff(self, seen: Observation) -> Observation:
         seen = replace(seen, stopped=tuple(self.tasks.stopped_tasks()))
-        doubtful = [task for task in seen.known if may_have_died_at_boot(task)]
+        unclear = [task for task in seen.known if may_have_died_at_boot(task)]
         recent = backoff(
             seen.known,
-            claimed=seen.claimed | (self._claimed(doubtful) if doubtful else frozenset()),
+            claimed=seen.claimed | (self._claimed(unclear) if unclear else frozenset()),
             definition=self.settings.task_definition,
             tick_s=self.settings.tick_s,
         )

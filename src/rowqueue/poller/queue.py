@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from rowqueue import sql
 from rowqueue.lifecycle import storable
-from rowqueue.poller.records import Holder, Pulse
+from rowqueue.poller.records import Claimant, Pulse
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
@@ -64,11 +64,11 @@ class PollerQueue:
         """Fail pending entries without attempts left, which no claim would take; returns how many."""
         return self._change("fail_exhausted", max_retries=self._max_retries)
 
-    def holders(self) -> list[Holder]:
+    def claimants(self) -> list[Claimant]:
         """The workers that have claims."""
         return [
-            Holder(processor_id=processor_id, entries=entries, earliest_claimed_at=earliest)
-            for processor_id, entries, earliest in self._rows("holders")
+            Claimant(processor_id=processor_id, entries=entries, earliest_claimed_at=earliest)
+            for processor_id, entries, earliest in self._rows("claimants")
         ]
 
     def record_deaths(self, deaths: Sequence[Death]) -> None:

@@ -37,7 +37,7 @@ class Pulse:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Holder:
+class Claimant:
     """A worker that has claims.
 
     Attributes:

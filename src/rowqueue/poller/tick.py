@@ -115,7 +115,7 @@ class Poller:
             log(Event.TASK_STOPPED, task=task_arn, confirmed=False)
             return None
         name = processor_id(self._settings.environment, task.arn)
-        entries = [holder.entries for holder in self._queue.holders() if holder.processor_id == name]
+        entries = [claimant.entries for claimant in self._queue.claimants() if claimant.processor_id == name]
         log_problem(
             Event.TASK_STOPPED,
             task=task_arn,
@@ -125,7 +125,7 @@ class Poller:
             exit_code=task.exit_code,
             reason=task.ending,
             ran=task.started_at is not None,
-            entries_held=sum(entries),
+            entries_in_hand=sum(entries),
             **embedded({Metric.TASKS_DIED: 1}),
         )
         return self.tick(by="task_stopped") if entries else None

@@ -163,7 +163,7 @@ SELECT q.id, q.status
    AND q.claim_token = sent.token
  WHERE q.status <> 'processing'
 
--- name: holders
+-- name: claimants
 -- Which workers have claims. The poller compares them with what ECS says of their tasks.
 SELECT processor_id, COUNT(*) AS entries, MIN(claimed_at) AS earliest_claimed_at
   FROM {queue}
