@@ -1,13 +1,13 @@
 """Rows in a Snowflake table, delivered to an HTTPS service over mutual TLS, with the answer written back.
 
-Rooms, and who may import whom (each only what stands to its right):
+Imports go one way, from left to right:
 
     lambda_poller/index.py  ->  poller    |
-    container/processor.py  ->  processor | -> store -> sql, lifecycle -> errors
+    container/processor.py  ->  processor | -> sql, settings, aws, observability -> lifecycle, environment
+                                             -> contract, errors
 
-The entry points also wire ``warehouse``, ``credentials``, ``settings`` and ``observability``.
-``poller`` and ``processor`` never import each other. ``local`` (the embedded stack) may import
-anything; nothing imports it but ``cli``.
+The entry points also build ``warehouse`` and ``credentials``. ``poller`` and ``processor`` do not import each other.
+Nothing here imports ``rowqueue_local``, the lab; ``cli`` finds its commands as entry points.
 """
 
 __version__ = "0.1.0"
