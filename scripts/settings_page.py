@@ -1,4 +1,4 @@
-"""``docs/settings.md``, written from the fields of the settings classes: ``make docs``."""
+"""Writes ``docs/settings.md`` from the fields of the settings classes: ``make docs``."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ _READERS: tuple[tuple[str, type[FromEnvironment]], ...] = (("poller", PollerSett
 _PREFACE = """\
 # Settings
 
-Written by `make docs` from `src/rowqueue/settings.py`; `make check` compares.
+`make docs` writes this page from `src/rowqueue/settings.py`, and `make check` compares the two.
 
-Settings are environment variables. They are read once, at the start, and checked together: every problem is told at
-once, a line each, as `NAME: expected ..., got ...`, before anything connects. A variable that is empty counts as not
-set. Settings that are fine alone and contradict each other, as a stale threshold shorter than a task's life, are
+Settings are environment variables. A program reads them once, at the start, and checks them together. It reports all
+problems before it connects to anything, one per line: `NAME: expected ..., got ...`. An empty variable counts as not
+set. Settings that are valid alone but contradict each other, such as a stale threshold shorter than a task's life, are
 problems too.
 
-`SNOWFLAKE_AUTHENTICATION` says how we log in. With `workload_identity` there is no secret: the driver proves the IAM
-role of the function or the task. With `key_pair` it takes `SNOWFLAKE_USER` and `SNOWFLAKE_PRIVATE_KEY`, with `password`
-`SNOWFLAKE_USER` and `SNOWFLAKE_PASSWORD`. Where these are not set, the secret `<environment>-snowflake-credentials` is
-read from AWS Secrets Manager: a JSON object with `username` and `private_key` (and `private_key_passphrase`, if it has
-one), or with `username` and `password`.
+`SNOWFLAKE_AUTHENTICATION` says how to log in. With `workload_identity` there is no secret: the driver proves the IAM
+role of the function or the task. `key_pair` needs `SNOWFLAKE_USER` and `SNOWFLAKE_PRIVATE_KEY`; `password` needs
+`SNOWFLAKE_USER` and `SNOWFLAKE_PASSWORD`. Where these are not set, the program reads the secret
+`<environment>-snowflake-credentials` from AWS Secrets Manager. It is a JSON object with `username` and `private_key`
+(and `private_key_passphrase`, if the key is encrypted), or with `username` and `password`.
 """
 
 
@@ -72,12 +72,12 @@ def _settings(settings: type[FromEnvironment]) -> Iterator[Setting]:
 
 
 def _merged(declared: dict[str, list[Setting]], shared: set[str]) -> list[Setting]:
-    """The poller's words, for it is the one that the stale threshold and the retries belong to."""
+    """The shared settings, with the poller's sentences: it is the one that resets stale claims."""
     return [setting for setting in declared["poller"] if setting.name in shared]
 
 
 def _accepts(parse: Any) -> str:
-    """What a parser says it expects: nothing is no value that any of them takes."""
+    """What a parser expects. No parser accepts an empty text, so its refusal says it."""
     if parse is secret:
         return "text, never shown"
     try:
