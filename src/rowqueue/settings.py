@@ -107,10 +107,41 @@ class SnowflakeSettings(FromEnvironment):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class PollerSettings(FromEnvironment):
-    """Settings of the Lambda."""
+class SharedSettings(FromEnvironment):
+    """Settings of both programs. They have to be equal in both."""
 
     environment: str = setting("ENVIRONMENT", environment_name, "Environment name (dev, staging, prod).")
+    budget_s: float = setting(
+        "CONTAINER_TIMEOUT_SECONDS",
+        number(1, 86400),
+        "Time budget of a task: it stops claiming at this age, seconds.",
+        default=60.0,
+    )
+    service_timeout_s: float = setting(
+        "SERVICE_TIMEOUT_SECONDS", number(0.1, 900), "Time limit of a delivery, seconds.", default=30.0
+    )
+    max_retries: int = setting(
+        "MAX_RETRIES", whole_number(1, 1000), "Counted attempts, unless the entry has its own limit.", default=3
+    )
+    stale_threshold_minutes: float = setting(
+        "STALE_THRESHOLD_MINUTES", number(0.01, 1440), "Age at which a claim is reset, minutes.", default=30.0
+    )
+
+    @property
+    def stale_threshold_s(self) -> float:
+        """The stale threshold in seconds."""
+        return self.stale_threshold_minutes * 60
+
+    @property
+    def longest_life_s(self) -> float:
+        """See :func:`longest_life_s`."""
+        return longest_life_s(budget_s=self.budget_s, service_timeout_s=self.service_timeout_s)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PollerSettings(SharedSettings):
+    """Settings of the Lambda."""
+
     cluster: str = setting("ECS_CLUSTER", text, "ECS cluster, name or ARN.")
     task_definition: str = setting("ECS_TASK_DEFINITION", text, "Task definition of the processors, family or ARN.")
     subnets: tuple[str, ...] = setting("ECS_SUBNETS", string_list, "Subnets of the tasks, a JSON array.")
@@ -130,12 +161,6 @@ class PollerSettings(FromEnvironment):
     )
     max_containers: int = setting(
         "MAX_CONTAINERS", whole_number(0, 5000), "Largest number of live tasks; 0 pauses the launches.", default=25
-    )
-    stale_threshold_minutes: float = setting(
-        "STALE_THRESHOLD_MINUTES", number(0.01, 1440), "Age at which a claim is reset, minutes.", default=30.0
-    )
-    max_retries: int = setting(
-        "MAX_RETRIES", whole_number(1, 1000), "Counted attempts, unless the entry has its own limit.", default=3
     )
     boot_deadline_s: float = setting(
         "BOOT_DEADLINE_SECONDS",
@@ -158,36 +183,20 @@ class PollerSettings(FromEnvironment):
     spot_percent: int = setting(
         "SPOT_PERCENT", whole_number(0, 100), "Share of the tasks that run on Fargate Spot, percent.", default=0
     )
-    budget_s: float = setting(
-        "CONTAINER_TIMEOUT_SECONDS",
-        number(1, 86400),
-        "Time budget of a task: it stops claiming at this age, seconds.",
-        default=60.0,
-    )
-    service_timeout_s: float = setting(
-        "SERVICE_TIMEOUT_SECONDS", number(0.1, 900), "Time limit of a delivery, seconds.", default=30.0
-    )
     tick_s: float = setting("TICK_SECONDS", number(0.1, 86400), "Period of the schedule, seconds.", default=60.0)
-
-    @property
-    def stale_threshold_s(self) -> float:
-        """The stale threshold in seconds."""
-        return self.stale_threshold_minutes * 60
 
     @property
     def oldest_task_s(self) -> float:
         """Longest time from a task's start to its end, seconds."""
         if self.task_deadline_s is not None:
             return self.task_deadline_s
-        life_s = longest_life_s(budget_s=self.budget_s, service_timeout_s=self.service_timeout_s)
-        return self.boot_deadline_s + life_s
+        return self.boot_deadline_s + self.longest_life_s
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ProcessorSettings(FromEnvironment):
+class ProcessorSettings(SharedSettings):
     """Settings of the Fargate task."""
 
-    environment: str = setting("ENVIRONMENT", environment_name, "Environment name (dev, staging, prod).")
     cert_bucket: str = setting(
         "CERT_BUCKET", text, "S3 bucket with <environment>/client.pem, client-key.pem, ca-cert.pem."
     )
@@ -214,15 +223,6 @@ class ProcessorSettings(FromEnvironment):
     concurrency: int = setting(
         "MAX_CONCURRENT_DELIVERIES", whole_number(1, 1000), "Largest number of deliveries in flight.", default=32
     )
-    budget_s: float = setting(
-        "CONTAINER_TIMEOUT_SECONDS",
-        number(1, 86400),
-        "Time budget of a task: it stops claiming at this age, seconds.",
-        default=60.0,
-    )
-    service_timeout_s: float = setting(
-        "SERVICE_TIMEOUT_SECONDS", number(0.1, 900), "Time limit of a delivery, seconds.", default=30.0
-    )
     stop_grace_s: float = setting(
         "STOP_GRACE_SECONDS",
         number(0, STOP_TIMEOUT_S),
@@ -232,9 +232,6 @@ class ProcessorSettings(FromEnvironment):
     flush_entries: int = setting("FLUSH_ENTRIES", whole_number(1, LARGEST_BLOCK), "Largest settle batch.", default=2000)
     flush_s: float = setting(
         "FLUSH_SECONDS", number(0.01, 60), "Longest wait of an outcome for its settle, seconds.", default=1.0
-    )
-    max_retries: int = setting(
-        "MAX_RETRIES", whole_number(1, 1000), "Counted attempts, unless the entry has its own limit.", default=3
     )
     backoff_s: float = setting(
         "RETRY_BACKOFF_SECONDS",
@@ -270,12 +267,6 @@ class ProcessorSettings(FromEnvironment):
         "Length at which an answer is cut, characters.",
         default=16_000,
     )
-    stale_threshold_minutes: float = setting(
-        "STALE_THRESHOLD_MINUTES",
-        number(0.01, 1440),
-        "The poller's setting, to check the time limits against it.",
-        default=30.0,
-    )
     processor_id: str | None = setting(
         "PROCESSOR_ID",
         matching(r"[\w.:-]{1,200}", "letters, digits, . : _ and -"),
@@ -283,18 +274,13 @@ class ProcessorSettings(FromEnvironment):
         required=False,
     )
 
-    @property
-    def longest_life_s(self) -> float:
-        """See :func:`longest_life_s`."""
-        return longest_life_s(budget_s=self.budget_s, service_timeout_s=self.service_timeout_s)
-
     def contradictions(self) -> Iterator[str]:
         """Time limits and sizes that contradict each other."""
         longest = self.longest_life_s
-        if self.stale_threshold_minutes * 60 <= longest:
+        if self.stale_threshold_s <= longest:
             yield (
                 f"STALE_THRESHOLD_MINUTES: expected more than the {longest:g} s that a task may live with its "
-                f"CONTAINER_TIMEOUT_SECONDS and SERVICE_TIMEOUT_SECONDS, got {self.stale_threshold_minutes * 60:g} s; "
+                f"CONTAINER_TIMEOUT_SECONDS and SERVICE_TIMEOUT_SECONDS, got {self.stale_threshold_s:g} s; "
                 "a working task would lose its claims"
             )
         if self.stop_grace_s + LAST_FLUSH_S > STOP_TIMEOUT_S:

@@ -228,5 +228,5 @@ class Claiming:
         return BlockLimits(
             entries_per_container=self._settings.entries_per_container,
             largest=self._settings.max_block_entries,
-            stale_s=60 * self._settings.stale_threshold_minutes,
+            stale_s=self._settings.stale_threshold_s,
         )
