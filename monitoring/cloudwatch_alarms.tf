@@ -1,5 +1,5 @@
-# Each alarm says in its description what to look at first. They go by the metrics that poller and processors write into
-# their logs (src/rowqueue/observability.py), and by AWS's own.
+# The description of each alarm says what to look at first. The alarms use the metrics that poller and processors write to
+# their logs (src/rowqueue/observability.py) and AWS's own metrics.
 
 locals {
   sources = {
@@ -14,86 +14,86 @@ locals {
     ">=" = "GreaterThanOrEqualToThreshold"
   }
 
-  # One metric each: it alarms when `breaching` of the last `of` periods are so. The metrics of a tick come once a tick,
-  # so their periods are as long as that. Missing data is fine but where it says otherwise: what is not sent while all
-  # is well, or while the queue is empty, is not missed, and silence is the heartbeat's to notice.
+  # One metric each. An alarm goes off when `breaching` of the last `of` periods breach the threshold. A tick sends its metrics
+  # once, so their period is that of the schedule. Missing data counts as good unless `missing` says otherwise, because many
+  # metrics are sent only when something happens. The heartbeat notices when no metric arrives at all.
   simple_alarms = {
     heartbeat = {
       source = "ours", metric = "TicksCompleted", statistic = "Sum", period = var.tick_seconds
       is     = "<", than = 1, breaching = 5, of = 5, missing = "breaching"
-      says   = "No tick of the poller has succeeded in five periods of its schedule, so nothing is launched. Look at its log for tick_failed, and whether the schedule is enabled."
+      says   = "No tick of the poller has succeeded in five periods of its schedule, so nothing is launched. Look for tick_failed in its log, and check that the schedule is enabled."
     }
     oldest-ready = {
       source = "ours", metric = "OldestReadySeconds", statistic = "Maximum", period = var.tick_seconds
       is     = ">", than = var.oldest_ready_seconds, breaching = 3, of = 5
-      says   = "An entry waits for too long. Look at the reason in the poller's last tick: a hold, max_containers, launches that fail; else at how the tasks end."
+      says   = "A ready entry has waited for too long. Read the reason in the poller's last tick: a hold, max_containers, or launches that fail. Otherwise look at how the tasks end."
     }
     hold = {
-      # A hold that ends is renewed when its probe is refused, so a tick or two in between see none.
+      # When a hold ends and its probe is refused, a new hold follows. One or two ticks in between see no hold.
       source = "ours", metric = "Holds", statistic = "Minimum", period = var.tick_seconds
       is     = ">=", than = 1, breaching = 3, of = 5
-      says   = "A hold stands, or a new one each time that it ends, so nothing is claimed: the service refuses our certificate, we refuse its, or a person wants it so. SELECT * FROM PROCESSING_HOLDS says why and until when."
+      says   = "A hold stands, or is renewed each time it ends, so nothing is claimed. The service refuses our certificate, we do not trust its certificate, or a person placed the hold. SELECT * FROM PROCESSING_HOLDS shows the reason and the end."
     }
     credentials-stop = {
       source = "ours", metric = "CredentialsStops", statistic = "Sum", period = 300
       is     = ">=", than = 1, breaching = 1, of = 1
-      says   = "A processor stopped since the service would not have us, or we it. credentials_stop in the processors' log says which."
+      says   = "A processor stopped because mutual TLS or authorization failed. credentials_stop in the processors' log has the reason."
     }
     certificate = {
-      # Sent when a task starts, so an idle queue sends none; the alarm then stays as it is.
+      # Sent when a task starts. While the queue is empty none is sent, and the alarm keeps its state.
       source = "ours", metric = "CertificateDaysLeft", statistic = "Minimum", period = 3600
       is     = "<", than = var.certificate_days_left, breaching = 1, of = 1, missing = "ignore"
-      says   = "A certificate that the processors use expires soon. Upload its successor in its place; the next task takes it."
+      says   = "A certificate that the processors use expires soon. Upload the new one under the same name; the next task reads it."
     }
     launch-failures = {
       source = "ours", metric = "LaunchFailures", statistic = "Sum", period = var.tick_seconds
       is     = ">=", than = 1, breaching = 3, of = 5
-      says   = "ECS does not start what the poller asks for. launch_failures in its ticks says why: often the quota of Fargate vCPUs, or no Spot capacity."
+      says   = "ECS does not start tasks that the poller requests. launch_failures in its ticks has the reason, often the quota of Fargate vCPUs or missing Spot capacity."
     }
     boot-failures = {
       source = "ours", metric = "BootFailures", statistic = "Maximum", period = var.tick_seconds
       is     = ">=", than = 3, breaching = 3, of = 3
-      says   = "Tasks die before they claim anything, one launch after the other. boot_failure in the poller's ticks says how: an image that can not be pulled, a setting, a secret, a certificate."
+      says   = "Tasks of several launches died before their first claim. boot_failure in the poller's ticks has the reason: an image that cannot be pulled, a setting, a secret or a certificate."
     }
     tasks-hung = {
       source = "ours", metric = "TasksHung", statistic = "Sum", period = var.tick_seconds
       is     = ">=", than = 1, breaching = 3, of = 5
-      says   = "Tasks run and never claim; the poller stops them. Look at their logs: often Snowflake can not be reached from their subnets."
+      says   = "Tasks run but never claim, and the poller stops them. Look at their logs: often their subnets have no route to Snowflake."
     }
     tasks-died = {
       source = "ours", metric = "TasksDied", statistic = "Sum", period = 300
       is     = ">=", than = 3, breaching = 2, of = 3
-      says   = "Tasks end otherwise than by themselves. task_stopped in the poller's log says how: out of memory, an error, an interruption of Spot."
+      says   = "Tasks did not end by their own decision. task_stopped in the poller's log has the reason: out of memory, an error, or a Spot interruption."
     }
     poisoned = {
       source = "ours", metric = "EntriesPoisoned", statistic = "Sum", period = var.tick_seconds
       is     = ">=", than = 1, breaching = 1, of = 1
-      says   = "An entry has failed because workers died holding it and nothing else. Look at its data before you requeue it: FAILED_ENTRIES_ANALYSIS."
+      says   = "An entry has failed because workers died while they had only this entry in hand. Look at its data before you requeue it: FAILED_ENTRIES_ANALYSIS."
     }
     unknown-status = {
       source = "ours", metric = "EntriesUnknownStatus", statistic = "Maximum", period = var.tick_seconds
       is     = ">=", than = 1, breaching = 3, of = 3
-      says   = "Rows have a status that is none of the five, so nobody will ever touch them. Somebody wrote it by hand."
+      says   = "Rows have an unknown status, so no program will ever process them. A person or another program wrote it."
     }
     poller-errors = {
       source = "lambda", metric = "Errors", statistic = "Sum", period = var.tick_seconds
       is     = ">=", than = 1, breaching = 3, of = 5
-      says   = "The poller fails again and again. tick_failed in its log says why."
+      says   = "The poller fails repeatedly. tick_failed in its log has the reason."
     }
     poller-duration = {
       source = "lambda", metric = "Duration", statistic = "Maximum", period = var.tick_seconds
       is     = ">", than = 800 * var.function_timeout_seconds, breaching = 3, of = 5
-      says   = "The poller takes more than four fifths of its time-out. Look at Snowflake: a lock that is waited for, a warehouse with a queue."
+      says   = "The poller uses more than four fifths of its time-out. Look at Snowflake: statements that wait for a lock, or a warehouse that is overloaded."
     }
     poller-throttled = {
       source = "lambda", metric = "Throttles", statistic = "Sum", period = var.tick_seconds
       is     = ">=", than = 1, breaching = 5, of = 5
-      says   = "Lambda does not run the poller: the account's concurrency is used up, or what is reserved for the poller is too little."
+      says   = "Lambda does not run the poller: the account's concurrency is used up, or the poller's reserved concurrency is too small."
     }
     dead-letters = {
       source = "queue", metric = "ApproximateNumberOfMessagesVisible", statistic = "Maximum", period = 300
       is     = ">=", than = 1, breaching = 1, of = 1
-      says   = "Events were not delivered to the poller, or it failed on them three times. Nothing has to be sent again; read why, then purge the queue."
+      says   = "Events were not delivered to the poller, or it failed on them three times. Find the cause, then purge the queue. Nothing has to be sent again."
     }
   }
 
@@ -122,11 +122,11 @@ resource "aws_cloudwatch_metric_alarm" "simple" {
   ok_actions          = [aws_sns_topic.alerts.arn]
 }
 
-# Of few entries a single failure is a large share, so it takes twenty in five minutes. The poller counts what it fails
-# itself; with no processor there is no number of completed entries beside it.
+# With few entries a single failure is a large share, so at least twenty entries in five minutes are needed. The poller fails
+# entries too; without a processor the metric of completed entries is missing, hence FILL.
 resource "aws_cloudwatch_metric_alarm" "failure_ratio" {
   alarm_name          = "${var.environment}-snowflake-failure-ratio"
-  alarm_description   = "Too many entries fail. SELECT * FROM FAILED_ENTRIES_ANALYSIS says why; what the partner answers is in PROCESSING_ATTEMPTS."
+  alarm_description   = "Too many entries fail. SELECT * FROM FAILED_ENTRIES_ANALYSIS shows the reasons, and PROCESSING_ATTEMPTS has the partner's status for each attempt."
   comparison_operator = "GreaterThanThreshold"
   threshold           = var.failure_ratio
   evaluation_periods  = 3
@@ -159,12 +159,12 @@ resource "aws_cloudwatch_metric_alarm" "failure_ratio" {
   }
 }
 
-# Tasks that no service owns have no metric in AWS/ECS; Container Insights has what they use and what they reserve.
+# The namespace AWS/ECS has no metrics of tasks without an ECS service. Container Insights measures what they use and reserve.
 resource "aws_cloudwatch_metric_alarm" "insights" {
   for_each = local.insights
 
   alarm_name          = "${var.environment}-snowflake-task-${each.key}"
-  alarm_description   = "Tasks use more than nine tenths of their ${each.key}. Give them more (task_cpu, task_memory), or fewer deliveries at once (MAX_CONCURRENT_DELIVERIES)."
+  alarm_description   = "Tasks use more than nine tenths of their ${each.key}. Increase task_cpu or task_memory, or reduce MAX_CONCURRENT_DELIVERIES."
   comparison_operator = "GreaterThanThreshold"
   threshold           = 90
   evaluation_periods  = 5
@@ -197,12 +197,12 @@ resource "aws_cloudwatch_metric_alarm" "insights" {
   }
 }
 
-# One alarm to page on: it says that entries are not being delivered, and those it is made of say why.
+# One alarm to page on: entries are not being delivered. The alarms in its rule say why.
 resource "aws_cloudwatch_composite_alarm" "not_delivering" {
   count = var.enable_composite_alarms ? 1 : 0
 
   alarm_name        = "${var.environment}-snowflake-not-delivering"
-  alarm_description = "Entries are not being delivered. The alarms it is made of say why."
+  alarm_description = "Entries are not being delivered. The alarms in its rule say why."
   alarm_rule = join(" OR ", [for key in ["heartbeat", "oldest-ready", "hold"] :
     "ALARM(\"${aws_cloudwatch_metric_alarm.simple[key].alarm_name}\")"
   ])

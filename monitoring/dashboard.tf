@@ -1,4 +1,4 @@
-# The template is valid JSON as it stands: everything that is filled in stands inside a string.
+# The template is valid JSON: every placeholder is inside a string.
 resource "aws_cloudwatch_dashboard" "main" {
   dashboard_name = "${var.environment}-snowflake-processor"
 

@@ -1,5 +1,5 @@
 output "dashboard_name" {
-  description = "The dashboard."
+  description = "Name of the dashboard."
   value       = aws_cloudwatch_dashboard.main.dashboard_name
 }
 
@@ -9,7 +9,7 @@ output "alerts_topic_arn" {
 }
 
 output "alarm_names" {
-  description = "All alarms."
+  description = "Names of all alarms."
   value = sort(concat(
     values(aws_cloudwatch_metric_alarm.simple)[*].alarm_name,
     values(aws_cloudwatch_metric_alarm.insights)[*].alarm_name,

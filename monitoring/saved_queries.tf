@@ -1,4 +1,4 @@
-# Questions to the logs, by the event names of src/rowqueue/observability.py.
+# Queries on the logs. src/rowqueue/observability.py has the names of the events.
 
 locals {
   queries = {

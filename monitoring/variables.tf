@@ -1,7 +1,7 @@
-# Called by terraform/main.tf, whose variables carry the validations.
+# terraform/main.tf passes these. The validations are in terraform/variables.tf.
 
 variable "environment" {
-  description = "Name of the deployment: the dimension of every metric of ours, and the first part of every name."
+  description = "Name of the deployment. It is the dimension of our metrics, and every name begins with it."
   type        = string
 }
 
@@ -11,27 +11,27 @@ variable "aws_region" {
 }
 
 variable "alarm_arns_of" {
-  description = "What the ARNs of this account's alarms begin with, up to alarm."
+  description = "Prefix of the ARNs of this account's alarms, up to and including alarm."
   type        = string
 }
 
 variable "alert_email" {
-  description = "Where alarms are mailed to, or null."
+  description = "Address that gets the alarms by e-mail, or null."
   type        = string
 }
 
 variable "function_name" {
-  description = "The poller."
+  description = "Name of the poller's function."
   type        = string
 }
 
 variable "function_timeout_seconds" {
-  description = "The poller's time-out."
+  description = "Time-out of the poller in seconds."
   type        = number
 }
 
 variable "cluster_name" {
-  description = "Cluster of the processors."
+  description = "ECS cluster of the processors."
   type        = string
 }
 
@@ -41,7 +41,7 @@ variable "task_family" {
 }
 
 variable "dead_letter_queue_name" {
-  description = "Queue of the events that the poller failed on."
+  description = "Dead-letter queue of the poller."
   type        = string
 }
 
@@ -51,46 +51,46 @@ variable "schedule_group_name" {
 }
 
 variable "poller_log_group_name" {
-  description = "The poller's log."
+  description = "Log group of the poller."
   type        = string
 }
 
 variable "processor_log_group_name" {
-  description = "The processors' log."
+  description = "Log group of the processors."
   type        = string
 }
 
 variable "tick_seconds" {
-  description = "Seconds between two ticks, whole minutes: how often the poller's metrics come."
+  description = "Seconds between two ticks, whole minutes. The poller sends its metrics once per tick."
   type        = number
 }
 
 variable "container_insights" {
-  description = "Whether Container Insights measures the cluster, so that there can be alarms on CPU and memory."
+  description = "Whether Container Insights measures the cluster. The alarms on CPU and memory need it."
   type        = bool
 }
 
 variable "enable_composite_alarms" {
-  description = "Whether there is one alarm over those that mean that entries are not being delivered."
+  description = "Whether to create one alarm that combines the alarms which mean that entries are not being delivered."
   type        = bool
 }
 
 variable "enable_saved_queries" {
-  description = "Whether queries are saved in Logs Insights."
+  description = "Whether to save the queries in Logs Insights."
   type        = bool
 }
 
 variable "oldest_ready_seconds" {
-  description = "An entry that has been ready for longer is an alarm."
+  description = "Age in seconds from which a ready entry raises an alarm."
   type        = number
 }
 
 variable "failure_ratio" {
-  description = "A larger share of failed among settled entries is an alarm."
+  description = "Share of failed among settled entries above which there is an alarm."
   type        = number
 }
 
 variable "certificate_days_left" {
-  description = "A certificate that expires within fewer days is an alarm."
+  description = "Number of days before a certificate expires at which there is an alarm."
   type        = number
 }

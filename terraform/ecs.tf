@@ -1,7 +1,7 @@
 resource "aws_ecr_repository" "processor" {
   name                 = local.processor
   image_tag_mutability = "IMMUTABLE"
-  force_delete         = true # an image is built again from the sources
+  force_delete         = true # images can be rebuilt from the sources
 
   image_scanning_configuration {
     scan_on_push = true
@@ -14,7 +14,7 @@ resource "aws_ecr_lifecycle_policy" "processor" {
   policy = jsonencode({
     rules = [{
       rulePriority = 1
-      description  = "The last 20 images, to be able to go back"
+      description  = "Keep the last 20 images for a rollback"
       selection    = { tagStatus = "any", countType = "imageCountMoreThan", countNumber = 20 }
       action       = { type = "expire" }
     }]
@@ -43,7 +43,7 @@ resource "aws_ecs_cluster_capacity_providers" "main" {
 locals {
   processor_environment = merge(
     local.shared_environment,
-    # Fargate has no instance metadata to ask for the region. This name is the one that both boto3 and the driver read.
+    # Fargate has no instance metadata with the region. Both boto3 and the Snowflake driver read this variable.
     {
       AWS_DEFAULT_REGION   = var.aws_region
       CERT_BUCKET          = aws_s3_bucket.certificates.id
@@ -52,7 +52,7 @@ locals {
     { for role in [local.snowflake_roles.processor] : "SNOWFLAKE_ROLE" => role if role != null },
   )
 
-  # Environment variable -> key of the JSON in the secret with the Snowflake login.
+  # Environment variable -> key of the JSON object in the secret with the Snowflake login.
   login_secrets = {
     workload_identity = {}
     password          = { SNOWFLAKE_USER = "username", SNOWFLAKE_PASSWORD = "password" }
@@ -62,7 +62,7 @@ locals {
     )
   }[var.snowflake_authentication]
 
-  # Environment variable -> where ECS takes its value from.
+  # Environment variable -> ARN from which ECS reads its value.
   processor_secrets = merge(
     { for name, key in local.login_secrets : name => "${one(aws_secretsmanager_secret.snowflake[*].arn)}:${key}::" },
     { for arn in aws_secretsmanager_secret.client_key[*].arn : "CLIENT_KEY_PASSPHRASE" => arn },
@@ -86,8 +86,8 @@ resource "aws_ecs_task_definition" "processor" {
     cpu_architecture        = var.architecture
   }
 
-  # The image declares /tmp as a volume, so this one gets the permissions of the image's /tmp (AWS, "Bind mounts") and
-  # the processor's user can write there. It is where Python puts temporary files without being told.
+  # Python writes temporary files to /tmp. The image declares /tmp as a volume, so this volume gets the permissions of the
+  # image's /tmp (AWS, "Bind mounts"), and the processor's user can write to it.
   volume {
     name = "scratch"
   }
@@ -97,7 +97,7 @@ resource "aws_ecs_task_definition" "processor" {
     image                  = var.image_uri
     essential              = true
     readonlyRootFilesystem = true
-    stopTimeout            = 120 # the most that Fargate has; settings.py divides it up
+    stopTimeout            = 120 # the maximum of Fargate; settings.py says how it is used
     mountPoints            = [{ sourceVolume = "scratch", containerPath = "/tmp", readOnly = false }]
     environment = [for name, value in merge(var.processor_environment, local.processor_environment) :
       { name = name, value = value }
@@ -109,20 +109,21 @@ resource "aws_ecs_task_definition" "processor" {
         awslogs-group         = aws_cloudwatch_log_group.processor.name
         awslogs-region        = var.aws_region
         awslogs-stream-prefix = "ecs"
-        # A task that can not write its log goes on delivering; a blocked write would stop it in the middle.
+        # A task that cannot write its log goes on delivering. A blocking write would stop it.
         mode            = "non-blocking"
         max-buffer-size = "4m"
       }
     }
   }])
 
-  # The poller names a revision: the next one exists before it is told, and the last one ends after.
+  # The poller launches a revision by its ARN. So the new revision is created before the function changes, and the old
+  # one is removed after that.
   lifecycle {
     create_before_destroy = true
 
     precondition {
       condition     = length(local.processor_names_twice) == 0
-      error_message = "processor_environment: ${join(", ", local.processor_names_twice)}: set from another variable already."
+      error_message = "processor_environment: ${join(", ", local.processor_names_twice)}: another variable sets it."
     }
   }
 }

@@ -1,4 +1,4 @@
-# What invokes the poller: the schedule, and each task that has stopped in another way than by its own decision.
+# What invokes the poller: the schedule, and each task that stopped for another reason than its own decision.
 
 resource "aws_scheduler_schedule_group" "poller" {
   name = local.poller
@@ -7,7 +7,7 @@ resource "aws_scheduler_schedule_group" "poller" {
 resource "aws_scheduler_schedule" "poller" {
   name                = "${local.poller}-schedule"
   group_name          = aws_scheduler_schedule_group.poller.name
-  description         = "Ticks of ${local.poller}"
+  description         = "Runs ${local.poller}"
   schedule_expression = var.schedule_expression
 
   flexible_time_window {
@@ -19,7 +19,7 @@ resource "aws_scheduler_schedule" "poller" {
     role_arn = aws_iam_role.scheduler.arn
     input    = "{}"
 
-    # A tick that could not be handed over is not worth repeating: the next one does all of it.
+    # No retry: the next tick does the same work.
     retry_policy {
       maximum_retry_attempts       = 0
       maximum_event_age_in_seconds = 60
@@ -30,8 +30,8 @@ resource "aws_scheduler_schedule" "poller" {
     }
   }
 
-  # The first tick is due at once, and the tasks that it starts are too: all that they need is there by then, and a
-  # NAT gateway takes minutes. On the way down it is the schedule that goes first.
+  # The first tick runs at once and may start tasks at once. So everything they need is created before; a NAT gateway
+  # takes minutes. On destroy, the schedule is removed first.
   depends_on = [
     aws_cloudwatch_log_group.processor,
     aws_ecs_cluster_capacity_providers.main,
@@ -49,7 +49,7 @@ resource "aws_scheduler_schedule" "poller" {
   ]
 }
 
-# A task that ended with 0 has released all that it held; its event would wake the warehouse for nothing.
+# A task that ended with 0 has no entries in hand, so its event would wake the warehouse for nothing.
 resource "aws_cloudwatch_event_rule" "task_stopped" {
   name        = "${var.environment}-snowflake-task-stopped"
   description = "A processor was interrupted, died, or never started"
@@ -62,7 +62,7 @@ resource "aws_cloudwatch_event_rule" "task_stopped" {
       group      = ["family:${local.processor}"]
       lastStatus = ["STOPPED"]
       "$or" = [
-        # Spot says SpotInterruption, in older texts of AWS TerminationNotice. A task that never ran has no exit code.
+        # Spot sends SpotInterruption; older AWS documents say TerminationNotice. A task that never ran has no exit code.
         { stopCode = ["TaskFailedToStart", "SpotInterruption", "TerminationNotice", "InfrastructureHealth"] },
         { containers = { exitCode = [{ anything-but = 0 }] } },
       ]
@@ -74,7 +74,7 @@ resource "aws_cloudwatch_event_target" "task_stopped" {
   rule = aws_cloudwatch_event_rule.task_stopped.name
   arn  = aws_lambda_function.poller.arn
 
-  # Until it is handed over to Lambda. After an hour the poller has long seen by itself what the task held.
+  # Retries of the hand-over to Lambda. After an hour the poller has released the claims of the task anyway.
   retry_policy {
     maximum_retry_attempts       = 185
     maximum_event_age_in_seconds = 3600
@@ -93,8 +93,8 @@ resource "aws_lambda_permission" "task_stopped" {
   source_arn    = aws_cloudwatch_event_rule.task_stopped.arn
 }
 
-# Events that could not be delivered, or that the poller failed on three times. Nothing has to be sent again, since the
-# next tick does what they asked for: a message says that something has been broken for minutes.
+# Events that could not be delivered, or that the poller failed on three times. Nothing has to be sent again, because the
+# next tick does the same work. A message means that something has been broken for minutes.
 resource "aws_sqs_queue" "dead_letters" {
   name                      = "${local.poller}-dlq"
   message_retention_seconds = 14 * 24 * 3600
@@ -107,7 +107,7 @@ resource "aws_sqs_queue_policy" "dead_letters" {
   policy = jsonencode({
     Version = "2012-10-17"
     Statement = [{
-      Sid       = "UndeliveredTaskStopped" # Scheduler and Lambda send with roles of their own
+      Sid       = "UndeliveredTaskStopped" # Scheduler and Lambda send with their own roles
       Effect    = "Allow"
       Principal = { Service = "events.amazonaws.com" }
       Action    = "sqs:SendMessage"

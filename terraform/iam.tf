@@ -1,11 +1,11 @@
-# Roles, each for one service and with no more than its duty needs. The documents are written with jsonencode and not
-# with aws_iam_policy_document, so that terraform test can read them.
+# One role for each service, with only the permissions that it needs. The documents are written with jsonencode instead of
+# aws_iam_policy_document, so that terraform test can read them.
 
 locals {
   task_definitions = "arn:${local.partition}:ecs:${var.aws_region}:${local.account}:task-definition/${local.processor}:*"
   tasks            = "arn:${local.partition}:ecs:${var.aws_region}:${local.account}:task/${local.processor}/*"
 
-  # The repository that image_uri names, if it is one of ECR's; ours or another.
+  # The repository that image_uri names, if it is in ECR; it may belong to another account.
   image_repository_arns = [
     for ecr in regexall("^(?P<account>[0-9]{12})\\.dkr\\.ecr\\.(?P<region>[a-z0-9-]+)\\.amazonaws\\.com(?:\\.cn)?/(?P<name>[^:@]+)[:@]", var.image_uri) :
     "arn:${local.partition}:ecr:${ecr.region}:${ecr.account}:repository/${ecr.name}"
@@ -31,11 +31,11 @@ locals {
     Action    = "sts:AssumeRole"
   } }
 
-  # So that the service can not be talked into acting for us on behalf of another account.
+  # Another account cannot make the AWS service use these roles (AWS, "The confused deputy problem").
   of_our_account = { StringEquals = { "aws:SourceAccount" = local.account } }
 }
 
-# The processor itself: its certificates, and nothing else. With workload identity this role is who it is in Snowflake.
+# The processor may read its certificates and nothing else. With workload identity it logs in to Snowflake as this role.
 
 resource "aws_iam_role" "processor" {
   name = "${local.processor}-task"
@@ -61,7 +61,7 @@ resource "aws_iam_role_policy" "processor" {
   })
 }
 
-# What ECS does before the processor starts: the image, the log stream, the secrets' values.
+# What ECS does before the processor starts: pull the image, create the log stream, read the secrets.
 
 resource "aws_iam_role" "execution" {
   name = "${local.processor}-execution"
@@ -95,7 +95,7 @@ resource "aws_iam_role_policy" "execution" {
         Sid      = "LogInToTheRegistry"
         Effect   = "Allow"
         Action   = "ecr:GetAuthorizationToken"
-        Resource = "*" # it has no resource
+        Resource = "*" # this action has no resource
       }],
       local.may_read_the_secret,
       local.may_read_the_passphrase,
@@ -103,7 +103,7 @@ resource "aws_iam_role_policy" "execution" {
   })
 }
 
-# The poller: tasks of this family on this cluster, with these two roles.
+# The poller may launch tasks of this family on this cluster with these two roles.
 
 resource "aws_iam_role" "poller" {
   name = local.poller
@@ -130,7 +130,7 @@ resource "aws_iam_role_policy" "poller" {
           Condition = { ArnEquals = { "ecs:cluster" = aws_ecs_cluster.main.arn } }
         },
         {
-          # With propagateTags RunTask tags what it starts; nothing else may be tagged.
+          # RunTask with propagateTags tags the new tasks. Nothing else may be tagged.
           Sid       = "TagWhatIsLaunched"
           Effect    = "Allow"
           Action    = "ecs:TagResource"
@@ -138,7 +138,7 @@ resource "aws_iam_role_policy" "poller" {
           Condition = { StringEquals = { "ecs:CreateAction" = "RunTask" } }
         },
         {
-          # Its only resource is a container instance, and Fargate has none to name.
+          # The only resource of this action is a container instance, and Fargate has none.
           Sid       = "ListTasks"
           Effect    = "Allow"
           Action    = "ecs:ListTasks"
@@ -153,7 +153,7 @@ resource "aws_iam_role_policy" "poller" {
           Condition = { ArnEquals = { "ecs:cluster" = aws_ecs_cluster.main.arn } }
         },
         {
-          Sid       = "HandTheTaskItsRoles"
+          Sid       = "PassTheRolesOfTheTask"
           Effect    = "Allow"
           Action    = "iam:PassRole"
           Resource  = [aws_iam_role.processor.arn, aws_iam_role.execution.arn]
@@ -166,7 +166,7 @@ resource "aws_iam_role_policy" "poller" {
           Resource = "${aws_cloudwatch_log_group.poller.arn}:*"
         },
         {
-          Sid      = "PutAwayWhatFailed"
+          Sid      = "SendToTheDeadLetterQueue"
           Effect   = "Allow"
           Action   = "sqs:SendMessage"
           Resource = aws_sqs_queue.dead_letters.arn
@@ -177,8 +177,8 @@ resource "aws_iam_role_policy" "poller" {
   })
 }
 
-# Lambda makes a function's network interfaces with the function's role. AWS's own policy for that names all resources,
-# for which they will be is not known before.
+# Lambda creates a function's network interfaces with the function's role. AWS's own policy for that allows all resources,
+# because the interfaces are not known in advance.
 resource "aws_iam_role_policy_attachment" "poller_in_vpc" {
   count = var.poller_in_vpc ? 1 : 0
 
@@ -216,7 +216,7 @@ resource "aws_iam_role_policy" "scheduler" {
         Resource = aws_lambda_function.poller.arn
       },
       {
-        Sid      = "PutAwayWhatFailed"
+        Sid      = "SendToTheDeadLetterQueue"
         Effect   = "Allow"
         Action   = "sqs:SendMessage"
         Resource = aws_sqs_queue.dead_letters.arn
@@ -225,8 +225,8 @@ resource "aws_iam_role_policy" "scheduler" {
   })
 }
 
-# Snowflake, when it may push: its notification integration assumes this role. The integration wants the role's ARN
-# before it tells whom the role has to trust; so the ARN is an output, whether or not the role is there yet.
+# Snowflake's notification integration assumes this role for a push. The integration needs the role's ARN before it shows
+# which user the role has to trust, so the ARN is an output even before the role exists.
 
 resource "aws_iam_role" "push" {
   count = var.push_topic && var.snowflake_push_user_arn != null ? 1 : 0

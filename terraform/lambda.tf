@@ -1,4 +1,4 @@
-# Before the function: one that logs first makes a group without retention, which Terraform then trips over.
+# Created before the function. Otherwise the function creates a group without retention, and then Terraform fails.
 resource "aws_cloudwatch_log_group" "poller" {
   name              = "/aws/lambda/${local.poller}"
   retention_in_days = var.log_retention_days
@@ -27,14 +27,14 @@ locals {
 
 resource "aws_lambda_function" "poller" {
   function_name    = local.poller
-  description      = "Looks at the queue and starts as many processors as the waiting entries need"
+  description      = "Reads the queue and starts as many processors as the ready entries need"
   filename         = var.lambda_zip
   source_code_hash = fileexists(var.lambda_zip) ? filebase64sha256(var.lambda_zip) : null
   handler          = "index.handler"
   runtime          = "python3.13"
   architectures    = [{ ARM64 = "arm64", X86_64 = "x86_64" }[var.architecture]]
   memory_size      = 512
-  timeout          = 55 # a tick gives up by itself after 50, and the next one is due after 60
+  timeout          = 55 # a tick gives up after 50 s, and the next one is due after 60 s
   role             = aws_iam_role.poller.arn
 
   reserved_concurrent_executions = coalesce(var.reserved_concurrent_executions, -1)
@@ -55,15 +55,15 @@ resource "aws_lambda_function" "poller" {
   lifecycle {
     precondition {
       condition     = fileexists(var.lambda_zip)
-      error_message = "lambda_zip: ${var.lambda_zip} is not there; scripts/build_lambda.sh builds it."
+      error_message = "lambda_zip: ${var.lambda_zip} does not exist; scripts/build_lambda.sh builds it."
     }
     precondition {
       condition     = length(local.poller_names_twice) == 0
-      error_message = "poller_environment: ${join(", ", local.poller_names_twice)}: set from another variable already."
+      error_message = "poller_environment: ${join(", ", local.poller_names_twice)}: another variable sets it."
     }
   }
 
-  # Without its rights the first tick would fail, and it is due as soon as the schedule is there.
+  # The first tick runs as soon as the schedule exists, and it needs these permissions.
   depends_on = [
     aws_cloudwatch_log_group.poller,
     aws_iam_role_policy.poller,
@@ -71,10 +71,9 @@ resource "aws_lambda_function" "poller" {
   ]
 }
 
-# The schedule, the rule and the topic all invoke it asynchronously: they are done when Lambda has queued the event, and
-# what becomes of it is decided here. Two retries, after one and two minutes, so that a stop event outlives a short
-# fault of Snowflake's. Five minutes at most, so that throttling holds back five ticks, and not those of six hours, the
-# default.
+# The schedule, the rule and the topic invoke the function asynchronously, so Lambda retries as configured here. Two retries,
+# after one and two minutes, let a stop event outlast a short fault of Snowflake. Events expire after five minutes, so that
+# throttling delays at most five ticks and not those of six hours, the default.
 resource "aws_lambda_function_event_invoke_config" "poller" {
   function_name                = aws_lambda_function.poller.function_name
   maximum_retry_attempts       = 2

@@ -1,4 +1,4 @@
-# One file per concern: vpc, ecs, lambda, eventbridge, sns, iam, secrets, s3. Here is what they have in common.
+# What the other files share. There is one file per subject: vpc, ecs, lambda, eventbridge, sns, iam, secrets, s3.
 
 data "aws_caller_identity" "current" {}
 
@@ -17,10 +17,10 @@ locals {
     ManagedBy   = "terraform"
   }, var.tags)
 
-  # The validation of schedule_expression admits nothing but minutes.
+  # The validation of schedule_expression admits only minutes.
   tick_seconds = 60 * tonumber(regex("[0-9]+", var.schedule_expression))
 
-  # Where the queue is, and how to log in.
+  # The place of the queue, and the way to log in.
   snowflake_environment = {
     SNOWFLAKE_ACCOUNT        = var.snowflake_account
     SNOWFLAKE_WAREHOUSE      = var.snowflake_warehouse
@@ -30,7 +30,8 @@ locals {
     SNOWFLAKE_AUTHENTICATION = var.snowflake_authentication
   }
 
-  # One user has both roles where there is a key or a password, so each has to be asked for; an IAM role is a user of its own.
+  # With a key or a password, one user has both roles, so each session names its role. With workload identity, each IAM
+  # role is a user of its own with a default role.
   snowflake_roles = { for program, role in {
     poller    = var.snowflake_role_poller
     processor = var.snowflake_role_processor
@@ -38,7 +39,7 @@ locals {
     upper("${var.snowflake_database}_${program}")
   }
 
-  # Limits that both go by. The poller has to know how long a task may live, the processor when its claims turn stale.
+  # Limits that both read. The poller needs the longest life of a task, the processor the age of a stale claim.
   shared_environment = merge(local.snowflake_environment, {
     ENVIRONMENT               = var.environment
     CONTAINER_TIMEOUT_SECONDS = tostring(var.container_timeout_seconds)

@@ -1,4 +1,4 @@
-# <environment>/client.pem, client-key.pem and ca-cert.pem, which a person uploads: Terraform never sees them.
+# The bucket for <environment>/client.pem, client-key.pem and ca-cert.pem. A person uploads them; Terraform never reads them.
 
 resource "aws_s3_bucket" "certificates" {
   bucket = coalesce(var.certificate_bucket, "${local.processor}-certs")
@@ -39,7 +39,7 @@ resource "aws_s3_bucket_public_access_block" "certificates" {
   restrict_public_buckets = true
 }
 
-# One can go back after a wrong upload, and a key that was replaced does not lie there for ever.
+# Versions allow a rollback after a wrong upload. A replaced key is deleted after 30 days.
 resource "aws_s3_bucket_lifecycle_configuration" "certificates" {
   bucket = aws_s3_bucket.certificates.id
 
@@ -76,6 +76,6 @@ resource "aws_s3_bucket_policy" "certificates" {
     }]
   })
 
-  # The block looks at a policy that is put: first the one, then the other.
+  # The access block checks each new policy, so it has to exist first.
   depends_on = [aws_s3_bucket_public_access_block.certificates]
 }

@@ -1,5 +1,5 @@
-# What poller and processors log in with, which workload identity does without, and the client key's passphrase, if it has
-# one. Their content is write-only: no state and no plan holds it, so Terraform can not see that it has changed.
+# The secrets with the Snowflake login (not needed with workload identity) and with the client key's passphrase, if it has
+# one. Their content is write-only: neither state nor plan contains it, so Terraform cannot see a change.
 
 resource "aws_secretsmanager_secret" "snowflake" {
   count = var.snowflake_authentication == "workload_identity" ? 0 : 1
@@ -10,7 +10,7 @@ resource "aws_secretsmanager_secret" "snowflake" {
 }
 
 locals {
-  # Settings that are secrets, and the variable that brings each to where nobody but the programs reads it.
+  # Settings that are secrets, and the variable that puts each into Secrets Manager.
   variables_of_secrets = {
     SNOWFLAKE_PASSWORD               = "snowflake_password"
     SNOWFLAKE_PRIVATE_KEY            = "snowflake_private_key"
@@ -18,7 +18,7 @@ locals {
     CLIENT_KEY_PASSPHRASE            = "client_key_passphrase"
   }
 
-  # The content is sent when this number changes: with snowflake_secret_version, and with what is no secret about it.
+  # The content is written when this number changes: with snowflake_secret_version, and with the parts that are not secret.
   secret_edition = parseint(substr(sha256(jsonencode([
     var.snowflake_secret_version, var.snowflake_authentication, var.snowflake_user, var.snowflake_private_key_encrypted
   ])), 0, 7), 16)
@@ -40,12 +40,12 @@ resource "aws_secretsmanager_secret_version" "snowflake" {
   secret_id                = aws_secretsmanager_secret.snowflake[0].id
   secret_string_wo_version = local.secret_edition
 
-  # Whoever only changes a size does not have the key at hand, and need not: nothing is sent then. When something is and
-  # there is no key, AWS refuses the empty text (its least is one character), and what the secret held stays current.
+  # A person who changes something else need not have the key: nothing is written then. If the content has to be written
+  # and there is no key, AWS refuses the empty string (at least one character), and the secret keeps its content.
   secret_string_wo = try(jsonencode(coalesce(local.secret_content[var.snowflake_authentication])), "")
 }
 
-# A secret of its own: the poller has no business with it.
+# A secret of its own, because the poller does not need it.
 resource "aws_secretsmanager_secret" "client_key" {
   count = var.client_key_encrypted ? 1 : 0
 

@@ -1,5 +1,5 @@
-# The push: Snowflake publishes when rows were inserted, and the poller need not wait for its schedule. The whole chain
-# is in snowflake/optional_push.sql. A message carries nothing but the fact.
+# The push: Snowflake publishes to this topic when rows were inserted, so that the poller runs before its schedule. The whole
+# chain is in snowflake/optional_push.sql. A message contains no data.
 
 locals {
   push_role = "${var.environment}-snowflake-push"

@@ -1,7 +1,7 @@
-# Where
+# Place
 
 variable "aws_region" {
-  description = "Region that everything is made in. Snowflake in the same region saves time and transfer."
+  description = "AWS region of all resources. The region of the Snowflake account saves time and transfer costs."
   type        = string
 
   validation {
@@ -11,17 +11,17 @@ variable "aws_region" {
 }
 
 variable "environment" {
-  description = "Name of this deployment; the first part of the name of every resource."
+  description = "Name of this deployment. The name of every resource begins with it."
   type        = string
 
   validation {
     condition     = can(regex("^[a-z][a-z0-9-]{0,23}$", var.environment))
-    error_message = "environment: expected a short name like dev, staging or prod: at most 24 of a-z, 0-9 and -, a letter first."
+    error_message = "environment: expected a short name like dev, staging or prod: at most 24 characters of a-z, 0-9 and -, starting with a letter."
   }
 }
 
 variable "tags" {
-  description = "Further tags for everything."
+  description = "Additional tags for all resources."
   type        = map(string)
   default     = {}
 }
@@ -39,13 +39,13 @@ variable "snowflake_account" {
 }
 
 variable "snowflake_warehouse" {
-  description = "Warehouse that runs the statements; XSMALL with AUTO_SUSPEND = 60 does."
+  description = "Warehouse that runs the statements. XSMALL with AUTO_SUSPEND = 60 is enough."
   type        = string
   default     = "QUEUE_WH"
 
   validation {
     condition     = can(regex("^[A-Za-z_][A-Za-z0-9_$]{0,254}$", var.snowflake_warehouse))
-    error_message = "snowflake_warehouse: expected an unquoted Snowflake identifier: letters, digits, _ and $, not a digit first."
+    error_message = "snowflake_warehouse: expected an unquoted Snowflake identifier: letters, digits, _ and $, not starting with a digit."
   }
 }
 
@@ -56,18 +56,18 @@ variable "snowflake_database" {
 
   validation {
     condition     = can(regex("^[A-Za-z_][A-Za-z0-9_$]{0,254}$", var.snowflake_database))
-    error_message = "snowflake_database: expected an unquoted Snowflake identifier: letters, digits, _ and $, not a digit first."
+    error_message = "snowflake_database: expected an unquoted Snowflake identifier: letters, digits, _ and $, not starting with a digit."
   }
 }
 
 variable "snowflake_schema" {
-  description = "Schema of the queue; one queue a schema."
+  description = "Schema of the queue. A schema contains one queue."
   type        = string
   default     = "PUBLIC"
 
   validation {
     condition     = can(regex("^[A-Za-z_][A-Za-z0-9_$]{0,254}$", var.snowflake_schema))
-    error_message = "snowflake_schema: expected an unquoted Snowflake identifier: letters, digits, _ and $, not a digit first."
+    error_message = "snowflake_schema: expected an unquoted Snowflake identifier: letters, digits, _ and $, not starting with a digit."
   }
 }
 
@@ -78,12 +78,12 @@ variable "snowflake_table" {
 
   validation {
     condition     = can(regex("^[A-Za-z_][A-Za-z0-9_$]{0,254}$", var.snowflake_table))
-    error_message = "snowflake_table: expected an unquoted Snowflake identifier: letters, digits, _ and $, not a digit first."
+    error_message = "snowflake_table: expected an unquoted Snowflake identifier: letters, digits, _ and $, not starting with a digit."
   }
 }
 
 variable "snowflake_role_poller" {
-  description = "Role of the poller's session; null takes <database>_POLLER, which snowflake/00_roles.sql makes, and with workload_identity the default role of the user."
+  description = "Role of the poller's session. null: <database>_POLLER, which snowflake/00_roles.sql creates; with workload_identity the user's default role."
   type        = string
   default     = null
 
@@ -94,7 +94,7 @@ variable "snowflake_role_poller" {
 }
 
 variable "snowflake_role_processor" {
-  description = "Role of the processors' sessions; null takes <database>_PROCESSOR, which snowflake/00_roles.sql makes, and with workload_identity the default role of the user."
+  description = "Role of the processors' sessions. null: <database>_PROCESSOR, which snowflake/00_roles.sql creates; with workload_identity the user's default role."
   type        = string
   default     = null
 
@@ -105,7 +105,7 @@ variable "snowflake_role_processor" {
 }
 
 variable "snowflake_authentication" {
-  description = "How poller and processors log in: key_pair and password through the secret, workload_identity by their IAM roles, without any secret. Snowflake refuses a service user that has only a password, so password is for older accounts and the embedded stack."
+  description = "How poller and processors log in to Snowflake. key_pair and password: with the content of a secret. workload_identity: with their IAM roles, without a secret. Snowflake refuses a password of a service user, so password is only for older accounts and the embedded stack."
   type        = string
   default     = "key_pair"
 
@@ -116,18 +116,18 @@ variable "snowflake_authentication" {
 }
 
 variable "snowflake_user" {
-  description = "User name, kept in the secret as username. Not needed with workload_identity: Snowflake finds the user by the IAM role."
+  description = "User name, stored in the secret as username. Not needed with workload_identity, because Snowflake finds the user by the IAM role."
   type        = string
   default     = null
 
   validation {
     condition     = var.snowflake_authentication == "workload_identity" || try(length(var.snowflake_user) > 0, false)
-    error_message = "snowflake_user: key_pair and password need a user name; snowflake/00_roles.sql makes <database>_SERVICE."
+    error_message = "snowflake_user: key_pair and password need a user name. snowflake/00_roles.sql creates the user <database>_SERVICE."
   }
 }
 
 variable "snowflake_private_key" {
-  description = "Private key of that user, PKCS#8 in PEM; with key_pair. Written to the secret and kept nowhere else: pass it as TF_VAR_snowflake_private_key."
+  description = "Private key of that user, PKCS#8 in PEM. Needed with key_pair. Terraform writes it to the secret and does not store it: pass it as TF_VAR_snowflake_private_key."
   type        = string
   default     = null
   sensitive   = true
@@ -135,7 +135,7 @@ variable "snowflake_private_key" {
 }
 
 variable "snowflake_private_key_passphrase" {
-  description = "Passphrase of the private key, if it has one; with snowflake_private_key_encrypted. Pass it as TF_VAR_snowflake_private_key_passphrase."
+  description = "Passphrase of the private key, if it has one. Set snowflake_private_key_encrypted too. Pass it as TF_VAR_snowflake_private_key_passphrase."
   type        = string
   default     = null
   sensitive   = true
@@ -143,13 +143,13 @@ variable "snowflake_private_key_passphrase" {
 }
 
 variable "snowflake_private_key_encrypted" {
-  description = "Whether the private key has a passphrase, so that the tasks are given it. To be said here, for no decision may hang on a value that is kept nowhere."
+  description = "Whether the private key has a passphrase, which the tasks then get. A variable of its own, because Terraform cannot decide by a value that it does not store."
   type        = bool
   default     = false
 }
 
 variable "snowflake_password" {
-  description = "Password of that user; with password. Pass it as TF_VAR_snowflake_password."
+  description = "Password of that user. Needed with password. Pass it as TF_VAR_snowflake_password."
   type        = string
   default     = null
   sensitive   = true
@@ -157,7 +157,7 @@ variable "snowflake_password" {
 }
 
 variable "snowflake_secret_version" {
-  description = "Raise it to have a new key or password written to the secret: Terraform keeps none, so it can not see that one has changed."
+  description = "Increase it to write a new key or password to the secret. Terraform does not store them, so it cannot see a change."
   type        = number
   default     = 1
 
@@ -168,7 +168,7 @@ variable "snowflake_secret_version" {
 }
 
 variable "secret_recovery_days" {
-  description = "Days for which a deleted secret can be restored, and its name can not be used again. 0 deletes at once."
+  description = "Number of days in which a deleted secret can be restored. Its name cannot be used again until then. 0 deletes at once."
   type        = number
   default     = 7
 
@@ -181,13 +181,13 @@ variable "secret_recovery_days" {
 # The client certificate's key
 
 variable "client_key_encrypted" {
-  description = "Whether client-key.pem has a passphrase, so that the tasks are given it, from a secret that is made for it. To be said here, for no decision may hang on a value that is kept nowhere."
+  description = "Whether client-key.pem has a passphrase. The tasks then get it from a secret of its own. A variable of its own, because Terraform cannot decide by a value that it does not store."
   type        = bool
   default     = false
 }
 
 variable "client_key_passphrase" {
-  description = "Passphrase of client-key.pem, if it has one; with client_key_encrypted. Written to the secret and kept nowhere else: pass it as TF_VAR_client_key_passphrase."
+  description = "Passphrase of client-key.pem, if it has one. Set client_key_encrypted too. Terraform writes it to the secret and does not store it: pass it as TF_VAR_client_key_passphrase."
   type        = string
   default     = null
   sensitive   = true
@@ -195,7 +195,7 @@ variable "client_key_passphrase" {
 }
 
 variable "client_key_secret_version" {
-  description = "Raise it to have a new passphrase written to the secret: Terraform keeps none, so it can not see that it has changed."
+  description = "Increase it to write a new passphrase to the secret. Terraform does not store it, so it cannot see a change."
   type        = number
   default     = 1
 
@@ -208,22 +208,22 @@ variable "client_key_secret_version" {
 # What is deployed
 
 variable "image_uri" {
-  description = "The processor's image, by digest or by a tag that never moves: what a running revision starts must not change under it. Beside a digest a tag is only for people."
+  description = "The processor's image, by digest or by a tag that never moves. A revision of the task definition must always start the same image. If there is a digest, a tag is only information for people."
   type        = string
 
   validation {
     condition     = can(regex("^[a-z0-9][A-Za-z0-9._:-]*(/[a-z0-9._-]+)+((:[A-Za-z0-9_][A-Za-z0-9_.-]{0,127})?@sha256:[0-9a-f]{64}|:[A-Za-z0-9_][A-Za-z0-9_.-]{0,127})$", var.image_uri)) && !endswith(var.image_uri, ":latest")
-    error_message = "image_uri: expected REGISTRY/REPOSITORY@sha256:<digest> or REGISTRY/REPOSITORY:<tag>, and never the tag latest without a digest."
+    error_message = "image_uri: expected REGISTRY/REPOSITORY@sha256:<digest> or REGISTRY/REPOSITORY:<tag>, not the tag latest without a digest."
   }
 }
 
 variable "lambda_zip" {
-  description = "Path of the poller's zip, as scripts/build_lambda.sh has made it for the same architecture."
+  description = "Path of the poller's zip. scripts/build_lambda.sh builds it; the architecture must be the same."
   type        = string
 }
 
 variable "architecture" {
-  description = "Processor architecture of image and zip: ARM64, which is a fifth cheaper, or X86_64."
+  description = "CPU architecture of image and zip: ARM64, which costs a fifth less, or X86_64."
   type        = string
   default     = "ARM64"
 
@@ -234,12 +234,12 @@ variable "architecture" {
 }
 
 variable "external_service_url" {
-  description = "Where entries are delivered."
+  description = "URL of the service that entries are delivered to."
   type        = string
 
   validation {
     condition     = can(regex("^https://[A-Za-z0-9.-]+(:[0-9]{1,5})?(/[^\\s@]*)?(\\?[^\\s@]*)?$", var.external_service_url))
-    error_message = "external_service_url: expected a URL like https://api.example.com/process, without a user in it."
+    error_message = "external_service_url: expected a URL like https://api.example.com/process, without a user name."
   }
 
   validation {
@@ -249,20 +249,20 @@ variable "external_service_url" {
 }
 
 variable "certificate_bucket" {
-  description = "Name of the bucket for the client certificate; null takes <environment>-snowflake-processor-certs. Bucket names are global, so that one may be taken."
+  description = "Name of the bucket for the client certificate. null: <environment>-snowflake-processor-certs. Bucket names are global, so that name may be in use already."
   type        = string
   default     = null
 
   validation {
     condition     = var.certificate_bucket == null ? true : can(regex("^[a-z0-9][a-z0-9-]{1,61}[a-z0-9]$", var.certificate_bucket))
-    error_message = "certificate_bucket: expected 3 to 63 of a-z, 0-9 and -, or null."
+    error_message = "certificate_bucket: expected 3 to 63 characters of a-z, 0-9 and -, or null."
   }
 }
 
-# How much
+# Amounts and times
 
 variable "entries_per_container" {
-  description = "Ready entries for which one task is started."
+  description = "Number of ready entries for which one task is started."
   type        = number
   default     = 8
 
@@ -273,7 +273,7 @@ variable "entries_per_container" {
 }
 
 variable "max_containers" {
-  description = "Most tasks alive at once; 0 pauses. 6 vCPU, what AWS gives a new account, are 24 tasks of 256 CPU units: see docs/limits-and-tuning.md."
+  description = "Largest number of live tasks. 0 pauses the launches. A new AWS account may use 6 vCPUs, which are 24 tasks of 256 CPU units: see docs/limits-and-tuning.md."
   type        = number
   default     = 25
 
@@ -284,19 +284,19 @@ variable "max_containers" {
 }
 
 variable "stale_threshold_minutes" {
-  description = "After this long a claim is taken away."
+  description = "Age in minutes from which a claim is stale and is taken away."
   type        = number
   default     = 30
 
-  # The same sum as longest_life_s() in src/rowqueue/settings.py, where its terms are explained; a test compares them.
+  # The same sum as longest_life_s() in src/rowqueue/settings.py, which explains its terms. A test compares them.
   validation {
     condition     = var.stale_threshold_minutes <= 1440 && var.stale_threshold_minutes * 60 > var.container_timeout_seconds + var.service_timeout_seconds + 270
-    error_message = "stale_threshold_minutes: expected at most 1440, and more than container_timeout_seconds + service_timeout_seconds + 270 s, which is how long a task may live; a working task would lose its claims."
+    error_message = "stale_threshold_minutes: expected at most 1440, and more than container_timeout_seconds + service_timeout_seconds + 270 s, the longest life of a task. Otherwise a working task would lose its claims."
   }
 }
 
 variable "container_timeout_seconds" {
-  description = "A task claims no more after this long."
+  description = "Time budget of a task in seconds. After it a task claims nothing more."
   type        = number
   default     = 60
 
@@ -307,7 +307,7 @@ variable "container_timeout_seconds" {
 }
 
 variable "service_timeout_seconds" {
-  description = "A delivery takes no longer."
+  description = "Time limit of one delivery in seconds."
   type        = number
   default     = 30
 
@@ -318,7 +318,7 @@ variable "service_timeout_seconds" {
 }
 
 variable "max_retries" {
-  description = "Counted attempts, unless an entry has its own limit."
+  description = "Largest number of counted attempts, unless an entry has its own limit."
   type        = number
   default     = 3
 
@@ -329,7 +329,7 @@ variable "max_retries" {
 }
 
 variable "boot_deadline_seconds" {
-  description = "A task that has not claimed by then hangs, and is stopped."
+  description = "Seconds after which a task that has not claimed yet counts as hung and is stopped."
   type        = number
   default     = 180
 
@@ -340,7 +340,7 @@ variable "boot_deadline_seconds" {
 }
 
 variable "max_crashes" {
-  description = "So often a worker may die holding nothing but one entry, before that is failed as poison."
+  description = "Number of crashes that are tolerated before an entry that crashes a worker alone fails as poison."
   type        = number
   default     = 2
 
@@ -351,7 +351,7 @@ variable "max_crashes" {
 }
 
 variable "spot_share" {
-  description = "Share of the tasks that run on Fargate Spot, percent. An interrupted task gives its entries back within two minutes, no retry counted."
+  description = "Percentage of the tasks that run on Fargate Spot. An interrupted task releases its entries within two minutes, and no retry is counted."
   type        = number
   default     = 0
 
@@ -362,7 +362,7 @@ variable "spot_share" {
 }
 
 variable "task_cpu" {
-  description = "CPU units of a task; 1024 are one vCPU."
+  description = "CPU units of a task. 1024 units are one vCPU."
   type        = number
   default     = 256
 
@@ -373,7 +373,7 @@ variable "task_cpu" {
 }
 
 variable "task_memory" {
-  description = "Memory of a task, MiB."
+  description = "Memory of a task in MiB."
   type        = number
   default     = 512
 
@@ -385,36 +385,36 @@ variable "task_memory" {
       2048 = range(4096, 16385, 1024)
       4096 = range(8192, 30721, 1024)
     }, var.task_cpu, []), var.task_memory)
-    error_message = "task_memory: Fargate has 512, 1024 or 2048 MiB for 256 CPU units, 1 to 4 GiB for 512, 2 to 8 for 1024, 4 to 16 for 2048, 8 to 30 for 4096."
+    error_message = "task_memory: Fargate accepts 512, 1024 or 2048 MiB with 256 CPU units, 1 to 4 GiB with 512, 2 to 8 with 1024, 4 to 16 with 2048, 8 to 30 with 4096."
   }
 }
 
 variable "poller_environment" {
-  description = "Further settings of the poller; docs/settings.md lists them. No secrets."
+  description = "Additional settings of the poller; docs/settings.md lists them. No secrets."
   type        = map(string)
   default     = {}
 
   validation {
     condition     = length(setintersection(keys(var.poller_environment), keys(local.variables_of_secrets))) == 0
-    error_message = "poller_environment: whoever may see the function would read a secret there; instead of ${join(", ", [for name, variable in local.variables_of_secrets : "${name} set ${variable}" if contains(keys(var.poller_environment), name)])}."
+    error_message = "poller_environment: everybody who may see the function could read a secret there. Instead of ${join(", ", [for name, variable in local.variables_of_secrets : "${name} set ${variable}" if contains(keys(var.poller_environment), name)])}."
   }
 }
 
 variable "processor_environment" {
-  description = "Further settings of the processors; docs/settings.md lists them. No secrets."
+  description = "Additional settings of the processors; docs/settings.md lists them. No secrets."
   type        = map(string)
   default     = {}
 
   validation {
     condition     = length(setintersection(keys(var.processor_environment), keys(local.variables_of_secrets))) == 0
-    error_message = "processor_environment: whoever may see the task definition would read a secret there; instead of ${join(", ", [for name, variable in local.variables_of_secrets : "${name} set ${variable}" if contains(keys(var.processor_environment), name)])}."
+    error_message = "processor_environment: everybody who may see the task definition could read a secret there. Instead of ${join(", ", [for name, variable in local.variables_of_secrets : "${name} set ${variable}" if contains(keys(var.processor_environment), name)])}."
   }
 }
 
-# When
+# Triggers
 
 variable "schedule_expression" {
-  description = "How often the poller looks: rate(1 minute) up to rate(60 minutes). With the push topic, every 5 to 15 minutes do."
+  description = "How often the poller runs: rate(1 minute) up to rate(60 minutes). With the push topic, 5 to 15 minutes are enough."
   type        = string
   default     = "rate(1 minute)"
 
@@ -425,24 +425,24 @@ variable "schedule_expression" {
 }
 
 variable "reserved_concurrent_executions" {
-  description = "1 keeps two ticks from running at once. They do no harm, so null, no reservation, is fine; and AWS refuses a reservation that leaves less than 100 of the account's concurrency, of which a new account has 10."
+  description = "1 prevents two ticks from running at once. null reserves nothing, which is safe: two ticks at once do no harm. AWS refuses a reservation that leaves less than 100 of the account's concurrency, and a new account has 10."
   type        = number
   default     = null
 
   validation {
     condition     = var.reserved_concurrent_executions == null ? true : var.reserved_concurrent_executions >= 0
-    error_message = "reserved_concurrent_executions: expected a whole number from 0 (which stops the poller), or null."
+    error_message = "reserved_concurrent_executions: expected a whole number from 0, which stops the poller, or null."
   }
 }
 
 variable "push_topic" {
-  description = "Whether there is an SNS topic that Snowflake may publish to when rows are inserted: see snowflake/optional_push.sql."
+  description = "Whether to create an SNS topic, to which Snowflake publishes when rows are inserted: see snowflake/optional_push.sql."
   type        = bool
   default     = false
 }
 
 variable "snowflake_push_user_arn" {
-  description = "SF_AWS_IAM_USER_ARN of the notification integration, which is then let publish; null until it exists."
+  description = "SF_AWS_IAM_USER_ARN of the notification integration. It is then allowed to publish. null until the integration exists."
   type        = string
   default     = null
 
@@ -459,12 +459,12 @@ variable "snowflake_push_external_id" {
 
   validation {
     condition     = (var.snowflake_push_external_id == null) == (var.snowflake_push_user_arn == null)
-    error_message = "snowflake_push_external_id: DESCRIBE INTEGRATION shows both SF_AWS_IAM_USER_ARN and SF_AWS_EXTERNAL_ID; give both or neither."
+    error_message = "snowflake_push_external_id: DESCRIBE INTEGRATION shows both SF_AWS_IAM_USER_ARN and SF_AWS_EXTERNAL_ID. Set both or neither."
   }
 }
 
 variable "function_url" {
-  description = "Whether the poller has a URL, at which a POST /trigger signed with IAM credentials is a tick."
+  description = "Whether the poller has a URL. A POST /trigger with an IAM signature starts a tick."
   type        = bool
   default     = false
 }
@@ -472,7 +472,7 @@ variable "function_url" {
 # Network
 
 variable "vpc_id" {
-  description = "An existing VPC, with its way to the Internet; null makes one."
+  description = "An existing VPC with a route to the Internet. null creates a VPC."
   type        = string
   default     = null
 
@@ -483,7 +483,7 @@ variable "vpc_id" {
 }
 
 variable "private_subnet_ids" {
-  description = "Subnets of that VPC in which the tasks run; several, in different zones, since Fargate's capacity is by zone. Each task takes an address."
+  description = "Subnets of that VPC for the tasks. Name several in different zones, because each zone has its own Fargate capacity. Each task uses one address."
   type        = list(string)
   default     = []
 
@@ -494,7 +494,7 @@ variable "private_subnet_ids" {
 }
 
 variable "vpc_cidr" {
-  description = "Addresses of the VPC that is made, /16 to /24; each subnet gets a sixteenth."
+  description = "Address range of the new VPC, /16 to /24. Each subnet gets a sixteenth of it."
   type        = string
   default     = "10.40.0.0/16"
 
@@ -505,7 +505,7 @@ variable "vpc_cidr" {
 }
 
 variable "availability_zone_count" {
-  description = "Zones in which the VPC that is made has subnets."
+  description = "Number of zones in which the new VPC has subnets."
   type        = number
   default     = 2
 
@@ -516,21 +516,21 @@ variable "availability_zone_count" {
 }
 
 variable "nat_per_az" {
-  description = "A NAT gateway in each zone rather than one in all. One costs about 36 USD a month and stops the tasks when its zone fails; the entries wait."
+  description = "Whether each zone has a NAT gateway of its own. Each costs about 36 USD a month. With a single one, the tasks stop when its zone fails, and the entries wait."
   type        = bool
   default     = false
 }
 
 variable "poller_in_vpc" {
-  description = "Whether the poller goes out through the NAT gateway too, for a Snowflake network policy that admits its addresses only. Outside it costs less and starts sooner."
+  description = "Whether the poller connects through the NAT gateway too. A Snowflake network policy that admits only fixed addresses needs it. Outside the VPC the poller costs less and starts sooner."
   type        = bool
   default     = false
 }
 
-# Watching
+# Monitoring
 
 variable "alert_email" {
-  description = "Where alarms are mailed to; AWS asks that address to confirm. null: nowhere, but the topic is there."
+  description = "Address that gets the alarms by e-mail. AWS asks it to confirm. null: no subscription; the topic exists anyway."
   type        = string
   default     = null
 
@@ -541,18 +541,18 @@ variable "alert_email" {
 }
 
 variable "log_retention_days" {
-  description = "Days for which logs are kept."
+  description = "Number of days for which logs are kept."
   type        = number
   default     = 30
 
   validation {
     condition     = contains([1, 3, 5, 7, 14, 30, 60, 90, 120, 150, 180, 365, 400, 545, 731, 1096, 1827, 2192, 2557, 2922, 3288, 3653], var.log_retention_days)
-    error_message = "log_retention_days: expected one of CloudWatch's figures: 1, 3, 5, 7, 14, 30, 60, 90, 120, 150, 180, 365, 400, 545, 731, 1096, 1827, 2192, 2557, 2922, 3288 or 3653."
+    error_message = "log_retention_days: expected one of CloudWatch's values: 1, 3, 5, 7, 14, 30, 60, 90, 120, 150, 180, 365, 400, 545, 731, 1096, 1827, 2192, 2557, 2922, 3288 or 3653."
   }
 }
 
 variable "container_insights" {
-  description = "Container Insights of the cluster: disabled, enabled or enhanced. CPU and memory of Fargate tasks are measured by nothing else, so without it these two alarms are left out."
+  description = "Container Insights of the cluster: disabled, enabled or enhanced. Nothing else measures CPU and memory of Fargate tasks, so without it the alarms on them do not exist."
   type        = string
   default     = "enabled"
 
@@ -563,30 +563,30 @@ variable "container_insights" {
 }
 
 variable "enable_composite_alarms" {
-  description = "Whether there is one alarm over those that mean that entries are not being delivered."
+  description = "Whether to create one alarm that combines the alarms which mean that entries are not being delivered."
   type        = bool
   default     = true
 }
 
 variable "enable_saved_queries" {
-  description = "Whether the queries of monitoring/saved_queries.tf are saved in Logs Insights."
+  description = "Whether to save the queries of monitoring/saved_queries.tf in Logs Insights."
   type        = bool
   default     = true
 }
 
 variable "alarm_oldest_ready_seconds" {
-  description = "An entry that has been ready for longer is an alarm."
+  description = "Age in seconds from which a ready entry raises an alarm."
   type        = number
   default     = 900
 
   validation {
     condition     = var.alarm_oldest_ready_seconds > local.tick_seconds
-    error_message = "alarm_oldest_ready_seconds: expected more seconds than lie between two ticks."
+    error_message = "alarm_oldest_ready_seconds: expected more seconds than between two ticks."
   }
 }
 
 variable "alarm_failure_ratio" {
-  description = "A larger share of failed among settled entries is an alarm, once there are 20 in five minutes."
+  description = "Share of failed among settled entries above which there is an alarm, if at least 20 were settled in five minutes."
   type        = number
   default     = 0.1
 
@@ -597,7 +597,7 @@ variable "alarm_failure_ratio" {
 }
 
 variable "alarm_certificate_days" {
-  description = "A client certificate that expires within fewer days is an alarm."
+  description = "Number of days before the client certificate expires at which there is an alarm."
   type        = number
   default     = 30
 

@@ -1,5 +1,5 @@
 terraform {
-  # 1.11 brought write-only arguments: the credentials secret reaches neither plan nor state.
+  # 1.11 has write-only arguments, which keep the secrets out of plan and state.
   required_version = ">= 1.11"
 
   required_providers {
@@ -10,7 +10,7 @@ terraform {
   }
 }
 
-# The lock file knows the provider's package for linux_amd64. Elsewhere Terraform refuses it until its own is added:
+# The lock file has the hash of the provider for linux_amd64. On other platforms, add theirs first:
 # terraform providers lock -platform=linux_amd64 -platform=linux_arm64 -platform=darwin_arm64 -platform=windows_amd64
 provider "aws" {
   region = var.aws_region

@@ -1,10 +1,10 @@
-# A VPC of our own unless vpc_id names one: public subnets for the NAT gateway, private ones for the tasks.
+# A new VPC, unless vpc_id names one: public subnets for the NAT gateway, private subnets for the tasks.
 
 data "aws_availability_zones" "available" {
   state = "available"
 
   filter {
-    name   = "opt-in-status" # without Local Zones, which have no Fargate
+    name   = "opt-in-status" # excludes Local Zones, which have no Fargate
     values = ["opt-in-not-required"]
   }
 }
@@ -30,7 +30,7 @@ resource "aws_vpc" "main" {
   tags = { Name = local.processor }
 }
 
-# What a VPC comes with admits everything among its members; nobody is to be its member.
+# The default security group admits all traffic among its members. Here it has no rules and no members.
 resource "aws_default_security_group" "unused" {
   count = local.make_vpc ? 1 : 0
 
@@ -65,7 +65,7 @@ resource "aws_subnet" "private" {
   tags = { Name = "${local.processor}-private-${local.zones[count.index]}" }
 }
 
-# The addresses that a Snowflake network policy or the partner's firewall may want to know; they outlive the gateways.
+# Fixed addresses for a Snowflake network policy or the partner's firewall. They survive a replaced gateway.
 resource "aws_eip" "nat" {
   count = local.nat_count
 
@@ -131,8 +131,8 @@ resource "aws_route_table_association" "private" {
   route_table_id = aws_route_table.private[count.index].id
 }
 
-# Free, and it takes the images' layers, which ECR keeps in S3, off the NAT gateway's bill. No policy narrows it:
-# besides our bucket and ECR's, Snowflake's own buckets are behind it, from which the driver fetches large results.
+# The endpoint is free. Images come through it, because ECR stores their layers in S3, so they cause no NAT costs. It has no
+# policy: the driver also fetches large results through it, from Snowflake's own buckets.
 resource "aws_vpc_endpoint" "s3" {
   count = local.make_vpc ? 1 : 0
 
@@ -144,7 +144,7 @@ resource "aws_vpc_endpoint" "s3" {
   tags = { Name = "${local.processor}-s3" }
 }
 
-# Nobody calls a task. It calls Snowflake, AWS and the service, all by HTTPS; the resolver of a VPC needs no rule.
+# A task accepts no connections. It connects to Snowflake, AWS and the service by HTTPS. The VPC's resolver needs no rule.
 resource "aws_security_group" "processor" {
   name        = local.processor
   description = "Tasks of ${local.processor}: nothing in, HTTPS out"

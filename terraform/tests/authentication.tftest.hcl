@@ -1,5 +1,5 @@
-# The three ways to log in: what the secret holds, what the tasks are given of it, and in which roles. Then the secret of the
-# client key.
+# The three ways to log in: the content of the secret, the parts of it that the tasks get, and their roles. Then the secret of
+# the client key.
 
 mock_provider "aws" {
   source          = "./tests/mocks"
@@ -25,7 +25,7 @@ run "key_pair" {
       { name = "SNOWFLAKE_PRIVATE_KEY", valueFrom = "arn:aws:secretsmanager:us-east-1:111122223333:secret:mock-AbCdEf:private_key::" },
       { name = "SNOWFLAKE_USER", valueFrom = "arn:aws:secretsmanager:us-east-1:111122223333:secret:mock-AbCdEf:username::" },
     ]
-    error_message = "The task is given the user name and the private key."
+    error_message = "The task gets the user name and the private key."
   }
 
   assert {
@@ -53,7 +53,7 @@ run "a_key_with_a_passphrase" {
       SNOWFLAKE_PRIVATE_KEY            = "private_key"
       SNOWFLAKE_PRIVATE_KEY_PASSPHRASE = "private_key_passphrase"
     }
-    error_message = "The task is given the passphrase too."
+    error_message = "The task gets the passphrase too."
   }
 }
 
@@ -70,7 +70,7 @@ run "password" {
       SNOWFLAKE_USER     = "username"
       SNOWFLAKE_PASSWORD = "password"
     }
-    error_message = "The task is given the user name and the password."
+    error_message = "The task gets the user name and the password."
   }
 }
 
@@ -95,7 +95,7 @@ run "workload_identity" {
 
   assert {
     condition     = strcontains(output.snowflake_workload_identity_sql, "ALTER USER QUEUE_DB_POLLER SET WORKLOAD_IDENTITY = (TYPE = AWS ARN = '${aws_iam_role.poller.arn}');")
-    error_message = "The output says what to run in Snowflake."
+    error_message = "The output has the SQL to run in Snowflake."
   }
 }
 
@@ -114,7 +114,7 @@ run "a_client_key_with_a_passphrase" {
     condition = jsondecode(aws_ecs_task_definition.processor.container_definitions)[0].secrets == [
       { name = "CLIENT_KEY_PASSPHRASE", valueFrom = "arn:aws:secretsmanager:us-east-1:111122223333:secret:mock-AbCdEf" },
     ]
-    error_message = "The task is given the passphrase, the whole of its secret, and no other secret."
+    error_message = "The task gets the passphrase, which is the whole secret, and no other secret."
   }
 
   assert {
@@ -129,7 +129,7 @@ run "a_client_key_with_a_passphrase" {
 
   assert {
     condition     = !strcontains(aws_iam_role_policy.poller.policy, "secretsmanager") && !strcontains(aws_iam_role_policy.processor.policy, "secretsmanager")
-    error_message = "Nobody else may."
+    error_message = "Nobody else may read it."
   }
 }
 
@@ -144,16 +144,16 @@ run "a_client_key_with_a_passphrase_and_a_key_pair" {
 
   assert {
     condition     = toset([for s in jsondecode(aws_ecs_task_definition.processor.container_definitions)[0].secrets : s.name]) == toset(["SNOWFLAKE_USER", "SNOWFLAKE_PRIVATE_KEY", "CLIENT_KEY_PASSPHRASE"])
-    error_message = "The task is given both."
+    error_message = "The task gets both secrets."
   }
 
   assert {
     condition     = aws_secretsmanager_secret_version.client_key[0].secret_string_wo_version == 2
-    error_message = "A higher version sends the passphrase again."
+    error_message = "A higher version writes the passphrase again."
   }
 
   assert {
     condition     = length([for s in jsondecode(aws_iam_role_policy.poller.policy).Statement : s if strcontains(s.Sid, "Passphrase")]) == 0
-    error_message = "The poller has no business with it."
+    error_message = "The poller may not read the passphrase."
   }
 }

@@ -1,5 +1,4 @@
-# What is deployed with nothing but the variables that have to be given. Terraform's own provider schema is used, and no
-# account: the provider is mocked.
+# What is deployed with the required variables only. The provider is mocked: its schema is real, and no account is used.
 
 mock_provider "aws" {
   source          = "./tests/mocks"
@@ -47,17 +46,17 @@ run "defaults" {
 
   assert {
     condition     = aws_lambda_function.poller.timeout == 55 && aws_lambda_function.poller.reserved_concurrent_executions == -1
-    error_message = "A tick ends before the next is due, and nothing is reserved unless somebody says so."
+    error_message = "A tick ends before the next one is due, and no concurrency is reserved by default."
   }
 
   assert {
     condition     = aws_scheduler_schedule.poller.schedule_expression == "rate(1 minute)" && aws_scheduler_schedule.poller.target[0].input == "{}" && aws_scheduler_schedule.poller.flexible_time_window[0].mode == "OFF"
-    error_message = "The schedule ticks each minute, with the empty event that the poller takes for a tick."
+    error_message = "The schedule runs the poller each minute, with the empty event that means a tick."
   }
 
   assert {
     condition     = aws_scheduler_schedule.poller.target[0].retry_policy[0].maximum_retry_attempts == 0 && length(aws_scheduler_schedule.poller.target[0].dead_letter_config) == 1
-    error_message = "A tick that was not handed over is not repeated, and is seen in the dead-letter queue."
+    error_message = "A tick that could not be handed over is not repeated, and goes to the dead-letter queue."
   }
 
   assert {
@@ -72,7 +71,7 @@ run "defaults" {
 
   assert {
     condition     = jsondecode(aws_s3_bucket_policy.certificates.policy).Statement[0].Effect == "Deny" && jsondecode(aws_s3_bucket_policy.certificates.policy).Statement[0].Condition.Bool["aws:SecureTransport"] == "false"
-    error_message = "The bucket refuses what does not come by TLS."
+    error_message = "The bucket refuses requests without TLS."
   }
 
   assert {
@@ -87,17 +86,16 @@ run "defaults" {
 
   assert {
     condition     = length(aws_sns_topic.push) + length(aws_lambda_function_url.poller) + length(aws_iam_role.push) + length(aws_iam_role_policy_attachment.poller_in_vpc) == 0
-    error_message = "What is optional is not there unless somebody asks for it."
+    error_message = "Optional resources do not exist by default."
   }
 
-  # The provider drops a key that it does not know from container_definitions without a word; here is the
-  # configuration's own text.
+  # The provider silently drops unknown keys from container_definitions. This assertion reads the configuration's own text.
   assert {
     condition = keys(jsondecode(aws_ecs_task_definition.processor.container_definitions)[0]) == [
       "environment", "essential", "image", "logConfiguration", "mountPoints", "name", "readonlyRootFilesystem", "secrets",
       "stopTimeout",
     ]
-    error_message = "The container definition has exactly the keys that ECS knows and we mean."
+    error_message = "The container definition has exactly the intended keys."
   }
 
   assert {
@@ -112,12 +110,12 @@ run "defaults" {
 
   assert {
     condition     = one([for volume in aws_ecs_task_definition.processor.volume : volume.name]) == jsondecode(aws_ecs_task_definition.processor.container_definitions)[0].mountPoints[0].sourceVolume
-    error_message = "What is mounted is the task's volume."
+    error_message = "The container mounts the task's volume."
   }
 
   assert {
     condition     = jsondecode(aws_ecs_task_definition.processor.container_definitions)[0].stopTimeout == 120
-    error_message = "Fargate waits for as long as it can between SIGTERM and SIGKILL."
+    error_message = "The time between SIGTERM and SIGKILL is Fargate's maximum."
   }
 
   assert {
@@ -125,7 +123,7 @@ run "defaults" {
     error_message = "Tasks run on ARM64."
   }
 
-  # Key by key: a pattern that never matches fails nobody.
+  # Compared key by key, because a pattern that never matches raises no error.
   assert {
     condition = jsondecode(aws_cloudwatch_event_rule.task_stopped.event_pattern) == {
       source      = ["aws.ecs"]
@@ -140,7 +138,7 @@ run "defaults" {
         ]
       }
     }
-    error_message = "The rule matches tasks of this family on this cluster that stopped in another way than with 0."
+    error_message = "The rule matches tasks of this family on this cluster that did not end with exit code 0."
   }
 
   assert {
@@ -159,7 +157,7 @@ run "spot_and_x86" {
 
   assert {
     condition     = aws_lambda_function.poller.environment[0].variables.SPOT_PERCENT == "70" && toset(aws_ecs_cluster_capacity_providers.main.capacity_providers) == toset(["FARGATE", "FARGATE_SPOT"])
-    error_message = "The poller is told the share of Spot, and the cluster has both providers."
+    error_message = "The poller gets the share of Spot, and the cluster has both capacity providers."
   }
 
   assert {
@@ -180,12 +178,12 @@ run "a_push_and_a_url" {
 
   assert {
     condition     = aws_sns_topic.push[0].name == "dev-snowflake-push" && aws_sns_topic_subscription.push[0].protocol == "lambda" && aws_lambda_permission.push[0].source_arn == aws_sns_topic.push[0].arn
-    error_message = "The topic invokes the poller, and may."
+    error_message = "The topic invokes the poller and is allowed to."
   }
 
   assert {
     condition     = aws_lambda_function_url.poller[0].authorization_type == "AWS_IAM"
-    error_message = "The URL takes signed requests only."
+    error_message = "The URL accepts only signed requests."
   }
 
   assert {
@@ -195,7 +193,7 @@ run "a_push_and_a_url" {
 
   assert {
     condition     = output.push_role_arn == "arn:aws:iam::111122223333:role/${aws_iam_role.push[0].name}"
-    error_message = "The ARN that the integration is given is the role's."
+    error_message = "The output for the integration is the role's ARN."
   }
 }
 
@@ -208,11 +206,11 @@ run "a_role_for_the_push_before_snowflake_has_said_who_it_is" {
 
   assert {
     condition     = length(aws_iam_role.push) == 0 && output.push_role_arn == "arn:aws:iam::111122223333:role/dev-snowflake-push"
-    error_message = "Nobody is trusted yet, and the integration can be made with the ARN."
+    error_message = "The role does not exist yet, and the integration can be created with its ARN."
   }
 }
 
-# Nothing here is a default, so what is not handed on shows: tests/terraform reads it with the settings classes.
+# No value is a default, so a value that is not passed on is noticed: tests/terraform reads them with the settings classes.
 run "other_values" {
   command = plan
 

@@ -1,4 +1,4 @@
-# What each role may do, and that nothing may be done to everything.
+# What each role may do, and that no permission covers all resources.
 
 mock_provider "aws" {
   source          = "./tests/mocks"
@@ -47,21 +47,21 @@ run "roles" {
 
   assert {
     condition = { for s in jsondecode(aws_iam_role_policy.poller.policy).Statement : s.Sid => s.Action } == {
-      LaunchProcessors    = "ecs:RunTask"
-      TagWhatIsLaunched   = "ecs:TagResource"
-      ListTasks           = "ecs:ListTasks"
-      SeeAndStopTasks     = ["ecs:DescribeTasks", "ecs:StopTask"]
-      HandTheTaskItsRoles = "iam:PassRole"
-      WriteTheLog         = ["logs:CreateLogStream", "logs:PutLogEvents"]
-      PutAwayWhatFailed   = "sqs:SendMessage"
-      ReadTheCredentials  = "secretsmanager:GetSecretValue"
+      LaunchProcessors         = "ecs:RunTask"
+      TagWhatIsLaunched        = "ecs:TagResource"
+      ListTasks                = "ecs:ListTasks"
+      SeeAndStopTasks          = ["ecs:DescribeTasks", "ecs:StopTask"]
+      PassTheRolesOfTheTask    = "iam:PassRole"
+      WriteTheLog              = ["logs:CreateLogStream", "logs:PutLogEvents"]
+      SendToTheDeadLetterQueue = "sqs:SendMessage"
+      ReadTheCredentials       = "secretsmanager:GetSecretValue"
     }
-    error_message = "The poller may do what a tick needs, and nothing else."
+    error_message = "The poller has the permissions that a tick needs, and no others."
   }
 
   assert {
     condition     = alltrue([for s in jsondecode(aws_iam_role_policy.poller.policy).Statement : s.Condition.ArnEquals["ecs:cluster"] == "arn:aws:ecs:us-east-1:111122223333:cluster/mock" if contains(["LaunchProcessors", "ListTasks", "SeeAndStopTasks"], s.Sid)])
-    error_message = "What the poller does to tasks is confined to this cluster."
+    error_message = "The poller's permissions on tasks are limited to this cluster."
   }
 
   assert {
@@ -76,11 +76,11 @@ run "roles" {
 
   assert {
     condition     = one([for s in jsondecode(aws_iam_role_policy.poller.policy).Statement : s.Condition.StringEquals["ecs:CreateAction"] if s.Sid == "TagWhatIsLaunched"]) == "RunTask"
-    error_message = "Tagging is a part of launching, and of nothing else."
+    error_message = "The poller may tag only what it launches."
   }
 
   assert {
-    condition     = one([for s in jsondecode(aws_iam_role_policy.poller.policy).Statement : s if s.Sid == "HandTheTaskItsRoles"]).Condition.StringEquals["iam:PassedToService"] == "ecs-tasks.amazonaws.com" && length(one([for s in jsondecode(aws_iam_role_policy.poller.policy).Statement : s if s.Sid == "HandTheTaskItsRoles"]).Resource) == 2
+    condition     = one([for s in jsondecode(aws_iam_role_policy.poller.policy).Statement : s if s.Sid == "PassTheRolesOfTheTask"]).Condition.StringEquals["iam:PassedToService"] == "ecs-tasks.amazonaws.com" && length(one([for s in jsondecode(aws_iam_role_policy.poller.policy).Statement : s if s.Sid == "PassTheRolesOfTheTask"]).Resource) == 2
     error_message = "The poller passes two roles, to ECS tasks only."
   }
 
@@ -91,7 +91,7 @@ run "roles" {
 
   assert {
     condition     = alltrue([for role in [aws_iam_role.processor, aws_iam_role.execution] : jsondecode(role.assume_role_policy).Statement[0].Condition.StringEquals["aws:SourceAccount"] == "111122223333"])
-    error_message = "Tasks of no other account use our roles."
+    error_message = "Tasks of other accounts cannot use our roles."
   }
 
   assert {
@@ -107,7 +107,7 @@ run "roles" {
     error_message = "Snowflake may publish to this topic."
   }
 
-  # ListTasks and GetAuthorizationToken know no resource that could be named.
+  # ListTasks and GetAuthorizationToken have no resource to name.
   assert {
     condition = toset(flatten([
       for policy in [
@@ -115,7 +115,7 @@ run "roles" {
         aws_iam_role_policy.scheduler.policy, aws_iam_role_policy.push[0].policy,
       ] : [for s in jsondecode(policy).Statement : s.Action if contains(flatten([s.Resource]), "*")]
     ])) == toset(["ecs:ListTasks", "ecr:GetAuthorizationToken"])
-    error_message = "Nothing is allowed on everything that can be named."
+    error_message = "Only actions without resources are allowed on all resources."
   }
 
   assert {
@@ -125,7 +125,7 @@ run "roles" {
         aws_iam_role_policy.scheduler.policy, aws_iam_role_policy.push[0].policy,
       ] : policy if anytrue([for s in jsondecode(policy).Statement : anytrue([for a in flatten([s.Action]) : strcontains(a, "*")])])
     ]) == 0
-    error_message = "Each action is written out."
+    error_message = "No action contains a wildcard."
   }
 }
 
@@ -138,7 +138,7 @@ run "an_image_from_another_account" {
 
   assert {
     condition     = one([for s in jsondecode(aws_iam_role_policy.execution.policy).Statement : s.Resource if s.Sid == "PullTheImage"]) == "arn:aws:ecr:eu-west-1:999988887777:repository/shared/processor"
-    error_message = "ECS may pull the image that is used, wherever it lies."
+    error_message = "ECS may pull the image from another account and region."
   }
 }
 
@@ -164,6 +164,6 @@ run "an_image_that_is_not_in_ecr" {
 
   assert {
     condition     = length([for s in jsondecode(aws_iam_role_policy.execution.policy).Statement : s if strcontains(s.Sid, "Image")]) == 0
-    error_message = "Without ECR nothing of ECR is allowed."
+    error_message = "An image outside ECR needs no permission of ECR."
   }
 }

@@ -1,5 +1,5 @@
-# What the root hands to the module. tests/terraform compares every metric and every name; CloudWatch's evaluation is
-# shown by nothing here.
+# What the root module passes to the monitoring module. tests/terraform compares every metric and every name. No test shows
+# how CloudWatch evaluates the alarms.
 
 mock_provider "aws" {
   source          = "./tests/mocks"
@@ -22,7 +22,7 @@ run "by_default" {
 
   assert {
     condition     = contains(output.alarm_names, "dev-snowflake-heartbeat") && contains(output.alarm_names, "dev-snowflake-task-memory") && contains(output.alarm_names, "dev-snowflake-not-delivering")
-    error_message = "All alarms are there, those that need Container Insights included."
+    error_message = "All alarms exist, including those that need Container Insights."
   }
 }
 
@@ -41,11 +41,11 @@ run "less" {
 
   assert {
     condition     = length([for name in output.alarm_names : name if strcontains(name, "-task-") || strcontains(name, "not-delivering")]) == 0
-    error_message = "What is not measured is not alarmed on."
+    error_message = "There is no alarm on a metric that is not measured."
   }
 
   assert {
     condition     = aws_lambda_function.poller.environment[0].variables.TICK_SECONDS == "900"
-    error_message = "The poller knows the schedule's period."
+    error_message = "The poller gets the schedule's period."
   }
 }

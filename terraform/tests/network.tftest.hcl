@@ -1,4 +1,4 @@
-# A VPC of our own, and somebody else's.
+# A new VPC, and an existing one.
 
 mock_provider "aws" {
   source          = "./tests/mocks"
@@ -26,12 +26,12 @@ run "our_own" {
 
   assert {
     condition     = length(aws_nat_gateway.main) == 1 && length(aws_route.nat) == 2 && aws_vpc_endpoint.s3[0].vpc_endpoint_type == "Gateway"
-    error_message = "One NAT gateway serves both zones, and S3 has a way around it."
+    error_message = "One NAT gateway serves both zones, and S3 has an endpoint."
   }
 
   assert {
     condition     = keys(aws_vpc_security_group_egress_rule.https) == ["443"] && aws_vpc_security_group_egress_rule.https["443"].ip_protocol == "tcp"
-    error_message = "Tasks go out by HTTPS, and nothing comes in."
+    error_message = "Tasks connect by HTTPS, and nothing connects to them."
   }
 
   assert {
@@ -52,7 +52,7 @@ run "one_nat_gateway_a_zone_and_a_service_on_another_port" {
 
   assert {
     condition     = length(aws_nat_gateway.main) == 3 && length(aws_eip.nat) == 3
-    error_message = "Each zone has a gateway, with an address."
+    error_message = "Each zone has a gateway with an address."
   }
 
   assert {
@@ -62,7 +62,7 @@ run "one_nat_gateway_a_zone_and_a_service_on_another_port" {
 
   assert {
     condition     = length(aws_lambda_function.poller.vpc_config) == 1 && aws_iam_role_policy_attachment.poller_in_vpc[0].policy_arn == "arn:aws:iam::aws:policy/service-role/AWSLambdaVPCAccessExecutionRole"
-    error_message = "The poller is in the VPC, and may make its interfaces."
+    error_message = "The poller is in the VPC and may create its network interfaces."
   }
 }
 
@@ -75,7 +75,7 @@ run "the_highest_port" {
 
   assert {
     condition     = keys(aws_vpc_security_group_egress_rule.https) == ["443", "65535"]
-    error_message = "A port is anything up to 65535."
+    error_message = "65535 is a valid port."
   }
 }
 
@@ -89,7 +89,7 @@ run "somebody_elses" {
 
   assert {
     condition     = length(aws_vpc.main) + length(aws_subnet.private) + length(aws_subnet.public) + length(aws_nat_gateway.main) + length(aws_eip.nat) + length(aws_vpc_endpoint.s3) + length(aws_route_table.private) + length(aws_default_security_group.unused) == 0
-    error_message = "Nothing of a network is made or changed."
+    error_message = "No network resource is created or changed."
   }
 
   assert {

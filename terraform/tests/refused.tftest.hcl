@@ -1,4 +1,4 @@
-# What is refused before anything is asked of AWS.
+# Values that are refused before any call to AWS.
 
 mock_provider "aws" {
   source          = "./tests/mocks"
@@ -16,7 +16,7 @@ variables {
   lambda_zip            = "versions.tf" # any file: the mock uploads nothing
 }
 
-run "values_that_are_none" {
+run "invalid_values" {
   command = plan
 
   variables {
@@ -75,7 +75,7 @@ run "values_that_contradict_each_other" {
   ]
 }
 
-run "an_image_without_a_tag_and_a_schedule_without_grammar" {
+run "an_image_without_a_tag_and_a_schedule_with_a_wrong_plural" {
   command = plan
 
   variables {
@@ -86,7 +86,7 @@ run "an_image_without_a_tag_and_a_schedule_without_grammar" {
   expect_failures = [var.image_uri, var.schedule_expression]
 }
 
-run "a_zip_that_is_not_there_and_a_setting_of_the_poller_that_is_set_already" {
+run "a_missing_zip_and_a_setting_of_the_poller_that_another_variable_sets" {
   command = plan
 
   variables {
@@ -97,7 +97,7 @@ run "a_zip_that_is_not_there_and_a_setting_of_the_poller_that_is_set_already" {
   expect_failures = [aws_lambda_function.poller]
 }
 
-run "a_setting_of_the_processor_that_is_set_already" {
+run "a_setting_of_the_processor_that_another_variable_sets" {
   command = plan
 
   variables {

@@ -1,4 +1,4 @@
-"""One workbench and one run of ``terraform test`` for all tests that look at what it planned."""
+"""One workbench and one run of ``terraform test`` for all tests that read its plans."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from terraform import workbench
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tested:
-    """What ``terraform test`` found.
+    """The results of ``terraform test``.
 
     Attributes:
-        statuses: of each run, by file and name.
-        faults: what went wrong, in words.
-        plans: of each run, by name.
+        statuses: the status of each run, by file and name.
+        faults: the diagnostics.
+        plans: the plan of each run, by name.
     """
 
     statuses: dict[str, str] = field(default_factory=dict)
@@ -26,7 +26,7 @@ class Tested:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """What one run would make.
+    """The plan of one run.
 
     Attributes:
         resources: the planned values of each resource, by address.
@@ -41,17 +41,17 @@ class Plan:
 
 @pytest.fixture(scope="session")
 def bench(tmp_path_factory):
-    """Terraform, ready to run."""
+    """Terraform and an initialised copy of the configuration."""
     return workbench.prepare(tmp_path_factory.mktemp("terraform"))
 
 
 @pytest.fixture(scope="session")
 def tested(bench):
-    """All runs of terraform/tests."""
+    """The results of all runs in terraform/tests."""
     found = Tested()
     for message in bench.tests():
         if plan := message.get("test_plan"):
-            changes = plan.get("resource_changes", [])  # none, where a value was refused
+            changes = plan.get("resource_changes", [])  # missing if a value was refused
             found.plans[message["@testrun"]] = Plan(
                 resources={change["address"]: change["change"]["after"] for change in changes}
             )

@@ -1,4 +1,4 @@
-"""Copies of the deployed function and of the deployed task definition, to be changed and run: the originals stay."""
+"""Copies of the deployed function and task definition. Tests change and run the copies, not the originals."""
 
 from __future__ import annotations
 
@@ -33,22 +33,22 @@ class Ended:
 
     Attributes:
         exit_code: None, if it never started.
-        told: why it stopped, by ECS, and its log.
+        output: the stop reason of ECS, and the log.
     """
 
     exit_code: int | None
-    told: str
+    output: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Copies:
-    """What can be changed.
+    """Copies that a test can change.
 
     Attributes:
-        environment: where the originals are.
-        variables: the function's.
-        container: the task's only container.
-        overrides: given to each task besides, as RunTask can.
+        environment: the deployed environment with the originals.
+        variables: the variables of the function.
+        container: the only container of the task.
+        overrides: additional variables of each task, as RunTask sets them.
     """
 
     environment: Deployed
@@ -57,7 +57,7 @@ class Copies:
     overrides: dict[str, str]
 
     def invoke(self, variables, *, handler="index.handler"):
-        """Invoke the function with other variables; what it answers, or the error that Lambda tells."""
+        """Invoke the function with other variables; returns its answer, or the error that Lambda reports."""
         functions = self.environment.client("lambda")
         functions.update_function_configuration(
             FunctionName=FUNCTION, Handler=handler, Environment={"Variables": variables}
@@ -65,7 +65,7 @@ class Copies:
         return json.loads(functions.invoke(FunctionName=FUNCTION, Payload=b"{}")["Payload"].read())
 
     def register(self, container):
-        """A task definition with another container; returns its ARN."""
+        """Register a task definition with another container; returns its ARN."""
         original = self.environment.task_definition()
         kept = {name: original[name] for name in _KEPT}
         ecs = self.environment.client("ecs")
@@ -73,7 +73,7 @@ class Copies:
         return registered["taskDefinition"]["taskDefinitionArn"]
 
     def run(self, container):
-        """Run a task with another container to its end."""
+        """Run a task with another container until it ends."""
         ecs, cluster = self.environment.client("ecs"), self.environment.outputs["cluster_name"]
         override = {"name": container["name"], "environment": pairs(self.overrides)}
         subnets = self.environment.outputs["private_subnet_ids"]
@@ -92,7 +92,7 @@ class Copies:
         ended = wait_until(stopped)
         return Ended(
             exit_code=ended["containers"][0].get("exitCode"),
-            told="\n".join([ended["stoppedReason"], *self._log(task["taskArn"].rpartition("/")[2])]),
+            output="\n".join([ended["stoppedReason"], *self._log(task["taskArn"].rpartition("/")[2])]),
         )
 
     def _log(self, task_id):
@@ -104,7 +104,7 @@ class Copies:
 
 
 def pairs(variables):
-    """Variables as a container definition has them."""
+    """Variables in the form of a container definition."""
     return [{"name": name, "value": value} for name, value in variables.items()]
 
 
@@ -117,7 +117,7 @@ def without(container, *names):
 
 @contextmanager
 def copied(environment):
-    """Lend copies of what is deployed; they are gone afterwards."""
+    """Copies of the deployed function and task definition; they are deleted at the end."""
     function, container = environment.function(), environment.task_definition()["containerDefinitions"][0]
     functions, ecs = environment.client("lambda"), environment.client("ecs")
     functions.create_function(
@@ -150,7 +150,7 @@ def allowed(environment, role_arn):
 
 
 class _AccessDenied(BaseHTTPRequestHandler):
-    """Answers as AWS Secrets Manager does to whom it does not let in."""
+    """Answers as AWS Secrets Manager does to a role without permission."""
 
     def do_POST(self):
         self.rfile.read(int(self.headers["Content-Length"]))
@@ -162,12 +162,12 @@ class _AccessDenied(BaseHTTPRequestHandler):
         self.wfile.write(body)
 
     def log_message(self, *_):
-        """Quietly."""
+        """Log nothing."""
 
 
 @contextmanager
 def _refusing_what_the_role_may_not(environment):
-    """The stand-in enforces no policy, so a task without its secrets would just read them; on AWS its role decides."""
+    """Refuse secrets that the role may not read. The stand-in enforces no policy, so the task could read them."""
     if "secretsmanager:GetSecretValue" in allowed(environment, environment.outputs["processor_role_arn"]):
         yield {}
         return

@@ -1,8 +1,7 @@
-"""An environment that scripts/deploy.sh has put into the embedded stack, and what is asked of it.
+"""An environment that scripts/deploy.sh has deployed to the embedded stack, and access to it.
 
-Nothing here is told twice: the stand-in's Scheduler, Lambda and Fargate run what Terraform deployed, and the tests read
-definitions back from the stand-in. Only what a cloud would bring along comes from outside: Snowflake's address, and
-which local program an image stands for.
+The stand-in's Scheduler, Lambda and Fargate run what Terraform deployed, and the tests read the definitions back from
+the stand-in. Two things come from elsewhere: Snowflake's address, and the local program that runs in place of an image.
 """
 
 from __future__ import annotations
@@ -32,10 +31,13 @@ ENVIRONMENT, REGION = stack.ENVIRONMENT, stack.REGION
 POLLER, PROCESSOR = deployment.POLLER, deployment.PROCESSOR
 IMAGE = f"123456789012.dkr.ecr.{REGION}.amazonaws.com/{PROCESSOR}@sha256:{'5' * 64}"
 TICK_S = 2.0
+PATIENCE_S = 180.0
+"""How long a test waits for other processes. It takes seconds on an idle machine, and a busy one is not a failure."""
 _NO_INDEX = re.compile("failed to fetch|error sending request|dns error|timed out", re.IGNORECASE)
 _SOURCES = ("container", "lambda_poller", "local", "scripts", "snowflake", "src")
 
-# No value is a default's, neither Terraform's nor the program's, so that one which gets lost on the way shows.
+# No value is the default of Terraform or of the program, so a value that is not passed on is noticed. The one exception
+# is snowflake_authentication: the other values need no key, and the tests follow the key.
 SETTINGS = {
     "snowflake_account": "acme-orders",
     "snowflake_warehouse": "ORDERS_WH",
@@ -66,7 +68,7 @@ SETTINGS = {
     "vpc_cidr": "10.99.0.0/20",
     "alert_email": "oncall@example.com",
     "log_retention_days": 14,
-    # The two that the stand-in can not make: moto 5.2.5 has neither composite alarms nor saved queries.
+    # The stand-in cannot create these: moto 5.2.5 has neither composite alarms nor saved queries.
     "enable_composite_alarms": False,
     "enable_saved_queries": False,
 }
@@ -74,15 +76,15 @@ SETTINGS = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Deployed:
-    """What runs.
+    """The deployed environment.
 
     Attributes:
-        running: the stack.
+        running: the embedded stack.
         folder: the copy of the repository that it was deployed from.
-        environ: what a person who deploys has exported.
-        zip: the function's, as it was deployed.
-        before: what the AWS stand-in held before; see inventory.py.
-        outputs: Terraform's.
+        environ: the variables that a person who deploys exports.
+        zip: the deployed zip of the function.
+        before: the content of the AWS stand-in before the deployment; see inventory.py.
+        outputs: Terraform's outputs.
     """
 
     running: stack.Stack
@@ -96,17 +98,17 @@ class Deployed:
         """A boto3 client of the AWS stand-in."""
         return deployment.client(self.running, service)
 
-    def script(self, name, *arguments, timeout_s=180):
-        """Run one of the scripts, as a person would, and return what became of it."""
-        return _run([self.folder / "scripts" / name, *arguments], self.folder, self.environ, timeout_s)
+    def script(self, name, *arguments):
+        """Run one of the scripts, as a person would."""
+        return _run([self.folder / "scripts" / name, *arguments], self.folder, self.environ)
 
     def terraform(self, *arguments):
         """Run a command of Terraform's in the workspace of the environment."""
         environ = self.environ | {"TF_WORKSPACE": ENVIRONMENT}
-        return _run(["terraform", "-chdir=terraform", *arguments], self.folder, environ, 180)
+        return _run(["terraform", "-chdir=terraform", *arguments], self.folder, environ)
 
     def session(self):
-        """A connection to the Snowflake stand-in, as a producer of entries has one."""
+        """A connection to the Snowflake stand-in, as a producer would open it."""
         return deployment.session(self.running, **_place())
 
     def function(self):
@@ -114,12 +116,12 @@ class Deployed:
         return self.client("lambda").get_function_configuration(FunctionName=POLLER)
 
     def task_definition(self):
-        """The task definition that the function is told to run."""
+        """The task definition that the function launches."""
         name = self.function()["Environment"]["Variables"]["ECS_TASK_DEFINITION"]
         return self.client("ecs").describe_task_definition(taskDefinition=name)["taskDefinition"]
 
     def logged(self, group):
-        """The lines of a log group that are JSON, oldest first."""
+        """The JSON lines of a log group, oldest first."""
         pages = self.client("logs").get_paginator("filter_log_events").paginate(logGroupName=group)
         events = [event for page in pages for event in page["events"]]
         return [
@@ -129,7 +131,7 @@ class Deployed:
         ]
 
     def complaints(self):
-        """The last lines with which poller and processors warned, for a test that has waited in vain."""
+        """The last warnings of poller and processors, for the message of a test that fails."""
         groups = (self.outputs["poller_log_group"], self.outputs["processor_log_group"])
         lines = [line for group in groups for line in self.logged(group) if line["level"] != "info"]
         return "\n".join(json.dumps(line) for line in sorted(lines, key=lambda line: line["timestamp"])[-10:])
@@ -137,7 +139,7 @@ class Deployed:
 
 @contextmanager
 def deployed(folder):
-    """Start the stack, make the queue, build the zip, deploy. All is below ``folder``, and ends with the block."""
+    """Start the stack, create the queue, build the zip, deploy. Everything is in ``folder`` and ends with the block."""
     workbench.terraform()
     plugins = workbench.provider()
     if shutil.which("aws") is None:
@@ -171,10 +173,10 @@ def _copied(folder):
 
 
 def _settle(copy, settings):
-    # Terraform reads JSON where the name says so, but deploy.sh looks for ENV.tfvars; JSON values are HCL too.
+    # deploy.sh looks for ENV.tfvars, which Terraform reads as HCL. JSON values are valid HCL.
     lines = [f"{name} = {json.dumps(value)}" for name, value in settings.items()]
     (copy / "terraform" / f"{ENVIRONMENT}.tfvars").write_text("\n".join(lines) + "\n", encoding="utf-8")
-    # The provider asks 25 times, for minutes, where the stand-in answers that it does not know a call.
+    # By default the provider repeats a call that the stand-in does not know 25 times, for minutes.
     override = 'provider "aws" {\n  max_retries = 2\n}\n'
     (copy / "terraform" / "local_override.tf").write_text(override, encoding="utf-8")
 
@@ -204,7 +206,7 @@ def _environ(folder, running, plugins):
 
 
 def _private_key(passphrase):
-    """A new key as ``openssl genrsa`` makes it, so that the driver signs a real token."""
+    """A new key as ``openssl genrsa`` creates it. The driver signs a real token with it."""
     return _encrypted(rsa.generate_private_key(public_exponent=65537, key_size=2048), passphrase).decode()
 
 
@@ -218,7 +220,7 @@ def _place():
 
 
 def _make_queue(running):
-    """A queue of another name is made from the same script; setup_database.sh makes the rest."""
+    """Create a queue of another name from the same script; setup_database.sh creates the rest."""
     script = (workbench.ROOT / "snowflake" / "01_create_table.sql").read_text(encoding="utf-8")
     with deployment.session(running, **_place()) as session:
         session.execute_string(script.replace("PROCESSING_QUEUE", SETTINGS["snowflake_table"]))
@@ -238,34 +240,34 @@ def processes(running, program):
     """The environments of the stand-in's processes that run a program, by process."""
     found = {}
     for child in psutil.Process(running.services["aws"].pid).children(recursive=True):
-        with suppress(psutil.Error):  # it has ended meanwhile
+        with suppress(psutil.Error):  # the process has ended
             if any(word.endswith(program) for word in child.cmdline()):
                 found[child.pid] = child.environ()
     return found
 
 
-def wait_until(condition, *, within_s=30.0, instead=lambda: ""):
-    """Wait for something that other processes bring about, and return it; ``instead`` tells what happened otherwise."""
-    deadline = time.monotonic() + within_s
+def wait_until(condition, *, instead=lambda: ""):
+    """Wait until ``condition`` returns something and return that; ``instead`` describes what happened otherwise."""
+    deadline = time.monotonic() + PATIENCE_S
     while not (result := condition()):
-        assert time.monotonic() < deadline, f"it did not happen within {within_s} s\n{instead()}"
+        assert time.monotonic() < deadline, f"it did not happen within {PATIENCE_S:g} s\n{instead()}"
         time.sleep(0.05)
     return result
 
 
 def _build(copy, environ, zip_file):
-    done = _run([copy / "scripts" / "build_lambda.sh", "--host", "--output", zip_file], copy, environ, 280)
+    done = _run([copy / "scripts" / "build_lambda.sh", "--host", "--output", zip_file], copy, environ)
     if done.returncode and _NO_INDEX.search(done.stderr):
-        workbench.unavailable("the package index can not be reached, so the function's zip can not be built")
+        workbench.unavailable("the package index cannot be reached, so the function's zip cannot be built")
     assert done.returncode == 0, done.stderr
 
 
 def _must(copy, environ, name, *arguments):
-    done = _run([copy / "scripts" / name, *arguments], copy, environ, 280)
+    done = _run([copy / "scripts" / name, *arguments], copy, environ)
     assert done.returncode == 0, f"{name} ended with {done.returncode}:\n{done.stdout}\n{done.stderr}"
 
 
-def _run(command, folder, environ, timeout_s):
+def _run(command, folder, environ):
     return subprocess.run(
         [str(word) for word in command],
         cwd=folder,
@@ -273,6 +275,6 @@ def _run(command, folder, environ, timeout_s):
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
-        timeout=timeout_s,
+        timeout=workbench.COMMAND_S,
         check=False,
     )

@@ -1,4 +1,4 @@
-"""What an AWS account holds, of the kinds that Terraform makes here: to see that a deployment leaves nothing behind."""
+"""The resources in an AWS account, of the types that Terraform creates here, to show that cleanup leaves none."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import jmespath
 
 from rowqueue_local import deployment
 
-# Service, operation, where the names are in its answer, and what the operation has to be asked with. What has been
-# deleted is listed for a while, on AWS as here.
+# Service, operation, path of the names in its answer, and arguments of the operation. AWS and the stand-in list deleted
+# resources for a while, so some paths filter them.
 KINDS = (
     ("cloudwatch", "describe_alarms", "MetricAlarms[].AlarmArn", {}),
     ("cloudwatch", "list_dashboards", "DashboardEntries[].DashboardArn", {}),
@@ -36,7 +36,7 @@ KINDS = (
 
 
 def taken(stack):
-    """The names of everything that the AWS stand-in holds, by service and operation."""
+    """The names of all resources in the AWS stand-in, by service and operation."""
     found = {}
     for service, operation, names, asked in KINDS:
         answer = getattr(deployment.client(stack, service), operation)(**asked)

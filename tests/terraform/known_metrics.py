@@ -1,4 +1,4 @@
-"""Metrics of AWS's own that alarms and dashboard may name, with their dimensions and the page that lists them."""
+"""AWS's own metrics that alarms and dashboard may use, with their dimensions and the page that lists them."""
 
 AWS = {
     # AWS Lambda Developer Guide, "Types of metrics for Lambda functions"

@@ -1,8 +1,8 @@
-"""Where this machine keeps the AWS provider that the lock file names, so that Terraform needs no registry.
+"""Finds a folder with the AWS provider that the lock file names, so that Terraform needs no registry.
 
-Looked at in this order: ``TF_PLUGIN_MIRROR``; a ``filesystem_mirror`` of Terraform's CLI configuration file;
-``TF_PLUGIN_CACHE_DIR``; Terraform's implied mirror folders; and a short search where software is put by hand. To make
-one: ``terraform -chdir=terraform providers mirror FOLDER``.
+The order of the search: ``TF_PLUGIN_MIRROR``; a ``filesystem_mirror`` in Terraform's CLI configuration file;
+``TF_PLUGIN_CACHE_DIR``; Terraform's implied mirror folders; folders in which people install software by hand. To create
+one, run ``terraform -chdir=terraform providers mirror FOLDER``.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _ARCHITECTURES = {"x86_64": "amd64", "amd64": "amd64", "aarch64": "arm64", "arm6
 
 
 class MirrorError(Exception):
-    """TF_PLUGIN_MIRROR names a folder without the provider; it was meant, so nothing else is looked for."""
+    """TF_PLUGIN_MIRROR names a folder without the provider. Other folders are not searched then."""
 
 
 def locked_version(lock_file):
@@ -30,42 +30,42 @@ def locked_version(lock_file):
 
 
 def this_platform():
-    """Terraform's word for this machine, like linux_amd64."""
+    """Terraform's name for this platform, like linux_amd64."""
     machine = platform.machine().lower()
     return f"{platform.system().lower()}_{_ARCHITECTURES.get(machine, machine)}"
 
 
 def provider_mirror(environ, *, version, on, home, searched=SEARCHED):
-    """The folder that ``terraform init -plugin-dir`` wants, or None.
+    """The folder for ``terraform init -plugin-dir``, or None.
 
     Args:
-        environ: the environment.
-        version: the provider's.
+        environ: the environment variables.
+        version: of the provider.
         on: the platform.
         home: the user's home directory.
-        searched: folders below which is searched at last.
+        searched: folders to search last, with their subfolders.
 
     Raises:
-        MirrorError: see there.
+        MirrorError: TF_PLUGIN_MIRROR names a folder without the provider.
     """
     if named := environ.get("TF_PLUGIN_MIRROR"):
-        if _holds(Path(named), version, on):
+        if _has_provider(Path(named), version, on):
             return Path(named)
         raise MirrorError(
             f"TF_PLUGIN_MIRROR: expected {REGISTRY}/hashicorp/aws {version} for {on} below it, got {named}"
         )
     places = (*_configured(environ, home), *_implied(environ, home), *_found(searched))
-    return next((place for place in places if _holds(place, version, on)), None)
+    return next((place for place in places if _has_provider(place, version, on)), None)
 
 
-def _holds(folder, version, on):
-    """Whether the provider is there, unpacked or as the archive that ``terraform providers mirror`` leaves."""
+def _has_provider(folder, version, on):
+    """Whether the folder has the provider, unpacked or as the archive of ``terraform providers mirror``."""
     provider = folder / REGISTRY / "hashicorp" / "aws"
     return (provider / version / on).is_dir() or (provider / f"terraform-provider-aws_{version}_{on}.zip").is_file()
 
 
 def _configured(environ, home):
-    """What Terraform itself was told."""
+    """The folders in Terraform's own configuration."""
     configuration = Path(environ.get("TF_CLI_CONFIG_FILE") or home / ".terraformrc")
     if configuration.is_file():
         for block in re.findall(r"filesystem_mirror\s*\{(.*?)\}", configuration.read_text(encoding="utf-8"), re.DOTALL):
@@ -84,17 +84,17 @@ def _implied(environ, home):
 
 
 def _found(roots):
-    """Folders with a folder of the registry's name, the shallow ones first."""
-    waiting = deque((Path(root), 0) for root in roots)
+    """Folders that contain a folder with the registry's name, the shallow ones first."""
+    unread = deque((Path(root), 0) for root in roots)
     for _ in range(_MOST_FOLDERS):
-        if not waiting:
+        if not unread:
             return
-        folder, depth = waiting.popleft()
+        folder, depth = unread.popleft()
         inside = _folders(folder)
         if folder / REGISTRY in inside:
             yield folder
         elif depth < _DEEPEST:
-            waiting.extend((path, depth + 1) for path in inside)
+            unread.extend((path, depth + 1) for path in inside)
 
 
 def _folders(folder):

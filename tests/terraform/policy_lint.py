@@ -1,7 +1,7 @@
-"""What parliament finds in IAM policies: unknown actions, resources that an action does not know, unknown conditions.
+"""Check IAM policies with parliament: unknown actions, resources that an action does not accept, unknown conditions.
 
-Run by the interpreter of .venv-terraform, whose libraries clash with ours: reads a JSON object of policies by name from
-standard input and writes one of findings by name.
+The interpreter of .venv-terraform runs this, because its libraries conflict with ours. It reads a JSON object of
+policies by name from standard input, and writes a JSON object of findings by name.
 """
 
 import json

@@ -1,4 +1,4 @@
-"""Seven entries and what the deployed system makes of them."""
+"""Seven entries and what the deployed system does with them."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ class Story:
     """Seven entries, from their INSERT to their end.
 
     Attributes:
-        entries: in the end.
-        launch: the line of the tick that launched.
+        entries: when all have ended.
+        launch: the log line of the tick that launched the tasks.
         tasks: as ECS describes them, with their tags.
-        environs: what the processes of the tasks found in their environments, by task.
-        poller: what the function's process found.
+        environs: the environment variables of each task's process, by task.
+        poller: the environment variables of the function's process.
     """
 
     entries: list
@@ -29,13 +29,13 @@ class Story:
     poller: dict
 
 
-SLOW = {"delay_ms": 1500}  # so that there is time to look at the tasks
+SLOW = {"delay_ms": 1500}  # gives the test time to look at the tasks
 ORDERS = (SLOW, SLOW, SLOW, SLOW, SLOW, {"status": 400}, {"status": 503})
 
 
 def play(environment, *, insert, entries):
-    """Insert the entries, and only look on until each has ended."""
-    before, environs = len(told(environment, "tick")), {}
+    """Insert the entries and wait until each has ended."""
+    before, environs = len(logged(environment, "tick")), {}
     insert("story", *ORDERS)
 
     def ended():
@@ -51,11 +51,11 @@ def play(environment, *, insert, entries):
         ]
         return tasks if {task["lastStatus"] for task in tasks} == {"STOPPED"} else None
 
-    found = wait_until(ended, within_s=60, instead=environment.complaints)
+    found = wait_until(ended, instead=environment.complaints)
     tasks = wait_until(stopped)
     return Story(
         entries=found,
-        launch=next(line for line in told(environment, "tick")[before:] if line["TasksLaunched"]),
+        launch=next(line for line in logged(environment, "tick")[before:] if line["TasksLaunched"]),
         tasks={task["taskArn"].rpartition("/")[2]: task for task in tasks},
         environs=environs,
         poller=_of_the_function(environment),
@@ -67,13 +67,13 @@ def _of_the_function(environment):
     return next(environ for environ in environs if environ["AWS_LAMBDA_FUNCTION_NAME"] == POLLER)
 
 
-def told(environment, kind):
-    """What the poller has logged of one kind of event."""
+def logged(environment, kind):
+    """The poller's log lines of one event."""
     return [line for line in environment.logged(environment.outputs["poller_log_group"]) if line["event"] == kind]
 
 
 def tell(environment, story):
-    """The story in the words of its log lines."""
+    """The log lines of the story, in order."""
     lines = [story.launch, *environment.logged(environment.outputs["processor_log_group"])]
     for line in sorted(lines, key=lambda line: line["timestamp"]):
         rest = {name: value for name, value in line.items() if name not in _NOISE and value}

@@ -1,16 +1,16 @@
-"""What each alarm goes by, told a second time: whoever changes a definition has to mean it.
+"""The definition of each alarm, written a second time, so that nobody changes one by accident.
 
-How CloudWatch evaluates them is shown by nothing here.
+These tests do not show how CloudWatch evaluates the alarms.
 """
 
 from __future__ import annotations
 
-import pytest
+from terraform.workbench import PATIENT
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = PATIENT
 
-# Each: statistic of a metric in a period, when it breaches, how often in how many periods, what missing data counts as.
-# {tick} is the period of the schedule, the others are variables.
+# Each line: statistic, metric and period; threshold; breaching periods of all periods; the meaning of missing data.
+# {tick} is the period of the schedule. The others are variables.
 ALARMS = {
     "heartbeat": "Sum of SnowflakeProcessor TicksCompleted in {tick} s < 1, 5 of 5, breaching",
     "oldest-ready": "Maximum of SnowflakeProcessor OldestReadySeconds in {tick} s > {oldest}, 3 of 5, notBreaching",
@@ -48,22 +48,22 @@ OF_CONTAINER_INSIGHTS = {
 SIGNS = {"LessThanThreshold": "<", "GreaterThanThreshold": ">", "GreaterThanOrEqualToThreshold": ">="}
 
 
-def test_each_alarm_is_the_one_that_is_meant(tested):
+def test_each_alarm_has_its_definition(tested):
     values = {"tick": 60, "oldest": 900, "certificate_days": 30, "failure_ratio": 0.1}
-    assert told(tested.plans["by_default"]) == filled_in(ALARMS | OF_CONTAINER_INSIGHTS, values)
+    assert described(tested.plans["by_default"]) == filled_in(ALARMS | OF_CONTAINER_INSIGHTS, values)
 
 
 def test_the_alarms_follow_the_variables_and_the_schedule(tested):
     values = {"tick": 900, "oldest": 3600, "certificate_days": 14, "failure_ratio": 0.2}
-    assert told(tested.plans["less"]) == filled_in(ALARMS, values)
+    assert described(tested.plans["less"]) == filled_in(ALARMS, values)
 
 
 def filled_in(table, values):
     return {name: words.format(**values) for name, words in table.items()}
 
 
-def told(plan):
-    """The planned alarms, in the words of the table."""
+def described(plan):
+    """The planned alarms in the words of the table."""
     alarms = plan.of("aws_cloudwatch_metric_alarm").values()
     return {alarm["alarm_name"].removeprefix("dev-snowflake-"): in_words(alarm) for alarm in alarms}
 
@@ -92,7 +92,7 @@ def measured(metric, statistic):
     return f"{statistic} of {metric['namespace']} {metric['metric_name']} in {metric['period']} s"
 
 
-def test_the_alarm_to_page_on_is_made_of_those_that_say_that_nothing_is_delivered(tested):
+def test_the_composite_alarm_combines_the_alarms_that_mean_that_nothing_is_delivered(tested):
     (composite,) = tested.plans["by_default"].of("aws_cloudwatch_composite_alarm").values()
     assert composite["alarm_name"] == "dev-snowflake-not-delivering"
     assert composite["alarm_rule"] == " OR ".join(
@@ -102,10 +102,8 @@ def test_the_alarm_to_page_on_is_made_of_those_that_say_that_nothing_is_delivere
     assert composite["alarm_actions"] == composite["ok_actions"] == [topic]
 
 
-def test_every_alarm_takes_its_actions(tested):
+def test_the_actions_of_every_alarm_are_enabled(tested):
     for kind in ("aws_cloudwatch_metric_alarm", "aws_cloudwatch_composite_alarm"):
         alarms = tested.plans["by_default"].of(kind).values()
         assert alarms
-        assert False not in {
-            alarm["actions_enabled"] for alarm in alarms
-        }  # None is AWS's default, which is to take them
+        assert False not in {alarm["actions_enabled"] for alarm in alarms}  # None is AWS's default: enabled

@@ -1,10 +1,10 @@
-"""What Terraform deploys is what runs.
+"""Deploy with Terraform and run what was deployed.
 
-deploy.sh applies the configuration to the embedded stack, once, and the stack's Scheduler, Lambda and Fargate run from
-what was deployed. A variable that Terraform forgot, a wrong key of the secret or a bad handler name fails a test here.
-It is applied to a stand-in of AWS, not to AWS: no policy is enforced, no network is in the way, no image is pulled.
+deploy.sh applies the configuration to the embedded stack once. The stack's Scheduler, Lambda and Fargate then run what
+was deployed. A missing variable, a wrong key of the secret or a wrong handler name fails a test here. The stand-in of
+AWS enforces no policy, has no network and pulls no image.
 
-The tests share the deployment, and the last one takes it down. ``pytest -s`` shows the story of the entries.
+The tests share the deployment, and the last one removes it. ``pytest -s`` prints the log of the entries.
 """
 
 from __future__ import annotations
@@ -19,8 +19,9 @@ import pytest
 from terraform import deployed as deployment
 from terraform import inventory, story
 from terraform.copies import allowed, copied, without
-from terraform.deployed import ENVIRONMENT, POLLER, REGION, SETTINGS, wait_until
+from terraform.deployed import ENVIRONMENT, PATIENCE_S, POLLER, REGION, SETTINGS, wait_until
 from terraform.variables import (
+    EQUAL_TO_THE_DEFAULT,
     NEEDED_BY_THE_FUNCTION,
     NEEDED_BY_THE_TASK,
     NEEDED_FOR_THE_CERTIFICATES,
@@ -28,29 +29,30 @@ from terraform.variables import (
     OPTIONAL_FOR_THE_FUNCTION,
     OPTIONAL_FOR_THE_TASK,
 )
+from terraform.workbench import PATIENT
 
 from rowqueue.settings import PollerSettings, ProcessorSettings
 from rowqueue_local.aws.fargate_environment import deployed_environment
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = PATIENT
 
 TABLE = SETTINGS["snowflake_table"]
 KILLED = 128 + 9
 
-# A second plan should find nothing to change. What the stand-in does not echo would stand here, with the reason.
+# A second plan should find nothing to change. Exceptions, because the stand-in does not return a value, go here.
 KNOWN_FALSE_DRIFTS = {}
 
 
 @pytest.fixture(scope="module")
 def environment(tmp_path_factory):
-    """Everything deployed, once."""
+    """The deployed environment."""
     with deployment.deployed(tmp_path_factory.mktemp("deployed")) as found:
         yield found
 
 
 @pytest.fixture(scope="module")
 def sql(environment):
-    """Runs one statement and returns its rows."""
+    """A function that runs one statement and returns its rows."""
     with environment.session() as session:
 
         def run(text, *values):
@@ -63,10 +65,10 @@ def sql(environment):
 
 @pytest.fixture(scope="module")
 def insert(sql):
-    """Inserts entries, all at once, whose partner does as told; returns their reference."""
+    """A function that inserts entries with one statement; each says how the partner answers. Returns the reference."""
 
-    def run(reference, *told, table=TABLE):
-        data = json.dumps([json.dumps({"type": "order", "number": n, "partner": do}) for n, do in enumerate(told)])
+    def run(reference, *answers, table=TABLE):
+        data = json.dumps([json.dumps({"type": "order", "number": n, "partner": do}) for n, do in enumerate(answers)])
         rows = "SELECT e.value::VARCHAR, ? FROM TABLE(FLATTEN(PARSE_JSON(?))) AS e"
         sql(f"INSERT INTO {table} (data, reference) {rows}", reference, data)
         return reference
@@ -76,7 +78,7 @@ def insert(sql):
 
 @pytest.fixture(scope="module")
 def entries(sql):
-    """The entries of a reference, as dictionaries."""
+    """A function that returns the entries of a reference as dictionaries."""
     columns = ("id", "status", "retry_count", "response_status", "processor_id", "error_message")
 
     def run(reference, table=TABLE):
@@ -88,14 +90,14 @@ def entries(sql):
 
 @pytest.fixture(scope="module")
 def until(environment, entries):
-    """Waits until all entries of a reference have one of some statuses; returns them."""
+    """A function that waits until all entries of a reference have one of the statuses and returns the entries."""
 
-    def run(reference, *statuses, within_s=40.0, **where):
+    def run(reference, *statuses, **where):
         def reached():
             found = entries(reference, **where)
             return found if {entry["status"] for entry in found} <= set(statuses) else None
 
-        return wait_until(reached, within_s=within_s, instead=environment.complaints)
+        return wait_until(reached, instead=environment.complaints)
 
     return run
 
@@ -105,11 +107,11 @@ def until(environment, entries):
 
 @pytest.fixture(scope="module")
 def played(environment, insert, entries):
-    """The story, played once; nobody invokes anything but the deployed schedule."""
+    """The story, played once. Only the deployed schedule invokes the poller."""
     return story.play(environment, insert=insert, entries=entries)
 
 
-def test_the_deployed_schedule_alone_brings_every_entry_to_its_end(environment, played):
+def test_with_the_deployed_schedule_alone_every_entry_ends(environment, played):
     print(*story.tell(environment, played), sep="\n")
     *orders, refused, unavailable = played.entries
     assert [(order["status"], order["response_status"]) for order in orders] == [("completed", 200)] * 5
@@ -120,7 +122,7 @@ def test_the_deployed_schedule_alone_brings_every_entry_to_its_end(environment, 
     assert {entry["processor_id"] for entry in played.entries} <= workers
 
 
-def test_as_many_tasks_are_launched_as_the_deployed_numbers_say(played):
+def test_the_deployed_numbers_decide_how_many_tasks_are_launched(played):
     assert (played.launch["by"], played.launch["EntriesReady"]) == ("schedule", 7)
     assert played.launch["entries_per_container"] == SETTINGS["entries_per_container"]
     assert (played.launch["need"], played.launch["planned"]) == (3, SETTINGS["max_containers"])
@@ -151,7 +153,7 @@ def test_the_tasks_get_each_secret_from_its_key(environment, played):
         assert environ["CLIENT_KEY_PASSPHRASE"] == environment.environ["CLIENT_KEY_PASSPHRASE"]
 
 
-def test_each_part_acts_in_the_role_that_was_made_for_it(environment):
+def test_each_part_runs_with_its_own_role(environment):
     definition = environment.task_definition()
     schedule = environment.client("scheduler").get_schedule(
         GroupName=environment.outputs["schedule_group_name"], Name=environment.outputs["schedule_name"]
@@ -206,13 +208,13 @@ def read(names, settings):
     return {name: attrgetter(attribute)(settings) for name, attribute in names.items()}
 
 
-def test_the_poller_goes_by_what_was_set(played):
+def test_the_poller_uses_the_deployed_settings(played):
     settings = PollerSettings.from_env(played.poller)
     assert read(OF_THE_POLLER, settings) == as_set(OF_THE_POLLER)
     assert (settings.tick_s, settings.task_deadline_s) == (120, 900)
 
 
-def test_the_processors_go_by_what_was_set(environment, played):
+def test_the_processors_use_the_deployed_settings(environment, played):
     for environ in played.environs.values():
         settings = ProcessorSettings.from_env(environ)
         assert read(OF_THE_PROCESSOR, settings) == as_set(OF_THE_PROCESSOR)
@@ -229,7 +231,7 @@ def test_the_processors_go_by_what_was_set(environment, played):
 
 @contextmanager
 def no_schedule(environment):
-    """Without ticks of the schedule, so that whatever happens was brought about by something else."""
+    """Disable the schedule, so that only other triggers run the poller."""
     scheduler = environment.client("scheduler")
     names = {"GroupName": environment.outputs["schedule_group_name"], "Name": environment.outputs["schedule_name"]}
     found = scheduler.get_schedule(**names)
@@ -243,12 +245,12 @@ def no_schedule(environment):
 
 
 def tick_by(environment, trigger):
-    """The line of the one tick that something other than the schedule has brought about."""
-    (tick,) = wait_until(lambda: [tick for tick in story.told(environment, "tick") if tick["by"] == trigger])
+    """The log line of the one tick that this trigger caused."""
+    (tick,) = wait_until(lambda: [tick for tick in story.logged(environment, "tick") if tick["by"] == trigger])
     return tick
 
 
-def test_a_task_that_is_killed_is_told_to_the_poller_by_the_deployed_rule(environment, insert, until):
+def test_the_deployed_rule_reports_a_killed_task_to_the_poller(environment, insert, until):
     with no_schedule(environment):
         insert("killed", {"delay_ms": 10_000, "first": 1})
         environment.client("lambda").invoke(FunctionName=POLLER, Payload=b"{}")
@@ -259,13 +261,13 @@ def test_a_task_that_is_killed_is_told_to_the_poller_by_the_deployed_rule(enviro
         (entry,) = until("killed", "completed")
         tick = tick_by(environment, "task_stopped")
     assert (tick["EntriesRescued"], tick["TasksLaunched"]) == (1, 1)
-    (stop,) = [line for line in story.told(environment, "task_stopped") if line["task"].endswith(task)]
+    (stop,) = [line for line in story.logged(environment, "task_stopped") if line["task"].endswith(task)]
     assert (stop["exit_code"], stop["entries_in_hand"]) == (KILLED, 1)
     assert entry["retry_count"] == 0
     assert entry["processor_id"] != f"{ENVIRONMENT}-{task}"
 
 
-def test_what_snowflake_publishes_makes_the_poller_tick(environment, insert, until):
+def test_a_message_from_snowflake_makes_the_poller_tick(environment, insert, until):
     with no_schedule(environment):
         insert("pushed", {})
         environment.client("sns").publish(TopicArn=environment.outputs["push_topic_arn"], Message="rows were inserted")
@@ -274,7 +276,7 @@ def test_what_snowflake_publishes_makes_the_poller_tick(environment, insert, unt
 
 
 def test_test_system_follows_an_entry_to_its_end(environment):
-    done = environment.script("test_system.sh", ENVIRONMENT, REGION, "--within", "60")
+    done = environment.script("test_system.sh", ENVIRONMENT, REGION, "--within", f"{PATIENCE_S:g}")
     assert done.returncode == 0, done.stderr
     assert "completed, the service answered 200" in done.stdout
 
@@ -288,17 +290,18 @@ def names_in(container):
 
 @pytest.fixture(scope="class")
 def copies(environment):
-    """Copies of the function and of the task definition, for one class of tests."""
+    """Copies of the function and the task definition, for one class of tests."""
     with copied(environment) as found:
         yield found
 
 
 class TestWithoutOneOfTheVariables:
-    """Copies of what is deployed, each without one variable or one secret."""
+    """Each test runs a copy without one variable or one secret."""
 
     def test_each_that_is_deployed_is_tried(self, copies):
-        assert copies.variables.keys() == set(NEEDED_BY_THE_FUNCTION) | OPTIONAL_FOR_THE_FUNCTION.keys()
-        needed = {*NEEDED_BY_THE_TASK, NEEDED_FOR_THE_CERTIFICATES, *OF_THE_LIBRARIES}
+        needed = {*NEEDED_BY_THE_FUNCTION, *EQUAL_TO_THE_DEFAULT}
+        assert copies.variables.keys() == needed | OPTIONAL_FOR_THE_FUNCTION.keys()
+        needed = {*NEEDED_BY_THE_TASK, NEEDED_FOR_THE_CERTIFICATES, *EQUAL_TO_THE_DEFAULT, *OF_THE_LIBRARIES}
         assert names_in(copies.container) == needed | OPTIONAL_FOR_THE_TASK.keys()
 
     def test_with_all_of_them_both_run(self, copies):
@@ -315,12 +318,12 @@ class TestWithoutOneOfTheVariables:
     def test_the_task_fails_and_names_it(self, copies, name):
         ended = copies.run(without(copies.container, name))
         assert ended.exit_code == 2
-        assert name in ended.told
+        assert name in ended.output
 
-    def test_without_its_passphrase_the_client_key_stays_shut_and_a_hold_is_placed(self, copies, sql):
+    def test_without_its_passphrase_the_client_key_cannot_be_read_and_a_hold_is_placed(self, copies, sql):
         ended = copies.run(without(copies.container, NEEDED_FOR_THE_CERTIFICATES))
         assert ended.exit_code == 3
-        assert f"client-key.pem: has a passphrase, so {NEEDED_FOR_THE_CERTIFICATES} is needed" in ended.told
+        assert f"client-key.pem: has a passphrase, so {NEEDED_FOR_THE_CERTIFICATES} is needed" in ended.output
         assert sql("SELECT COUNT(*) FROM PROCESSING_HOLDS") == [(1,)]
         sql("DELETE FROM PROCESSING_HOLDS")
 
@@ -336,8 +339,16 @@ class TestWithoutOneOfTheVariables:
         )
         taken_over(ProcessorSettings, whole, rest, *OPTIONAL_FOR_THE_TASK[name])
 
+    @pytest.mark.parametrize("name", EQUAL_TO_THE_DEFAULT)
+    def test_the_default_is_the_deployed_value(self, environment, copies, name):
+        container = resolved(environment, copies.container)
+        for settings, whole in ((PollerSettings, copies.variables), (ProcessorSettings, container)):
+            rest = {other: value for other, value in whole.items() if other != name}
+            assert len(rest) == len(whole) - 1
+            assert settings.from_env(rest).snowflake.authentication == SETTINGS[name.lower()]
+
     def test_without_all_that_are_optional_an_entry_still_completes(self, copies, insert, until):
-        container = without(copies.container, *OPTIONAL_FOR_THE_TASK, *OF_THE_LIBRARIES)
+        container = without(copies.container, *OPTIONAL_FOR_THE_TASK, *EQUAL_TO_THE_DEFAULT, *OF_THE_LIBRARIES)
         variables = {name: copies.variables[name] for name in NEEDED_BY_THE_FUNCTION}
         variables["ECS_TASK_DEFINITION"] = copies.register(container)
         insert("bare", {}, table="PROCESSING_QUEUE")
@@ -353,7 +364,7 @@ class TestWithoutOneOfTheVariables:
         ]
         ended = copies.run(copies.container | {"secrets": wrong})
         assert ended.exit_code is None
-        assert "did not contain json key user" in ended.told
+        assert "did not contain json key user" in ended.output
 
     def test_a_wrong_handler_fails_and_is_named(self, copies):
         error = copies.invoke(copies.variables, handler="index.handle")
@@ -361,14 +372,14 @@ class TestWithoutOneOfTheVariables:
 
 
 def taken_over(settings, whole, rest, attribute, default):
-    """With the variable it is what was deployed, without it the default, and the two differ."""
+    """With the variable the setting has the deployed value, without it the default. The two differ."""
     effective = attrgetter(attribute)
     assert effective(settings.from_env(whole)) != default
     assert effective(settings.from_env(rest)) == default
 
 
 def resolved(environment, container):
-    """What a task with this container would find in its environment, as the stand-in's Fargate resolves it."""
+    """The environment of a task with this container, as the stand-in's Fargate resolves it."""
 
     launch = SimpleNamespace(region=REGION, container=container, container_override={})
     return deployed_environment(launch, lambda service, _: environment.client(service))
@@ -377,7 +388,7 @@ def resolved(environment, container):
 # In the end
 
 
-def test_monitoring_is_changed_alone_or_not_at_all(environment):
+def test_setup_monitoring_changes_only_the_monitoring(environment):
     settings = environment.folder / "terraform" / f"{ENVIRONMENT}.tfvars"
     command, deployed_ones = ("setup_monitoring.sh", ENVIRONMENT, REGION, "--auto-approve"), settings.read_text()
 
@@ -419,7 +430,7 @@ def test_a_second_plan_finds_nothing_to_change(environment):
     assert changes == KNOWN_FALSE_DRIFTS.keys(), done.stdout
 
 
-def test_cleanup_in_another_region_leaves_all_as_it_is(environment):
+def test_cleanup_in_another_region_changes_nothing(environment):
     made = inventory.taken(environment.running)
     done = environment.script("cleanup.sh", ENVIRONMENT, "eu-west-1", "--confirm", ENVIRONMENT)
     assert done.returncode == 1, done.stderr
@@ -427,7 +438,7 @@ def test_cleanup_in_another_region_leaves_all_as_it_is(environment):
     assert inventory.taken(environment.running) == made
 
 
-def test_cleanup_lets_the_tasks_finish_and_leaves_nothing_but_snowflake(environment, insert, entries, until):
+def test_cleanup_lets_the_tasks_finish_and_removes_everything_except_snowflake(environment, insert, entries, until):
     made = inventory.taken(environment.running)
     assert [kind for kind, names in made.items() if names == environment.before[kind]] == []
     insert("last", {"delay_ms": 4000})

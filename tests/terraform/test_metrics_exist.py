@@ -1,7 +1,6 @@
-"""A widget or an alarm on a metric that nobody emits is blank for ever and says nothing: so each has to be known.
+"""Every metric of a widget or an alarm exists. A widget on an unknown metric stays empty without an error.
 
-These tests read the files as they are and need no Terraform. test_planned.py compares what is planned, dimensions
-included.
+These tests read the files and need no Terraform. test_planned.py compares the planned metrics with their dimensions.
 """
 
 from __future__ import annotations
@@ -32,7 +31,7 @@ def charted():
     return {(line[0], line[1]) for line in lines if isinstance(line[0], str)}
 
 
-def test_the_dashboard_shows_metrics_that_somebody_emits():
+def test_the_dashboard_shows_only_metrics_that_exist():
     emitted = {(NAMESPACE, name) for name in OURS} | {(space, name) for space, names in AWS.items() for name in names}
     assert charted() - emitted == set()
 
@@ -41,14 +40,14 @@ def test_the_dashboard_shows_every_metric_of_ours():
     assert OURS - {name for space, name in charted() if space == NAMESPACE} == set()
 
 
-def test_the_alarms_go_by_metrics_that_somebody_emits():
-    told = set(re.findall(r'metric = "(\w+)"', ALARMS))
-    named = (told | set(re.findall(r'"([A-Z][a-z]+(?:[A-Z][a-z]+)+)"', ALARMS))) - NOT_METRICS
+def test_the_alarms_use_only_metrics_that_exist():
+    simple = set(re.findall(r'metric = "(\w+)"', ALARMS))
+    named = (simple | set(re.findall(r'"([A-Z][a-z]+(?:[A-Z][a-z]+)+)"', ALARMS))) - NOT_METRICS
     assert {"TicksCompleted", "Errors", "CpuUtilized", "EntriesFailed"} <= named
     assert named - OURS - {name for names in AWS.values() for name in names} == set()
 
 
-def test_an_expression_uses_lines_of_its_own_chart():
+def test_an_expression_uses_only_lines_of_its_own_chart():
     for widget in widgets("metric"):
         lines = widget["properties"]["metrics"]
         ids = {line[-1].get("id") for line in lines if isinstance(line[-1], dict)}
@@ -57,7 +56,7 @@ def test_an_expression_uses_lines_of_its_own_chart():
                 assert set(re.findall(r"[a-z][a-z_]+", line[0]["expression"])) <= ids, widget["properties"]["title"]
 
 
-def test_the_widgets_are_of_kinds_that_cloudwatch_has_and_do_not_lie_on_each_other():
+def test_the_widgets_have_types_of_cloudwatch_and_do_not_overlap():
     taken = {}
     for widget in DASHBOARD["widgets"]:
         assert widget["type"] in {"metric", "text", "log", "alarm"}
@@ -67,7 +66,7 @@ def test_the_widgets_are_of_kinds_that_cloudwatch_has_and_do_not_lie_on_each_oth
                 assert taken.setdefault((x, y), widget) is widget, (widget, taken[x, y])
 
 
-def test_the_queries_ask_for_events_that_somebody_logs():
+def test_the_queries_ask_only_for_events_that_exist():
     named = {word for names in re.findall(r"event (?:=|in) (.+)", QUERIES) for word in re.findall(r'"(\w+)"', names)}
     assert {"tick", "processor_ended"} <= named
     assert named - {event.value for event in Event} == set()

@@ -1,4 +1,4 @@
-"""What is planned, read by those who will read it: our own settings classes, ECS's API model, the list of metrics."""
+"""The plans, checked with our settings classes, with ECS's API model and with the list of metrics."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ import botocore.session
 import pytest
 from botocore.validate import ParamValidator
 from terraform.known_metrics import AWS
-from terraform.workbench import CONFIGURATION
+from terraform.workbench import CONFIGURATION, PATIENT
 
 from rowqueue.environment import secret
 from rowqueue.observability import NAMESPACE, Metric
 from rowqueue.settings import PollerSettings, ProcessorSettings, longest_life_s
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = PATIENT
 
 FUNCTION = "aws_lambda_function.poller"
 TASK = "aws_ecs_task_definition.processor"
@@ -35,7 +35,7 @@ def of_the_function(plan):
 
 
 def of_the_task(plan):
-    """What the container finds in its environment: its variables, and a text for each secret."""
+    """The container's environment: its variables, and a placeholder for each secret."""
     container = container_of(plan)
     plain = {pair["name"]: pair["value"] for pair in container["environment"]}
     secrets = {pair["name"]: "a secret" for pair in container["secrets"]}
@@ -78,7 +78,7 @@ def test_the_processor_accepts_its_environment(tested, login):
 
 
 @pytest.mark.parametrize("login", RUNS)
-def test_no_variable_is_passed_that_nobody_reads(tested, login):
+def test_every_variable_that_is_passed_is_read(tested, login):
     plan = tested.plans[login]
     assert of_the_function(plan).keys() - set(read_by(PollerSettings)) == set()
     assert of_the_task(plan).keys() - set(read_by(ProcessorSettings)) == {"AWS_DEFAULT_REGION"}
@@ -98,8 +98,8 @@ def required_by(settings):
             yield item.metadata["name"]
 
 
-def test_every_variable_reaches_those_whom_it_concerns(tested):
-    """The run other_values sets each to something that is not its default."""
+def test_every_variable_reaches_the_programs_that_read_it(tested):
+    """The run other_values sets each variable to a value that is not its default."""
     poller = PollerSettings.from_env(of_the_function(tested.plans["other_values"]))
     processor = ProcessorSettings.from_env(of_the_task(tested.plans["other_values"]))
     for settings, role in ((poller, "OTHER_POLLER"), (processor, "OTHER_PROCESSOR")):
@@ -113,10 +113,10 @@ def test_every_variable_reaches_those_whom_it_concerns(tested):
     assert processor.concurrency == 33
 
 
-def test_one_user_for_both_is_told_which_of_its_roles_to_take(tested):
+def test_one_user_for_both_programs_gets_the_name_of_its_role(tested):
     for login in ("key_pair", "password"):
-        told = [passed["SNOWFLAKE_ROLE"] for passed in environments(tested.plans[login])]
-        assert told == ["QUEUE_DB_POLLER", "QUEUE_DB_PROCESSOR"]  # as snowflake/00_roles.sql names them
+        roles = [passed["SNOWFLAKE_ROLE"] for passed in environments(tested.plans[login])]
+        assert roles == ["QUEUE_DB_POLLER", "QUEUE_DB_PROCESSOR"]  # as snowflake/00_roles.sql names them
     assert [passed.get("SNOWFLAKE_ROLE") for passed in environments(tested.plans["workload_identity"])] == [None, None]
 
 
@@ -124,7 +124,7 @@ def environments(plan):
     return of_the_function(plan), of_the_task(plan)
 
 
-def test_the_poller_and_the_processor_are_told_the_same(tested):
+def test_the_poller_and_the_processor_get_the_same_values(tested):
     for plan in tested.plans.values():
         if FUNCTION in plan.resources:
             poller, processor = of_the_function(plan), of_the_task(plan)
@@ -133,7 +133,7 @@ def test_the_poller_and_the_processor_are_told_the_same(tested):
             assert {name: poller[name] for name in shared} == {name: processor[name] for name in shared}
 
 
-def test_terraform_adds_up_a_tasks_life_as_the_settings_do():
+def test_terraform_and_the_settings_agree_on_the_longest_life_of_a_task():
     variables = (CONFIGURATION / "variables.tf").read_text(encoding="utf-8")
     terms = re.search(r"\* 60 > var\.container_timeout_seconds \+ var\.service_timeout_seconds \+ (\d+)", variables)
     assert float(terms[1]) == longest_life_s(budget_s=0, service_timeout_s=0)
@@ -142,7 +142,7 @@ def test_terraform_adds_up_a_tasks_life_as_the_settings_do():
 # The credentials
 
 
-def test_the_secret_is_written_anew_when_the_way_to_log_in_changes(tested):
+def test_the_secret_is_written_again_when_the_login_changes(tested):
     at = "aws_secretsmanager_secret_version.snowflake[0]"
     editions = {login: tested.plans[login].resources[at]["secret_string_wo_version"] for login in LOGINS[:3]}
     assert len(set(editions.values())) == 3
@@ -180,7 +180,7 @@ def unknown_keys(shape, value):
                 yield key
 
 
-def test_every_setting_that_is_a_secret_is_refused_as_a_plain_one():
+def test_every_setting_that_is_a_secret_is_refused_as_a_plain_setting():
     text = (CONFIGURATION / "secrets.tf").read_text(encoding="utf-8")
     (table,) = re.findall(r"variables_of_secrets = \{\n(.*?)\n  \}", text, re.DOTALL)
     refused = dict(re.findall(r'(\w+) += "(\w+)"', table))
@@ -211,7 +211,7 @@ def alarms_of(plan):
 
 
 def metrics_of(alarm):
-    """(namespace, metric, dimensions) of all that an alarm goes by."""
+    """(namespace, metric, dimensions) of all metrics of an alarm."""
     if alarm["metric_name"]:
         yield alarm["namespace"], alarm["metric_name"], alarm["dimensions"]
     for query in alarm["metric_query"]:
@@ -227,7 +227,7 @@ def charted(plan):
             yield namespace, name, dict(zip(words[::2], words[1::2], strict=True))
 
 
-def test_every_metric_is_emitted_with_these_dimensions(plan):
+def test_every_metric_exists_with_these_dimensions(plan):
     named = [*charted(plan), *(metric for alarm in alarms_of(plan) for metric in metrics_of(alarm))]
     assert len(named) > 40
     for namespace, name, dimensions in named:
@@ -252,7 +252,7 @@ def test_the_dimensions_name_what_is_deployed(plan):
         assert dimensions == {name: deployed[name] for name in dimensions}
 
 
-def test_each_alarm_is_published_and_says_what_to_look_at(plan):
+def test_each_alarm_is_published_and_has_a_description(plan):
     names = [alarm["alarm_name"] for alarm in alarms_of(plan)]
     assert len(set(names)) == len(names) >= 18
     for alarm in alarms_of(plan):

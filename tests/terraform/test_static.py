@@ -1,4 +1,4 @@
-"""The configuration by Terraform's own checks, checkov and parliament. What it does when applied is another test's."""
+"""Static checks of the configuration with Terraform, checkov and parliament. test_apply_and_run.py applies it."""
 
 from __future__ import annotations
 
@@ -9,12 +9,13 @@ import subprocess
 from collections import defaultdict
 from pathlib import Path
 
-import pytest
 from terraform import workbench
+
+pytestmark = workbench.PATIENT
 
 POLICY_LINT = Path(__file__).with_name("policy_lint.py")
 
-# ListTasks' only resource is a container instance, of which Fargate has none.
+# The only resource of ListTasks is a container instance, and Fargate has none.
 KNOWN_FINDINGS = {"aws_iam_role_policy.poller": ["RESOURCE_STAR: ['ecs:ListTasks']"]}
 
 EVERYTHING = """
@@ -38,14 +39,14 @@ def test_the_files_are_formatted(tmp_path):
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def test_every_variable_has_a_type_and_says_what_it_is():
+def test_every_variable_has_a_type_and_a_description():
     assert len(variables()) > 40
     for name, block in variables().items():
         assert re.search(r"^  type +=", block, re.MULTILINE), name
         assert re.search(r'^  description += ".*[.)]"$', block, re.MULTILINE), name
 
 
-def test_the_example_names_variables_that_there_are_and_all_that_have_to_be_given():
+def test_the_example_has_only_existing_variables_and_all_required_ones():
     example = (workbench.CONFIGURATION / "terraform.tfvars.example").read_text(encoding="utf-8")
     named = set(re.findall(r"^(?:# )?(\w+) +=", example, re.MULTILINE))
     needed = {name for name, block in variables().items() if "\n  default " not in block}
@@ -58,14 +59,12 @@ def variables():
     return dict(re.findall(r'^variable "(\w+)" \{\n(.*?)^\}', text, re.MULTILINE | re.DOTALL))
 
 
-@pytest.mark.timeout(300)
 def test_the_configuration_is_valid(bench):
     done = bench.run("validate")
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-@pytest.mark.timeout(300)
-def test_the_first_tick_finds_all_that_it_and_its_tasks_need(bench):
+def test_the_schedule_is_created_after_everything_that_the_first_tick_needs(bench):
     done = bench.run("graph")
     assert done.returncode == 0, done.stderr
     needs = defaultdict(set)
@@ -89,7 +88,7 @@ def test_the_first_tick_finds_all_that_it_and_its_tasks_need(bench):
         "aws_secretsmanager_secret_version.snowflake",
         "aws_vpc_security_group_egress_rule.https",
     }
-    assert "aws_ecr_lifecycle_policy.processor" not in before_the_schedule  # nobody waits for that
+    assert "aws_ecr_lifecycle_policy.processor" not in before_the_schedule  # no tick needs it
 
 
 def reached(needs, start):
@@ -101,15 +100,13 @@ def reached(needs, start):
     return found
 
 
-@pytest.mark.timeout(300)
 def test_every_run_of_terraform_test_passes(tested):
     assert tested.faults == []
     assert len(tested.statuses) >= 15
     assert {run: status for run, status in tested.statuses.items() if status != "pass"} == {}
 
 
-@pytest.mark.timeout(300)
-def test_no_policy_has_an_action_a_condition_or_a_resource_that_aws_does_not_know(tested):
+def test_every_policy_has_only_actions_conditions_and_resources_that_aws_knows(tested):
     planned = tested.plans["roles"].of("aws_iam_role_policy")
     assert len(planned) == 5
     found = linted({address: values["policy"] for address, values in planned.items()})
@@ -126,14 +123,14 @@ def test_the_policy_lint_finds_a_misspelled_action():
 
 def linted(policies):
     program = [workbench.checker("python"), POLICY_LINT]
-    done = subprocess.run(program, input=json.dumps(policies), capture_output=True, text=True, timeout=60, check=False)
+    text = json.dumps(policies)
+    done = subprocess.run(program, input=text, capture_output=True, text=True, timeout=workbench.COMMAND_S, check=False)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
 
 
-@pytest.mark.timeout(300)
-def test_checkov_finds_nothing_but_what_we_decided_otherwise(tmp_path):
-    """The list of skipped checks, with a reason each, is terraform/.checkov.yaml; one that finds nothing has to go."""
+def test_checkov_finds_nothing_except_the_skipped_checks(tmp_path):
+    """terraform/.checkov.yaml lists the skipped checks. A skipped check that finds nothing fails the test."""
     program = workbench.checker("checkov")
     folder = workbench.copied(tmp_path)
     variables = tmp_path / "everything.tfvars"
@@ -141,10 +138,10 @@ def test_checkov_finds_nothing_but_what_we_decided_otherwise(tmp_path):
     command = [program, "--directory", folder, "--framework", "terraform", "--var-file", variables, "--skip-download"]
     done = subprocess.run(
         [*command, "--quiet", "--compact", "--output", "json"],
-        cwd=tmp_path,  # where no configuration file of checkov's lies
+        cwd=tmp_path,  # a folder without a configuration file of checkov
         capture_output=True,
         text=True,
-        timeout=250,
+        timeout=workbench.COMMAND_S,
         check=False,
     )
     report = json.loads(done.stdout)
@@ -157,7 +154,7 @@ def test_checkov_finds_nothing_but_what_we_decided_otherwise(tmp_path):
 
 
 def skipped_checks():
-    """The names after ``skip-check:``, each below a reason, or below another of the same reason."""
+    """The names after ``skip-check:``. Each follows a reason, or another name with the same reason."""
     lines = (workbench.CONFIGURATION / ".checkov.yaml").read_text(encoding="utf-8").splitlines()
     entries = lines[lines.index("skip-check:") + 1 :]
     for above, line in itertools.pairwise(entries):

@@ -1,4 +1,4 @@
-"""What the function and the task are given, and what becomes of them without it; test_apply_and_run.py tries each."""
+"""The variables of the function and the task, and the effect of a missing one. test_apply_and_run.py tries each."""
 
 NEEDED_BY_THE_FUNCTION = (
     "ECS_CLUSTER",
@@ -7,7 +7,6 @@ NEEDED_BY_THE_FUNCTION = (
     "ECS_TASK_DEFINITION",
     "ENVIRONMENT",
     "SNOWFLAKE_ACCOUNT",
-    "SNOWFLAKE_AUTHENTICATION",
     "SNOWFLAKE_DATABASE",
     "SNOWFLAKE_SCHEMA",
     "SNOWFLAKE_WAREHOUSE",
@@ -17,7 +16,6 @@ NEEDED_BY_THE_TASK = (
     "ENVIRONMENT",
     "EXTERNAL_SERVICE_URL",
     "SNOWFLAKE_ACCOUNT",
-    "SNOWFLAKE_AUTHENTICATION",
     "SNOWFLAKE_DATABASE",
     "SNOWFLAKE_PRIVATE_KEY",
     "SNOWFLAKE_PRIVATE_KEY_PASSPHRASE",
@@ -25,9 +23,9 @@ NEEDED_BY_THE_TASK = (
     "SNOWFLAKE_USER",
     "SNOWFLAKE_WAREHOUSE",
 )
-# With the exit code 3, and a hold: what it opens is the client certificate's key.
+# Without it the key of the client certificate cannot be read: exit code 3, and a hold.
 NEEDED_FOR_THE_CERTIFICATES = "CLIENT_KEY_PASSPHRASE"
-# Where it is read, and what takes over without it.
+# The attribute of the setting, and its default.
 OPTIONAL = {
     "CONTAINER_TIMEOUT_SECONDS": ("budget_s", 60.0),
     "MAX_RETRIES": ("max_retries", 3),
@@ -42,13 +40,15 @@ OPTIONAL_FOR_THE_FUNCTION = OPTIONAL | {
     "MAX_CONTAINERS": ("max_containers", 25),
     "MAX_CRASHES": ("max_crashes", 2),
     "SPOT_PERCENT": ("spot_percent", 0),
-    "TASK_DEADLINE_SECONDS": ("task_deadline_s", None),  # what the limits add up to
+    "TASK_DEADLINE_SECONDS": ("task_deadline_s", None),  # the sum of the limits
     "TICK_SECONDS": ("tick_s", 60.0),
 }
 OPTIONAL_FOR_THE_TASK = OPTIONAL | {
     "MAX_CONCURRENT_DELIVERIES": ("concurrency", 32),
     "RETRY_BACKOFF_SECONDS": ("backoff_s", 10.0),
 }
-# No setting of ours. boto3 finds a bucket without it, by a detour. The driver needs it for workload identity, which it
-# refuses with a host that is not Snowflake's, so that is not tried here; tests/integration/test_login.py comes nearest.
+# Deployed with the value that is also the default.
+EQUAL_TO_THE_DEFAULT = ("SNOWFLAKE_AUTHENTICATION",)
+# Not a setting of ours. boto3 finds the region of a bucket without it. The driver needs it for workload identity, which
+# it refuses with a host that is not Snowflake's, so it is not tried here. See tests/integration/test_login.py.
 OF_THE_LIBRARIES = {"AWS_DEFAULT_REGION"}

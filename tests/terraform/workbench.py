@@ -1,4 +1,4 @@
-"""A copy of the configuration in which Terraform may run: the sources are never written to."""
+"""A copy of the configuration, in which Terraform runs. It never writes to the sources."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import subprocess
+import threading
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,11 +16,17 @@ from terraform import mirror
 ROOT = Path(__file__).parents[2]
 CONFIGURATION = ROOT / "terraform"
 CHECKERS = ROOT / ".venv-terraform" / "bin"
-_A_PERSONS = ("*.tfvars", "*.tfstate*", "backend.tf", "backend.hcl", "*override.tf", ".terraform")
+COMMAND_S = 1200
+"""Longest time for one Terraform command or one script. It only ends what hangs: on two idle cores the slowest takes
+about 60 s, and several times as long beside other work."""
+PATIENT = pytest.mark.timeout(2 * COMMAND_S, func_only=True)
+"""Mark of a module whose fixtures run Terraform. The time-out does not cover fixtures, because the first test would pay
+for all of them. COMMAND_S ends a fixture that hangs."""
+_OF_A_PERSON = ("*.tfvars", "*.tfstate*", "backend.tf", "backend.hcl", "*override.tf", ".terraform")
 
 
 def unavailable(what):
-    """Skip the test by name, or fail it where REQUIRE_TERRAFORM=1 says that everything should be there."""
+    """Skip the test with the reason, or fail it if REQUIRE_TERRAFORM=1."""
     if os.environ.get("REQUIRE_TERRAFORM") == "1":
         pytest.fail(f"REQUIRE_TERRAFORM=1, and {what}")
     pytest.skip(what)
@@ -47,45 +54,49 @@ def provider():
 
 
 def copied(folder):
-    """Copy what belongs to the configuration, and nothing that a person keeps beside it."""
-    shutil.copytree(CONFIGURATION, folder / "terraform", ignore=shutil.ignore_patterns(*_A_PERSONS))
+    """Copy the configuration without the files that a person keeps in the same folder."""
+    shutil.copytree(CONFIGURATION, folder / "terraform", ignore=shutil.ignore_patterns(*_OF_A_PERSON))
     shutil.copytree(ROOT / "monitoring", folder / "monitoring")
     return folder
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Workbench:
-    """Terraform and a copy that it has been initialised in.
+    """Terraform and an initialised copy of the configuration.
 
     Attributes:
         folder: the copy, with terraform/ and monitoring/ in it.
-        program: Terraform.
-        environ: the environment it runs in: nothing of the caller's that it would go by.
+        program: the path of Terraform.
+        environ: the environment of Terraform, without the caller's variables that Terraform reads.
     """
 
     folder: Path
     program: str
     environ: dict[str, str]
 
-    def run(self, *arguments, timeout_s=300):
-        """Run a command of Terraform's; its standard output is text."""
+    def run(self, *arguments):
+        """Run a Terraform command; its standard output is text."""
         command = [self.program, "-chdir=terraform", *arguments]
         return subprocess.run(
-            command, cwd=self.folder, env=self.environ, capture_output=True, text=True, timeout=timeout_s, check=False
+            command, cwd=self.folder, env=self.environ, capture_output=True, text=True, timeout=COMMAND_S, check=False
         )
 
     def tests(self):
-        """What ``terraform test`` tells, message by message, without the schemas that each plan comes with."""
+        """Yield the messages of ``terraform test``, without the provider's schemas, which each plan repeats."""
         command = [self.program, "-chdir=terraform", "test", "-json", "-verbose"]
         with subprocess.Popen(command, cwd=self.folder, env=self.environ, stdout=subprocess.PIPE, text=True) as process:
+            limit = threading.Timer(COMMAND_S, process.kill)
+            limit.start()
             for line in process.stdout:
                 message = json.loads(line)
                 message.get("test_plan", {}).pop("provider_schemas", None)
                 yield message
+            limit.cancel()
+        assert process.returncode >= 0, f"terraform test was killed after {COMMAND_S} s"
 
 
 def prepare(folder):
-    """Copy the configuration and initialise it, with the provider that the lock file names and no other."""
+    """Copy the configuration and initialise it with exactly the provider that the lock file names."""
     program, plugins = terraform(), provider()
     settings = folder / "terraform.rc"
     settings.write_text("", encoding="utf-8")

@@ -1,5 +1,5 @@
-# What the mocked provider answers where Terraform itself looks at the answer: ARNs that other arguments validate, and the
-# lists that the configuration cuts. Everything else is made up by Terraform.
+# The mocked provider's answers that Terraform needs: ARNs that other arguments validate, and lists that the configuration
+# slices. Terraform generates all other values.
 
 mock_data "aws_availability_zones" {
   defaults = { names = ["us-east-1a", "us-east-1b", "us-east-1c", "us-east-1d"] }
