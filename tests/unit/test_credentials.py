@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 
 import boto3
@@ -185,6 +186,15 @@ def test_a_secret_without_a_private_key_says_so(secrets_manager):
     assert refusal(SNOWFLAKE_AUTHENTICATION="key_pair").startswith(expected)
 
 
+def on_an_unknown_curve():
+    """A key in PEM whose curve the library does not know: the last byte of P-256's identifier is another."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    der = key.private_bytes(serialization.Encoding.DER, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    p_256, unknown = bytes.fromhex("06082a8648ce3d030107"), bytes.fromhex("06082a8648ce3d030106")
+    body = base64.encodebytes(der.replace(p_256, unknown)).decode()
+    return f"-----BEGIN PRIVATE KEY-----\n{body}-----END PRIVATE KEY-----\n"
+
+
 BODY = "".join(PLAIN.splitlines()[1:-1])
 UNFIT = {
     "no PEM at all": (BODY, None, "SNOWFLAKE_PRIVATE_KEY: expected a PKCS#8 private key in PEM"),
@@ -193,6 +203,11 @@ UNFIT = {
         RSA.public_key()
         .public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
         .decode(),
+        None,
+        "SNOWFLAKE_PRIVATE_KEY: expected a PKCS#8 private key in PEM",
+    ),
+    "an unknown curve": (
+        on_an_unknown_curve(),
         None,
         "SNOWFLAKE_PRIVATE_KEY: expected a PKCS#8 private key in PEM",
     ),
