@@ -51,7 +51,7 @@ TESTS_OF: dict[str, tuple[str, ...]] = {
     "processor/delivering.py": ("unit/test_run.py", "unit/test_run_storms.py"),
     "processor/settling.py": ("unit/test_settling.py", "unit/test_settling_loop.py", "unit/test_run.py"),
     "processor/gate.py": ("unit/test_gate.py", "unit/test_gate_boundaries.py"),
-    "processor/service.py": ("unit/test_answers.py", "unit/test_service_answers.py", "integration/test_service.py"),
+    "processor/service.py": ("unit/test_service_answers.py", "unit/test_answers.py", "integration/test_service.py"),
     "processor/certificates.py": ("integration/test_certificate_dates.py", "integration/test_certificates.py"),
     "warehouse.py": ("unit/test_warehouse.py", "integration/test_login.py"),
     "settings.py": ("unit/test_settings.py", "unit/test_settings_bounds.py"),

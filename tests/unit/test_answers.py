@@ -132,11 +132,45 @@ def test_each_exception_has_the_meaning_that_was_decided(name):
         (ssl.SSLError(), ConnectionFault.CERTIFICATE),
         (ssl.SSLCertVerificationError(), ConnectionFault.CERTIFICATE),
         (ssl.SSLEOFError(), ConnectionFault.DISCONNECT),
+        (ssl.SSLSyscallError(), ConnectionFault.DISCONNECT),
         (ssl.SSLZeroReturnError(), ConnectionFault.DISCONNECT),
     ],
 )
 def test_each_exception_of_python_has_its_meaning(error, expected):
     assert fault_of(error)[0] is expected
+
+
+@pytest.mark.parametrize(
+    ("kind", "description"),
+    [
+        (aiohttp.ClientConnectorCertificateError, "the service's certificate is not trusted"),
+        (aiohttp.ServerFingerprintMismatch, "the service's certificate is not the expected one"),
+        (ssl.SSLEOFError, "the service closed the connection"),
+        (ssl.SSLZeroReturnError, "the service closed the connection"),
+        (ssl.SSLSyscallError, "the service closed the connection"),
+        (ssl.SSLError, "TLS failed"),
+        (aiohttp.ClientSSLError, "TLS failed"),
+        (TimeoutError, "no answer in time"),
+        (aiohttp.InvalidURL, "the service's URL is not usable"),
+        (aiohttp.NonHttpUrlClientError, "the service's URL is not usable"),
+        (aiohttp.RedirectClientError, "the service redirects to no usable URL"),
+        (aiohttp.TooManyRedirects, "the service redirects"),
+        (aiohttp.ClientProxyConnectionError, "no connection to the proxy"),
+        (aiohttp.ClientConnectorError, "no connection"),
+        (aiohttp.ServerDisconnectedError, "the service closed the connection"),
+        (ConnectionError, "the service closed the connection"),
+        (aiohttp.ServerConnectionError, "the connection failed"),
+        (aiohttp.ClientOSError, "the connection failed"),
+        (aiohttp.ClientConnectionError, "the connection failed"),
+        (aiohttp.ClientPayloadError, "the answer was cut off"),
+        (aiohttp.UploadAbortedError, "the request was cut off"),
+        (aiohttp.ClientResponseError, "the answer is not HTTP"),
+        (aiohttp.ClientError, "the request failed"),
+        (OSError, "the connection failed"),
+    ],
+)
+def test_each_exception_has_its_description(kind, description):
+    assert fault_of(kind.__new__(kind))[1] == description
 
 
 def test_a_tls_alert_is_recognised_where_aiohttp_has_wrapped_it():

@@ -14,7 +14,7 @@ from rowqueue.lifecycle import Entry, Interrupted, Permanent, RetryPolicy, Succe
 from rowqueue.observability import configure
 from rowqueue.processor.in_hand import InHand
 from rowqueue.processor.queue import ClaimRequest
-from rowqueue.processor.settling import Delivery, Settling
+from rowqueue.processor.settling import Delivery, Settling, flushes
 
 DONE = Succeeded(response_status=200)
 
@@ -51,6 +51,12 @@ class PlayedSettling:
 
     def end(self, entry, outcome=DONE, *, began=0.0):
         self.settling.add(Delivery(entry=entry, outcome=outcome, began=began, ended=now()))
+
+
+class SlowSettles(PlayedQueue):
+    async def settle(self, settlements, attempts):
+        await asyncio.sleep(5.0006)
+        return await super().settle(settlements, attempts)
 
 
 @contextlib.asynccontextmanager
@@ -202,15 +208,51 @@ async def test_a_batch_is_logged_with_its_counts_times_and_lost_claims(capsys):
     assert (settled["EntriesReleased"], settled["ClaimsLost"]) == (1, 1)
 
 
+async def test_the_log_names_twenty_lost_claims_and_counts_all(capsys):
+    configure("processor")
+    stage = PlayedSettling(21, queue=PlayedQueue(21, lost=frozenset(range(21))))
+    for entry in await stage.claim():
+        stage.end(entry)
+    async with running(stage):
+        await asyncio.sleep(0)
+    lost = json.loads(capsys.readouterr().out.splitlines()[0])
+    assert (lost["entries"], lost["count"]) == (list(range(20)), 21)
+
+
+async def test_the_log_says_how_long_a_settle_and_each_delivery_took(capsys):
+    configure("processor")
+    stage = PlayedSettling(1, queue=SlowSettles(1))
+    (entry,) = await stage.claim()
+    await asyncio.sleep(0.35046)
+    stage.end(entry, began=0.1)
+    async with running(stage):
+        await asyncio.sleep(0)
+    settled = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert settled["seconds"] == pytest.approx(5.001, abs=1e-6)
+    assert settled["DeliveryMilliseconds"] == [250.5]
+
+
+@pytest.mark.parametrize(
+    ("sizes", "batches"),
+    [
+        ([450_000, 450_000], [2]),
+        ([450_000, 450_001], [1, 1]),
+        ([450_000, 450_000, 450_000, 450_000], [2, 2]),
+        ([450_000, 450_000, 450_000, 450_001], [2, 1, 1]),
+    ],
+)
+def test_a_batch_has_up_to_900_000_bytes_of_json_with_150_for_each_outcome(sizes, batches):
+    deliveries = [
+        Delivery(entry=entry(number), outcome=Interrupted(reason="x" * (size - 152)), began=None, ended=0.0)
+        for number, size in enumerate(sizes)
+    ]
+    assert [len(batch) for batch in flushes(deliveries)] == batches
+
+
 # How long outcomes have waited
 
 
 async def test_the_lag_is_the_age_of_the_oldest_outcome_also_while_it_is_being_settled():
-    class SlowSettles(PlayedQueue):
-        async def settle(self, settlements, attempts):
-            await asyncio.sleep(5)
-            return await super().settle(settlements, attempts)
-
     stage = PlayedSettling(3, queue=SlowSettles(3))
     one, other, _ = await stage.claim()
     assert stage.settling.lag_s() == 0
