@@ -1,9 +1,9 @@
-# Every target sets up what it needs in .venv; nothing but Python >= 3.11 and make is expected on the machine.
+# Every target installs what it needs into .venv. The machine needs only Python >= 3.11 and make.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
-# uv trusts what the machine trusts, as pip does: behind a company's proxy nothing else works.
+# uv uses the machine's certificates, like pip. Behind a company's proxy nothing else works.
 export UV_SYSTEM_CERTS := 1
 CHECKERS := .venv-terraform
 CHECKERS_INSTALLED := $(CHECKERS)/.installed
@@ -14,48 +14,48 @@ CHECKERS_INSTALLED := $(CHECKERS)/.installed
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-demo: $(INSTALLED) ## Run the whole system on this machine: 200 entries from INSERT to completed
+demo: $(INSTALLED) ## Run the whole system on this machine, with 200 entries
 	@$(BIN)/rowqueue demo --entries 200
 
-bench: $(INSTALLED) ## Measure beside a raw loop and the first sketch: minutes; rowqueue bench --help has more
+bench: $(INSTALLED) ## Compare the throughput with a raw loop and the first sketch (minutes); see rowqueue bench --help
 	@$(BIN)/rowqueue bench --quick
 
-test: $(INSTALLED) $(CHECKERS_INSTALLED) ## Run all tests
+test: $(INSTALLED) $(CHECKERS_INSTALLED) ## Run all tests (about ten minutes)
 	@mkdir -p .local && $(BIN)/pytest --basetemp=.local/pytest --numprocesses auto --dist loadfile
 
-mutants: $(INSTALLED) ## Change one thing at a time and list what no test notices: minutes; SAMPLE=200 SEED=2 are arguments
+mutants: $(INSTALLED) ## Change one thing at a time and list the changes that no test notices (minutes); SAMPLE=200 SEED=2
 	@$(BIN)/python scripts/mutants.py --sample $(or $(SAMPLE),20) --seed $(or $(SEED),1)
 
-unit: $(INSTALLED) ## Run the tests that need no process and no network (seconds)
+unit: $(INSTALLED) ## Run the unit tests
 	@$(BIN)/pytest tests/unit
 
-terraform: $(INSTALLED) $(CHECKERS_INSTALLED) ## Check the Terraform; fails where Terraform or its AWS provider is missing
+terraform: $(INSTALLED) $(CHECKERS_INSTALLED) ## Test the Terraform; fails if Terraform or its AWS provider is missing
 	@mkdir -p .local && REQUIRE_TERRAFORM=1 $(BIN)/pytest --basetemp=.local/pytest-terraform tests/terraform
 
-check: lint types fences pins docs-current ## Everything below that is not a test: under a minute
+check: lint types fences pins docs-current ## Run all checks that are not tests (under a minute)
 
-lint: $(INSTALLED) ## ruff: style, banned imports, formatting
+lint: $(INSTALLED) ## Check style, banned imports and formatting with ruff
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 
-types: $(INSTALLED) ## mypy, strict
+types: $(INSTALLED) ## Check the types with mypy
 	@$(BIN)/mypy
 
-fences: $(INSTALLED) ## import-linter: which modules import which; a note for each module of more than 300 lines
+fences: $(INSTALLED) ## Check the directions of imports; note modules of more than 300 lines
 	@$(BIN)/lint-imports --no-logo
 	@find src local lambda_poller container scripts -name '*.py' -exec wc -l {} + \
 	  | awk '$$2 != "total" && $$1 > 300 {print "Note: " $$2 " has " $$1 " lines. Does it have more than one duty?"}'
 
-docs: $(INSTALLED) ## Write docs/settings.md anew from the settings classes
+docs: $(INSTALLED) ## Write docs/settings.md from the settings classes
 	@$(BIN)/python scripts/settings_page.py > docs/settings.md
 
 .PHONY: docs-current
 docs-current: $(INSTALLED)
 	@$(BIN)/python scripts/settings_page.py | diff -u docs/settings.md - \
-	  || { echo "docs/settings.md is not what the settings classes say: make docs" >&2; exit 1; }
+	  || { echo "docs/settings.md differs from the settings classes; run: make docs" >&2; exit 1; }
 
-# What pins, and what each file is compiled from. What ships has the versions that the tests ran with; Python 3.13 is
-# what Lambda and the image run, and --universal makes one file do for ARM64 and x86-64.
+# The files of pins, and the sources of each. The function and the image get the versions that the tests run with, for
+# Python 3.13. With --universal one file serves ARM64 and x86-64.
 PINS := requirements-dev.txt requirements-terraform.txt lambda_poller/requirements.txt container/requirements.txt
 from.requirements-dev.txt := pyproject.toml local/pyproject.toml --python-version 3.11 --extra processor --group dev
 from.requirements-terraform.txt := requirements-terraform.in --python-version 3.11
@@ -64,26 +64,26 @@ from.container/requirements.txt := container/requirements.in --python-version 3.
 COMPILE := $(BIN)/uv pip compile --quiet --universal --generate-hashes --custom-compile-command 'make lock'
 NO_INDEX := failed to fetch|error sending request|dns error|timed out|network
 
-lock: $(INSTALLED) ## Write the pins anew; UPGRADE=1 takes the newest releases
+lock: $(INSTALLED) ## Write the files of pins; UPGRADE=1 takes the newest releases
 	@$(foreach file,$(PINS),$(COMPILE) $(if $(UPGRADE),--upgrade) $(from.$(file)) --output-file $(file) > /dev/null &&) true
 
-# Each file is compiled once more on top of itself, so that a newer release on the index changes nothing.
-pins: $(INSTALLED) ## Are the pins what pyproject.toml and requirements-terraform.in ask for?
+# Each file is compiled again on top of a copy of itself, so that a newer release on the index changes nothing.
+pins: $(INSTALLED) ## Check that the pins satisfy their sources
 	@folder=$$(mktemp -d); trap 'rm -rf "$$folder"' EXIT; \
 	current() { \
 	  file=$$1; shift; cp "$$file" "$$folder/pins"; \
 	  if ! $(COMPILE) "$$@" --output-file "$$folder/pins" > /dev/null 2> "$$folder/errors"; then \
 	    grep -qiE '$(NO_INDEX)' "$$folder/errors" || { cat "$$folder/errors" >&2; return 1; }; \
-	    echo "SKIPPED: whether $$file is current; the package index cannot be reached" >&2; \
+	    echo "SKIPPED: cannot check whether $$file is current, because the package index is not reachable" >&2; \
 	  elif ! diff -u "$$file" "$$folder/pins" >&2; then \
-	    echo "$$file is not what its source asks for: make lock" >&2; return 1; \
+	    echo "$$file does not satisfy its source; run: make lock" >&2; return 1; \
 	  else \
 	    echo "$$file is current"; \
 	  fi; \
 	}; \
 	$(foreach file,$(PINS),current $(file) $(from.$(file)) &&) true
 
-setup: $(INSTALLED) ## Make .venv with the pinned dependencies
+setup: $(INSTALLED) ## Make .venv with the pinned dependencies, the product and the lab
 
 $(INSTALLED): requirements-dev.txt pyproject.toml local/pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
@@ -98,7 +98,7 @@ terraform-tools: $(CHECKERS_INSTALLED)
 .PHONY: terraform-tools
 
 $(CHECKERS_INSTALLED): requirements-terraform.txt | $(INSTALLED)
-	@echo "Installing what checks the Terraform into $(CHECKERS) (once)..." >&2
+	@echo "Installing the tools that check the Terraform into $(CHECKERS) (once)..." >&2
 	@$(BIN)/uv venv --quiet --clear $(CHECKERS)
 	@$(BIN)/uv pip install --quiet --python $(CHECKERS) --require-hashes --requirement requirements-terraform.txt
 	@touch $@

@@ -1,4 +1,4 @@
-# The embedded stack, for docker-compose.yml: each of its services runs another module of this image. Nothing of it ships.
+# The embedded stack for docker-compose.yml: each service runs another module of this image. It is never deployed.
 
 ARG PYTHON_IMAGE=python:3.13-slim-bookworm
 

@@ -1,4 +1,4 @@
-"""A deployed stack for the tests of the real processes, and how they are run."""
+"""A deployed stack, and fixtures that run the real processes on it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ ROWQUEUE = [sys.executable, "-m", "rowqueue.cli"]
 
 @pytest.fixture(scope="module")
 def deployed(tmp_path_factory):
-    """A stack whose schedule never fires, so that each test decides what runs."""
+    """A stack whose schedule does not fire, so that each test decides what runs."""
     options = stack.Options(
         state=tmp_path_factory.mktemp("stack"),
         tick_s=3600,
@@ -33,7 +33,7 @@ def deployed(tmp_path_factory):
 
 @pytest.fixture
 def sql(deployed):
-    """Runs one statement and returns its rows; the queue is empty at the start."""
+    """Runs one statement and returns its rows. The queue is empty at the start."""
     with deployment.session(deployed) as session:
 
         def run(text, *values):
@@ -48,10 +48,10 @@ def sql(deployed):
 
 @pytest.fixture
 def insert(sql):
-    """Inserts entries whose partner does as told."""
+    """Inserts entries that ask for a behaviour of the partner."""
 
-    def run(count, **told):
-        data = [json.dumps({"number": number, "partner": told}) for number in range(count)]
+    def run(count, **behaviour):
+        data = [json.dumps({"number": number, "partner": behaviour}) for number in range(count)]
         sql(
             "INSERT INTO PROCESSING_QUEUE (data) SELECT e.value::VARCHAR FROM TABLE(FLATTEN(PARSE_JSON(?))) AS e",
             json.dumps(data),
@@ -62,7 +62,7 @@ def insert(sql):
 
 @pytest.fixture
 def processor(deployed, tmp_path):
-    """Starts container/processor.py as a process of its own, as Fargate would."""
+    """Starts container/processor.py as its own process, as Fargate does."""
 
     @contextmanager
     def run(program=(str(ROOT / "container" / "processor.py"),), **environ):
@@ -95,7 +95,7 @@ def processor(deployed, tmp_path):
 
 @pytest.fixture(scope="session")
 def wait_until():
-    """Waits for a condition that another process brings about."""
+    """Waits until a condition on other processes is true."""
 
     def run(condition, *, seconds=20.0):
         deadline = time.monotonic() + seconds
@@ -109,12 +109,12 @@ def wait_until():
 
 @pytest.fixture
 def tick(deployed):
-    """Invokes the function by hand and returns what it answers."""
+    """Invokes the function and returns its answer."""
     functions = deployment.client(deployed, "lambda")
 
     def run():
-        told = json.loads(functions.invoke(FunctionName=deployment.POLLER, Payload=b"{}")["Payload"].read())
-        assert told.get("statusCode") == 200, told
-        return json.loads(told["body"])
+        answer = json.loads(functions.invoke(FunctionName=deployment.POLLER, Payload=b"{}")["Payload"].read())
+        assert answer.get("statusCode") == 200, answer
+        return json.loads(answer["body"])
 
     return run

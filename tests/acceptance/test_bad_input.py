@@ -1,4 +1,4 @@
-"""Bad input gets a clear error that names the thing, and never costs another entry."""
+"""Bad input gets a clear error that names its source, and does not affect other entries."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from rowqueue_local import deployment
 
 DEEP = "[" * 100_000 + "]" * 100_000
 
-# The input, what becomes of it, and for the failed the beginning of the reason.
+# The input, its status, and for failed entries the beginning of the reason.
 ENTRIES = {
     "text": ("not JSON", "failed", "data is not JSON: Expecting value"),
     "empty": ("", "failed", "data is not JSON: Expecting value"),
@@ -38,7 +38,7 @@ ENTRIES = {
 }
 
 
-def test_entries_that_are_odd_fail_or_pass_alone_and_their_neighbours_are_unharmed(sql, insert, processor, capsys):
+def test_odd_entries_complete_or_fail_without_an_effect_on_other_entries(sql, insert, processor, capsys):
     insert(10)
     for name, (data, _, _) in ENTRIES.items():
         sql("INSERT INTO PROCESSING_QUEUE (data, reference) VALUES (?, ?)", data, name)
@@ -62,7 +62,7 @@ def test_entries_that_are_odd_fail_or_pass_alone_and_their_neighbours_are_unharm
 
 
 @pytest.mark.parametrize(
-    ("environ", "code", "told"),
+    ("environ", "code", "message"),
     [
         (
             {"SNOWFLAKE_SCHEMA": "NO_SUCH_SCHEMA"},
@@ -70,9 +70,9 @@ def test_entries_that_are_odd_fail_or_pass_alone_and_their_neighbours_are_unharm
             "run snowflake/01_create_table.sql, or grant the role what it needs",
         ),
         ({"SNOWFLAKE_TABLE": "NO_SUCH_TABLE"}, 6, "NO_SUCH_TABLE"),
-        ({"CERT_BUCKET": "no-such-bucket"}, 3, "s3://no-such-bucket/dev/client.pem: can not be read"),
+        ({"CERT_BUCKET": "no-such-bucket"}, 3, "s3://no-such-bucket/dev/client.pem: cannot be read"),
         ({"SNOWFLAKE_PORT": "1"}, 6, "Snowflake: "),
-        ({"AWS_ENDPOINT_URL": "http://127.0.0.1:1"}, 3, "can not be read: Could not connect to the endpoint URL"),
+        ({"AWS_ENDPOINT_URL": "http://127.0.0.1:1"}, 3, "cannot be read: Could not connect to the endpoint URL"),
         (
             {"CLIENT_KEY_PASSPHRASE": "canary-passphrase", "MAX_ENTRIES": "none"},
             2,
@@ -81,14 +81,12 @@ def test_entries_that_are_odd_fail_or_pass_alone_and_their_neighbours_are_unharm
         (
             {"SNOWFLAKE_USER": "", "SNOWFLAKE_PASSWORD": "", "ENVIRONMENT": "prod"},
             2,
-            "secret prod-snowflake-credentials: can not be read",
+            "secret prod-snowflake-credentials: cannot be read",
         ),
     ],
     ids=["schema", "table", "bucket", "snowflake", "aws", "setting", "environment"],
 )
-def test_what_is_wrong_at_the_start_is_named_within_a_bounded_time(
-    deployed, sql, insert, processor, environ, code, told
-):
+def test_a_wrong_setting_is_named_soon_after_the_start(deployed, sql, insert, processor, environ, code, message):
     insert(1)
     began = time.monotonic()
     with processor(**environ) as process:
@@ -98,35 +96,35 @@ def test_what_is_wrong_at_the_start_is_named_within_a_bounded_time(
     assert "Traceback" not in output
     error = json.loads(output.splitlines()[-1])
     assert error["event"] == "processor_failed"
-    assert told in error["error"]
+    assert message in error["error"]
     assert deployed.password not in output
     assert "canary-passphrase" not in output
-    held = sql("SELECT COUNT(*) FROM PROCESSING_HOLDS") == [(1,)]
-    assert held == ("CERT_BUCKET" in environ), "what is unfit holds the fleet; what can not be asked may pass"
+    is_held = sql("SELECT COUNT(*) FROM PROCESSING_HOLDS") == [(1,)]
+    assert is_held == ("CERT_BUCKET" in environ), "an unfit certificate places a hold; an unreachable S3 may come back"
 
 
-def test_a_partner_out_of_reach_is_named_and_its_entries_wait_for_their_retry(sql, insert, processor, unused_tcp_port):
+def test_an_unreachable_partner_is_named_and_its_entries_are_retried_later(sql, insert, processor, unused_tcp_port):
     insert(3)
     with processor(
         EXTERNAL_SERVICE_URL=f"https://127.0.0.1:{unused_tcp_port}/", RETRY_BACKOFF_SECONDS="900"
     ) as process:
         assert process.wait(30) == 5
         error = json.loads(process.log().splitlines()[-1])
-    assert error["error"].startswith("not one delivery got an answer; the last: no connection")
+    assert error["error"].startswith("no delivery got an answer; the last: no connection")
     assert sql("SELECT status, SUM(retry_count) FROM PROCESSING_QUEUE GROUP BY status") == [("pending", 3)]
 
 
-def test_a_table_that_lacks_a_column_is_named_with_what_to_run(sql, insert, processor):
+def test_a_missing_column_is_named_with_the_script_to_run(sql, insert, processor):
     insert(1)
     sql("ALTER TABLE PROCESSING_QUEUE RENAME COLUMN max_retries TO max_retries_away")
     try:
         with processor() as process:
             assert process.wait(30) == 6
-            told = json.loads(process.log().splitlines()[-1])["error"]
+            message = json.loads(process.log().splitlines()[-1])["error"]
     finally:
         sql("ALTER TABLE PROCESSING_QUEUE RENAME COLUMN max_retries_away TO max_retries")
-    assert "MAX_RETRIES" in told.upper()
-    assert told.endswith("; run snowflake/01_create_table.sql, or grant the role what it needs")
+    assert "MAX_RETRIES" in message.upper()
+    assert message.endswith("; run snowflake/01_create_table.sql, or grant the role what it needs")
 
 
 def test_an_entry_with_an_unknown_status_is_counted_and_never_touched(sql, insert, processor, tick):

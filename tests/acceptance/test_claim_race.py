@@ -1,4 +1,4 @@
-"""Twenty-five workers at one table whose lock takes twenty waiters."""
+"""Twenty-five workers on one table whose lock allows twenty waiters."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import urllib.request
 
 WORKERS = 25
 
-# One worker: its own process, session and store, as in a task; tells which entries it settled.
+# One worker with its own process, session and store, as in a task; it prints the entries that it settled.
 WORKER = """
 import json, os, random, sys, time
 from rowqueue.lifecycle import Settlement, Status
@@ -37,7 +37,7 @@ print(json.dumps(settled), flush=True)
 """
 
 
-def test_no_entry_is_claimed_twice_and_none_is_stuck_though_the_lock_refuses_waiters(deployed, sql, insert, capsys):
+def test_every_entry_is_claimed_once_although_the_lock_refuses_waiters(deployed, sql, insert, capsys):
     insert(1000)
     environ = {"PATH": "", **deployed.environ}
     workers = [

@@ -1,4 +1,4 @@
-"""What docker-compose.yml runs in containers works together, run here as processes."""
+"""The commands of docker-compose.yml work together; here they run as processes."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ PORTS = {"snowflake": 8084, "partner": 8443, "aws": 4566}
 
 @pytest.fixture
 def here(tmp_path, unused_tcp_port_factory):
-    """A command of the file as it is run on this machine: the same but for hosts, ports and folders."""
+    """A command of the file with hosts, ports and folders of this machine."""
     ports = {str(port): str(unused_tcp_port_factory()) for port in PORTS.values()}
     places = {"/certificates": f"{tmp_path}/certificates", "/repository": str(ROOT), "/state": f"{tmp_path}/state"}
 

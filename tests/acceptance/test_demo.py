@@ -36,8 +36,8 @@ def run(*arguments, cwd, timeout=100):
 def test_the_demo_takes_every_entry_from_insert_to_its_end(tmp_path):
     done = run("demo", "--entries", "60", "--json", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    told = json.loads(done.stdout.splitlines()[-1])
-    assert set(told) == {
+    figures = json.loads(done.stdout.splitlines()[-1])
+    assert set(figures) == {
         "entries",
         "completed",
         "failed",
@@ -49,21 +49,21 @@ def test_the_demo_takes_every_entry_from_insert_to_its_end(tmp_path):
         "duplicate_deliveries",
         "seconds",
     }
-    assert (told["entries"], told["completed"], told["failed"]) == (60, 53, 7)
-    assert (told["pending"], told["processing"], told["duplicate_deliveries"]) == (0, 0, 0)
-    assert told["attempts"] == 60 + 9 + 2 * 3, "nine are delivered twice, three are delivered three times"
-    assert told["tasks_launched"] >= 2
+    assert (figures["entries"], figures["completed"], figures["failed"]) == (60, 53, 7)
+    assert (figures["pending"], figures["processing"], figures["duplicate_deliveries"]) == (0, 0, 0)
+    assert figures["attempts"] == 60 + 9 + 2 * 3, "nine are delivered twice, three are delivered three times"
+    assert figures["tasks_launched"] >= 2
     assert "completed" in done.stderr, "and a person gets a summary"
     assert started_by(tmp_path) == []
     assert [path.name for path in tmp_path.iterdir()] == [".local"]
 
 
-def test_a_demo_that_is_killed_takes_everything_it_started_with_it(tmp_path, wait_until):
+def test_the_processes_of_a_demo_that_is_killed_end(tmp_path, wait_until):
     demo = subprocess.Popen(
         [*ROWQUEUE, "demo", "--entries", "2000"], cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
     try:
-        wait_until(lambda: len(started_by(tmp_path)) >= 5)  # three services, the function, a task
+        wait_until(lambda: len(started_by(tmp_path)) >= 5, seconds=60)  # three services, the function, a task
     finally:
         demo.kill()
         demo.wait()
@@ -85,7 +85,7 @@ def test_a_wrong_command_line_gets_a_sentence_and_no_stack_trace(tmp_path, argum
     assert "Traceback" not in done.stderr
 
 
-def test_a_folder_that_can_not_be_written_gets_a_sentence_and_no_stack_trace(tmp_path):
+def test_a_folder_that_cannot_be_written_gets_a_sentence_and_no_stack_trace(tmp_path):
     (tmp_path / "file").write_text("in the way")
     done = run("local", "up", "--state-dir", "file/state", cwd=tmp_path)
     assert done.returncode == 1
@@ -103,7 +103,7 @@ def test_a_folder_with_something_else_in_it_is_refused_and_not_cleared(tmp_path)
 
 @pytest.fixture(scope="module")
 def up(tmp_path_factory):
-    """``rowqueue local up`` in a folder of its own, with a tick each second; yields the folder and the exports."""
+    """``rowqueue local up`` in its own folder, with a tick each second; yields the folder and the exports."""
     folder = tmp_path_factory.mktemp("up")
     with subprocess.Popen(
         [*ROWQUEUE, "local", "up", "--tick", "1"], cwd=folder, stdout=subprocess.PIPE, text=True
@@ -141,7 +141,7 @@ def aws(environ, *arguments):
     return done.stdout
 
 
-def test_an_insert_through_any_connector_is_completed_by_itself(up, wait_until):
+def test_a_row_inserted_by_a_connector_is_completed(up, wait_until):
     _, environ = up
     with connect(environ) as session, session.cursor() as cursor:
         cursor.execute(
@@ -155,7 +155,7 @@ def test_an_insert_through_any_connector_is_completed_by_itself(up, wait_until):
         wait_until(lambda: status() == "completed", seconds=30)
 
 
-def test_the_readmes_commands_work_as_they_are_written(up, tmp_path):
+def test_the_commands_of_the_readme_work(up, tmp_path):
     folder, environ = up
     result = tmp_path / "result.json"
     aws(environ, "lambda", "invoke", "--function-name", "dev-snowflake-poller", "--payload", "{}", str(result))
@@ -173,7 +173,7 @@ def test_the_readmes_commands_work_as_they_are_written(up, tmp_path):
         aws(environ, "s3", "cp", environ[name], "s3://dev-snowflake-processor-certs/dev/")
 
 
-def test_a_person_who_sends_the_function_something_else_is_told(up):
+def test_an_unknown_event_for_the_function_is_answered_with_an_error(up):
     _, environ = up
     client = boto3.client(
         "lambda",
@@ -184,16 +184,16 @@ def test_a_person_who_sends_the_function_something_else_is_told(up):
     )
     answer = client.invoke(FunctionName="dev-snowflake-poller", Payload=b'{"entries": 3}')
     assert answer["FunctionError"] == "Unhandled"
-    told = json.loads(answer["Payload"].read())
-    assert told["errorType"] == "EventError"
-    assert "expected an empty event" in told["errorMessage"]
+    figures = json.loads(answer["Payload"].read())
+    assert figures["errorType"] == "EventError"
+    assert "expected an empty event" in figures["errorMessage"]
 
 
 def test_a_second_stack_in_the_same_folder_is_refused_with_a_sentence(up):
     folder, _ = up
     done = run("local", "up", cwd=folder)
     assert done.returncode == 1
-    assert "a stack is running already" in done.stderr
+    assert "is already running: stop it, or use another folder" in done.stderr
     assert "Traceback" not in done.stderr
 
 

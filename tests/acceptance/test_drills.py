@@ -1,4 +1,4 @@
-"""The drills, as a person plays them: a promise holds, the figures say so, and nothing is left running."""
+"""The drills, run as commands: each keeps its promise, and no process is left running."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ EXPECTED = {
     "hung": {"completed": 100, "left_running": 0},
     "idle": {"statements": 10, "dml": 0, "tasks": 0, "distinct_texts": 1},
 }
-# Figures that may vary, and what they may not pass.
+# Figures that may vary, and their upper bounds.
 LESS = {
     "sigterm": [("seconds_to_exit", "grace_seconds")],
     "burst": [("launched", "launched_by_naive_rule")],
@@ -41,16 +41,16 @@ def test_every_drill_is_tested_here():
 
 
 @pytest.mark.parametrize("name", EXPECTED)
-def test_the_promise_holds(name, tmp_path):
+def test_the_promise_is_kept(name, tmp_path):
     done = subprocess.run(
         [*DRILL, name, "--json"], cwd=tmp_path, capture_output=True, text=True, timeout=170, check=False
     )
     assert done.returncode == 0, done.stderr
-    told = json.loads(done.stdout.splitlines()[-1])
-    assert told["held"] is True
-    assert EXPECTED[name].items() <= told.items()
+    figures = json.loads(done.stdout.splitlines()[-1])
+    assert figures["held"] is True
+    assert EXPECTED[name].items() <= figures.items()
     for smaller, larger in LESS.get(name, ()):
-        assert told[smaller] <= (told[larger] if isinstance(larger, str) else larger), (smaller, larger)
+        assert figures[smaller] <= (figures[larger] if isinstance(larger, str) else larger), (smaller, larger)
     assert not [p for registry in tmp_path.rglob("pids") for p in processes.registered(registry)]
 
 
@@ -59,7 +59,7 @@ def test_the_list_names_each_drill_with_its_promise(tmp_path):
     assert [line.split()[0] for line in done.stdout.splitlines()] == list(ALL)
 
 
-def test_a_drill_that_is_not_there_is_told_with_those_that_are(tmp_path):
+def test_an_unknown_drill_is_refused_with_the_names_of_all_drills(tmp_path):
     done = subprocess.run([*DRILL, "flood"], cwd=tmp_path, capture_output=True, text=True, timeout=30, check=False)
     assert done.returncode == 2
     assert "certificate" in done.stderr

@@ -1,4 +1,4 @@
-"""container/processor.py as a process: what it does when it is asked to stop, killed, or can not start."""
+"""container/processor.py as a process: normal end, stop, kill, and failed start."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ def processing(sql):
 
 
 @pytest.fixture
-def held(sql, wait_until):
-    """Waits until so many entries are held by a worker."""
+def in_hand(sql, wait_until):
+    """Waits until a worker has this number of entries in hand."""
     return lambda count: wait_until(lambda: processing(sql) >= count)
 
 
@@ -51,10 +51,10 @@ def test_its_log_is_json_lines_with_stable_names(insert, processor):
     assert {"block_claimed", "block_settled"} <= set(events)
 
 
-def test_sigterm_in_the_middle_settles_what_finished_releases_what_did_not_start(sql, insert, processor, held):
+def test_sigterm_during_a_block_settles_finished_entries_and_releases_the_rest(sql, insert, processor, in_hand):
     insert(20, delay_ms=1500)
     with processor(MAX_ENTRIES="20", MAX_CONCURRENT_DELIVERIES="5") as process:
-        held(20)
+        in_hand(20)
         time.sleep(0.5)
         process.send_signal(signal.SIGTERM)
         asked = time.monotonic()
@@ -70,17 +70,17 @@ def test_sigterm_in_the_middle_settles_what_finished_releases_what_did_not_start
 
 
 @pytest.mark.parametrize("after_s", [0.5, 0.8, 1.1])
-def test_a_stop_that_comes_while_it_starts_costs_nothing_either(sql, insert, processor, after_s):
+def test_a_stop_during_the_start_counts_no_attempt(sql, insert, processor, after_s):
     insert(20, delay_ms=100)
     with processor() as process:
         time.sleep(after_s)
         process.send_signal(signal.SIGTERM)
-        assert process.wait(10) in {0, -signal.SIGTERM}, process.log()  # the latter before it has got to main()
+        assert process.wait(10) in {0, -signal.SIGTERM}, process.log()  # the latter before main() runs
     assert not processing(sql)
     assert sql("SELECT SUM(retry_count) FROM PROCESSING_QUEUE") == [(0,)]
 
 
-# A processor that hangs to order, with every part of its longest life but the budget taken away.
+# A processor that hangs on purpose. All parts of its longest life but the budget are zero.
 HANGING = """
 import asyncio, sys
 from rowqueue import settings
@@ -93,7 +93,7 @@ sys.exit(processor.main())
 """
 
 
-def test_the_watchdog_ends_what_hangs_with_1_and_the_stacks_of_all_threads(processor):
+def test_the_watchdog_ends_a_hanging_processor_with_1_and_prints_all_stacks(processor):
     hanging = {"CONTAINER_TIMEOUT_SECONDS": "1", "SERVICE_TIMEOUT_SECONDS": "0.1"}
     with processor(["-c", HANGING], PYTHONPATH="container", **hanging) as process:
         assert process.wait(15) == 1
@@ -101,21 +101,21 @@ def test_the_watchdog_ends_what_hangs_with_1_and_the_stacks_of_all_threads(proce
         assert "most recent call first" in process.log()
 
 
-def test_what_is_not_done_within_the_grace_is_released_too(sql, insert, processor, held):
+def test_deliveries_that_outlast_the_grace_period_are_released(sql, insert, processor, in_hand):
     insert(4, delay_ms=20_000)
     with processor(STOP_GRACE_SECONDS="0.3") as process:
-        held(4)
+        in_hand(4)
         process.send_signal(signal.SIGTERM)
         assert process.wait(10) == 0
     assert counts(sql) == {"pending": 4}
 
 
-def test_after_sigkill_in_the_middle_the_poller_resets_the_claims_and_nothing_is_lost(
-    sql, insert, processor, held, tick, wait_until
+def test_after_sigkill_the_poller_resets_the_claims_and_nothing_is_lost(
+    sql, insert, processor, in_hand, tick, wait_until
 ):
     insert(10, delay_ms=3000, first=1)
     with processor(MAX_ENTRIES="10") as process:
-        held(10)
+        in_hand(10)
         process.kill()
         assert process.wait(10) == -signal.SIGKILL
     assert counts(sql) == {"processing": 10}
@@ -124,17 +124,15 @@ def test_after_sigkill_in_the_middle_the_poller_resets_the_claims_and_nothing_is
     assert sql("SELECT DISTINCT retry_count FROM PROCESSING_QUEUE") == [(1,)], "a stale reset counts as a retry"
 
 
-def test_a_credentials_stop_holds_the_queue_and_a_probe_lets_it_go_on(
-    deployed, sql, insert, processor, tick, wait_until
-):
+def test_a_credentials_stop_places_a_hold_and_a_probe_ends_it(deployed, sql, insert, processor, tick, wait_until):
     insert(6, status=401, first=1)
     with processor(HOLD_SECONDS="3", MAX_CONCURRENT_DELIVERIES="6") as process:
         assert process.wait(20) == 4
-        told = json.loads(process.log().splitlines()[-1])
-    assert told["error"] == "the service answered 401 Unauthorized"
+        logged = json.loads(process.log().splitlines()[-1])
+    assert logged["error"] == "the service answered 401 Unauthorized"
     assert counts(sql) == {"pending": 6}
     assert sql("SELECT SUM(retry_count) FROM PROCESSING_QUEUE") == [(0,)], "it is no entry's fault"
-    assert sql("SELECT reason, created_by FROM PROCESSING_HOLDS") == [(told["error"], "dev-test")]
+    assert sql("SELECT reason, created_by FROM PROCESSING_HOLDS") == [(logged["error"], "dev-test")]
 
     assert tick()["containersLaunched"] == 0, "while the hold stands nothing is launched"
     sql("UPDATE PROCESSING_HOLDS SET until_at = SYSDATE()")
@@ -145,7 +143,7 @@ def test_a_credentials_stop_holds_the_queue_and_a_probe_lets_it_go_on(
     wait_until(lambda: counts(sql) == {"completed": 6}, seconds=30)
 
 
-def test_entries_of_every_kind_end_as_they_should_and_harm_no_neighbour(sql, insert, processor):
+def test_entries_of_every_kind_get_the_right_status(sql, insert, processor):
     insert(5)
     insert(1, status=400)
     insert(1, status=503)
@@ -166,11 +164,11 @@ def test_entries_of_every_kind_end_as_they_should_and_harm_no_neighbour(sql, ins
     ]
 
 
-def test_missing_settings_are_told_together_and_end_it_with_2(processor):
+def test_all_missing_settings_are_reported_together_with_exit_code_2(processor):
     with processor(EXTERNAL_SERVICE_URL="http://plain", SNOWFLAKE_TABLE="1; DROP", CERT_BUCKET="") as process:
         assert process.wait(10) == 2
-        told = json.loads(process.log())["error"]
-    assert [line.split(":")[0] for line in told.splitlines()] == [
+        logged = json.loads(process.log())["error"]
+    assert [line.split(":")[0] for line in logged.splitlines()] == [
         "CERT_BUCKET",
         "EXTERNAL_SERVICE_URL",
         "SNOWFLAKE_TABLE",
@@ -201,18 +199,18 @@ def test_an_expired_certificate_ends_it_with_3_before_anything_is_claimed(
     insert(3)
     with processor() as process:
         assert process.wait(15) == 3
-        told = json.loads(process.log())["error"]
-    assert told.startswith("s3://dev-snowflake-processor-certs/dev/client.pem: ")
-    assert "expired on" in told
+        logged = json.loads(process.log())["error"]
+    assert logged.startswith("s3://dev-snowflake-processor-certs/dev/client.pem: ")
+    assert "expired on" in logged
     assert counts(sql) == {"pending": 3}
 
 
-def test_snowflake_out_of_reach_ends_it_with_6_and_one_clear_line(processor, unused_tcp_port):
+def test_an_unreachable_snowflake_ends_it_with_6_and_one_clear_line(processor, unused_tcp_port):
     with processor(SNOWFLAKE_PORT=str(unused_tcp_port)) as process:
         assert process.wait(40) == 6
-        told = process.log()
-    assert "Traceback" not in told
-    assert json.loads(told.splitlines()[-1])["error"].startswith("Snowflake: ")
+        logged = process.log()
+    assert "Traceback" not in logged
+    assert json.loads(logged.splitlines()[-1])["error"].startswith("Snowflake: ")
 
 
 def test_no_secret_is_in_what_it_prints(deployed, insert, processor):

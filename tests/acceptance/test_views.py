@@ -1,4 +1,4 @@
-"""The views, on what real processors have done: each answers its question with the right numbers."""
+"""Each view answers its question with the right numbers, after real processors have worked."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import pytest
 
 @pytest.fixture
 def rows(sql, insert, processor):
-    """Plays a day: some succeed, one at the second try, two are refused, one is held for long; then reads a view."""
+    """Plays a day: some entries succeed, one at the second attempt, two are refused, one is in hand for long."""
     insert(6, delay_ms=20)
     insert(2, status=400)
     insert(1, status=503, first=1)

@@ -1,4 +1,4 @@
-"""The benchmark still works: its smallest form, as the command runs it. What it measures here judges nothing."""
+"""The smallest form of the benchmark works as a command. Its figures are not checked here."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def test_people_get_the_same_as_a_table(smoke):
     assert "| ours   | none    | 1" in done.stderr
 
 
-def test_what_does_not_depend_on_the_machine_is_as_promised(smoke):
+def test_figures_that_do_not_depend_on_the_machine_keep_their_promises(smoke):
     rows, _ = smoke
     ours, sketch = rows["ours", "none", 1], rows["sketch", "none", 1]
     assert rows["limit", "none", 1]["statements_per_100"] == 0

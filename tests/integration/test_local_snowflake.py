@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 CREATE_QUEUE = "CREATE TABLE queue (id NUMBER AUTOINCREMENT, data VARCHAR NOT NULL, worker VARCHAR)"
 
 
-class StandIn:
+class SnowflakeProcess:
     """A running stand-in."""
 
     def __init__(self, folder: Path, *options: str):
@@ -82,7 +82,7 @@ class StandIn:
 
 @contextlib.contextmanager
 def running(folder: Path, *options: str):
-    stand_in = StandIn(folder, *options)
+    stand_in = SnowflakeProcess(folder, *options)
     try:
         yield stand_in
     finally:
@@ -98,7 +98,7 @@ def stand_in(tmp_path_factory):
 
 @pytest.fixture
 def schema():
-    """A schema of its own for each test: its tables have locks of their own too."""
+    """A new schema for each test, so that no other test locks its tables."""
     return f"s{uuid.uuid4().hex}"
 
 
@@ -146,14 +146,14 @@ def queue(connection):
 
 @pytest.fixture
 def in_background():
-    """Runs functions in threads; what they raise comes out of their results."""
+    """Runs functions in threads; their results raise what they raised."""
     with ThreadPoolExecutor(30) as threads:
         yield threads.submit
 
 
 @contextlib.contextmanager
 def locked(connection):
-    """A transaction that holds the queue, and is rolled back at the end."""
+    """A transaction that has locked the queue; it is rolled back at the end."""
     run(connection, "BEGIN")
     run(connection, "UPDATE queue SET data = data")
     try:
@@ -240,7 +240,7 @@ class TestErrors:
         assert (type(error), error.errno, error.sqlstate) == (ProgrammingError, 2003, "42S02")
 
     @pytest.mark.parametrize("text", ["SELECT ARRAY_APPEND([1], 2)", "SELECT 1; SELECT 2", "SELECT INTERVAL '1 day'"])
-    def test_what_the_engine_can_not_do_is_told_at_once_and_by_name(self, connection, text):
+    def test_an_unsupported_statement_is_refused_by_name(self, connection, text):
         error = refused(connection, text)
         assert (error.errno, error.sqlstate) == (390999, "58000")
         assert "[local stand-in]" in error.msg
@@ -371,7 +371,7 @@ class TestTransactions:
 
 
 class TestLocks:
-    def test_an_update_waits_for_the_transaction_that_holds_the_table(
+    def test_an_update_waits_for_the_transaction_that_has_locked_the_table(
         self, stand_in, connect, connection, queue, in_background
     ):
         waits = stand_in.stats("lock_waits")
@@ -415,7 +415,7 @@ class TestOrphans:
             run(connection, "INSERT INTO queue (data) VALUES ('a')")
             run(connection, "BEGIN")
             run(connection, "UPDATE queue SET worker = 'orphan'")
-            time.sleep(1)  # in nobody's way it may be idle
+            time.sleep(1)  # it may be idle while nobody waits for it
             run(connection, "UPDATE queue SET worker = 'busy again'")
 
             began = time.monotonic()
@@ -450,7 +450,7 @@ class TestRequests:
         assert first.result()["data"]["rowset"] == [["3", "0"]]
         assert run(sender, "SELECT data FROM queue ORDER BY id") == [("a!",), ("b!",), ("c!",)]
 
-    def test_a_statement_that_the_client_cancels_leaves_the_queue(self, connect, connection, queue):
+    def test_a_statement_that_the_client_cancels_stops_waiting_for_the_lock(self, connect, connection, queue):
         other = connect()
         with locked(connection):
             error = refused(other, "UPDATE queue SET worker = 'cancelled'", timeout=1)
@@ -481,11 +481,13 @@ class TestRequests:
             until(lambda: stand_in.stats("lock_waits") == waits + 1)
             client.close()
             time.sleep(0.2)
-        # The ghost is gone from the queue either way: this one gets its turn.
+        # The statement of the dead client waits no longer, so this one gets the lock.
         assert run(connect(), "UPDATE queue SET data = data") == [(3, 0)]
         assert run(connect(), "SELECT COUNT(worker) FROM queue") == [(expected,)]
 
-    def test_a_client_that_dies_is_not_missed_while_its_repeat_waits(self, stand_in, connect, queue, in_background):
+    def test_a_dead_client_does_not_matter_while_its_repeated_request_waits(
+        self, stand_in, connect, queue, in_background
+    ):
         sender = connect(session_parameters={"ABORT_DETACHED_QUERY": True})
         path, body = f"/queries/v1/query-request?requestId={uuid.uuid4()}", {"sqlText": "DELETE FROM queue"}
         with locked(connect()):
@@ -521,14 +523,14 @@ class TestStatistics:
 
 
 class TestTheProcess:
-    def test_it_ends_at_once_and_in_silence_whatever_is_going_on(self, tmp_path, in_background):
+    def test_it_ends_at_once_and_silently_with_statements_in_progress(self, tmp_path, in_background):
         with running(tmp_path) as stand_in:
             idle, holder, waiter, busy = (stand_in.connect() for _ in range(4))
             run(holder, CREATE_QUEUE)
             run(holder, "INSERT INTO queue (data) VALUES ('a')")
             run(holder, "BEGIN")
             run(holder, "UPDATE queue SET worker = 'w'")
-            waiting = in_background(refused, waiter, "UPDATE queue SET worker = 'w'")
+            blocked = in_background(refused, waiter, "UPDATE queue SET worker = 'w'")
             endless = (
                 "SELECT COUNT(*) FROM TABLE(GENERATOR(ROWCOUNT => 3000000)) a, TABLE(GENERATOR(ROWCOUNT => 3000000)) b"
             )
@@ -541,7 +543,7 @@ class TestTheProcess:
             stand_in.process.terminate()
             assert stand_in.process.wait(5) == 0
             assert time.monotonic() - began < 2
-            assert {waiting.result().errno, running_long.result().errno} == {604}
+            assert {blocked.result().errno, running_long.result().errno} == {604}
             assert stand_in.process.stdout.read() == b""
             assert stand_in.stderr.read_text() == ""
             del idle
@@ -568,11 +570,11 @@ class TestTheProcess:
                 assert run(connection, "SELECT ?", number) == [(number,)]
             assert stand_in.stats("results_kept") == 7
 
-    def test_a_port_that_is_taken_is_told_in_a_sentence(self, stand_in):
+    def test_a_port_in_use_gets_an_error_in_a_sentence(self, stand_in):
         command = [sys.executable, "-m", "rowqueue_local.snowflake", "--port", str(stand_in.address.port)]
         ended = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
         assert ended.returncode == 1
-        assert ended.stderr.startswith(f"can not listen on 127.0.0.1:{stand_in.address.port}: Address already in use")
+        assert ended.stderr.startswith(f"cannot listen on 127.0.0.1:{stand_in.address.port}: Address already in use")
         assert ended.stderr.count("\n") == 1
 
 
@@ -627,7 +629,7 @@ def test_25_processes_claim_every_row_once_although_some_are_refused(stand_in, s
     assert sum(count for count, *_ in lines) == stand_in.stats("refused_625") - refusals > 0
 
 
-def test_the_weather_slows_each_kind_of_statement_by_what_it_says(tmp_path):
+def test_the_weather_slows_each_kind_of_statement_as_configured(tmp_path):
     with running(tmp_path, "--dml-ms", "600", "--select-ms", "250") as stand_in:
         assert stand_in.get("/_local/weather") == {"dml_ms": 600, "select_ms": 250, "login_ms": 0}
         with contextlib.closing(stand_in.connect()) as connection:
@@ -662,7 +664,7 @@ def test_slow_updates_of_one_table_add_up_and_slow_inserts_do_not(stand_in, conn
     assert 0.3 <= inserts < 0.9
 
 
-def test_a_statement_in_the_weather_can_be_cancelled_and_changes_nothing(stand_in, connect):
+def test_a_statement_can_be_cancelled_during_its_latency_and_changes_nothing(stand_in, connect):
     connection = connect()
     run(connection, CREATE_QUEUE)
     stand_in.post("/_local/weather", {"dml_ms": 5_000})
@@ -677,7 +679,7 @@ def test_a_statement_in_the_weather_can_be_cancelled_and_changes_nothing(stand_i
 
 
 @pytest.mark.parametrize("wishes", [{"dml": 1}, {"dml_ms": -1}, {"dml_ms": "400"}, {"select_ms": True}])
-def test_a_weather_that_is_none_is_refused_with_what_was_expected(stand_in, wishes):
+def test_an_unknown_weather_is_refused_with_the_expected_values(stand_in, wishes):
     with pytest.raises(HTTPError) as caught:
         stand_in.post("/_local/weather", wishes)
     assert caught.value.code == 400
@@ -687,7 +689,7 @@ def test_a_weather_that_is_none_is_refused_with_what_was_expected(stand_in, wish
 
 
 class TestTranslations:
-    """A text is translated once; what it means is looked up each time."""
+    """A text is translated once; its names and values are looked up each time."""
 
     def test_the_same_text_serves_other_values(self, connection):
         run(connection, CREATE_QUEUE)
@@ -724,7 +726,7 @@ class TestTranslations:
         drawn = {run(connection, "SELECT RANDOM()")[0][0] for _ in range(5)}
         assert len(drawn) == 5
 
-    def test_a_fault_in_the_text_is_told_each_time(self, connection):
+    def test_a_fault_in_the_text_is_reported_each_time(self, connection):
         assert {refused(connection, "SELECT FROM WHERE").errno for _ in range(2)} == {1003}
 
 

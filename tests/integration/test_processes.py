@@ -1,4 +1,4 @@
-"""What a stack starts and an earlier one left behind: noted, found again, ended; and nobody else's process is."""
+"""The registry of started processes: leftovers of an earlier run are killed, other processes are not."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ SLEEP = [sys.executable, "-c", "import time; time.sleep(60)"]
 
 @pytest.fixture
 def left_behind():
-    """A process without a parent-death signal, as an earlier run leaves one where the system has none."""
+    """A process without a parent-death signal, as an earlier run leaves one on macOS."""
     with subprocess.Popen(SLEEP) as process:
         yield process
         process.kill()
 
 
-def test_what_an_earlier_run_left_is_swept_at_the_next_start(left_behind, tmp_path):
+def test_the_processes_of_an_earlier_run_are_killed_at_the_next_start(left_behind, tmp_path):
     registry = tmp_path / "pids"
     processes.register(registry, left_behind.pid)
     assert [process.pid for process in processes.registered(registry)] == [left_behind.pid]
@@ -33,7 +33,7 @@ def test_what_an_earlier_run_left_is_swept_at_the_next_start(left_behind, tmp_pa
     assert processes.sweep(registry) == 0
 
 
-def test_a_process_that_got_a_noted_pid_later_is_left_alone(left_behind, tmp_path):
+def test_a_process_with_a_reused_pid_is_not_killed(left_behind, tmp_path):
     registry = tmp_path / "pids"
     started = psutil.Process(left_behind.pid).create_time()
     registry.write_text(json.dumps({"pid": left_behind.pid, "started": started - 100}) + "\n")
@@ -41,7 +41,7 @@ def test_a_process_that_got_a_noted_pid_later_is_left_alone(left_behind, tmp_pat
     assert left_behind.poll() is None
 
 
-def test_a_child_that_ignores_sigterm_is_killed_when_the_grace_is_over(tmp_path):
+def test_a_child_that_ignores_sigterm_is_killed_after_the_grace_period(tmp_path):
     stubborn = "import signal, time; signal.signal(15, signal.SIG_IGN); print('ready', flush=True); time.sleep(60)"
     child = processes.spawn(
         [sys.executable, "-c", stubborn],

@@ -1,4 +1,4 @@
-"""What the benchmark makes of its runs."""
+"""The figures of the benchmark."""
 
 from __future__ import annotations
 
@@ -52,19 +52,19 @@ def test_several_processors_are_compared_with_one():
     assert rows_of([run(OURS, 500)])[0].ratio_to_one is None
 
 
-def test_costs_are_told_for_a_number_of_entries():
+def test_costs_are_given_for_a_number_of_entries():
     (row,) = rows_of([run(OURS, 500, cpu_seconds=0.2, statements=30)])
     assert row.statements_per_100 == 3
     assert row.cpu_seconds_per_1000 == pytest.approx(0.2)
 
 
 @pytest.mark.parametrize(
-    ("rate", "cpu_seconds", "held"), [(900, 0.2, [True, True, True]), (800, 0.3, [False, True, False])]
+    ("rate", "cpu_seconds", "kept"), [(900, 0.2, [True, True, True]), (800, 0.3, [False, True, False])]
 )
-def test_a_promise_holds_or_does_not(rate, cpu_seconds, held):
-    told = promises(rows_of([run(LIMIT, 1000), run(OURS, rate, cpu_seconds=cpu_seconds)]))
-    assert [promise.held for promise in told] == held
-    assert ("NOT held" in of_promises(told)) is not all(held)
+def test_a_promise_is_kept_or_not(rate, cpu_seconds, kept):
+    delivered = promises(rows_of([run(LIMIT, 1000), run(OURS, rate, cpu_seconds=cpu_seconds)]))
+    assert [promise.kept for promise in delivered] == kept
+    assert ("NOT kept" in of_promises(delivered)) is not all(kept)
 
 
 def test_the_promised_parts_have_all_that_the_promises_compare():
@@ -95,7 +95,7 @@ SEEN = {"requests": 5000, "duplicates": 7}
 
 
 @pytest.mark.parametrize(
-    ("told", "counts", "requests", "duplicates"),
+    ("delivered", "counts", "requests", "duplicates"),
     [
         (999, {"completed": 1000}, 1000, 0),
         (1000, {"completed": 999, "processing": 1}, 1000, 0),
@@ -105,13 +105,15 @@ SEEN = {"requests": 5000, "duplicates": 7}
         (0, {"pending": 1000}, 0, 0),
     ],
 )
-def test_a_run_that_did_not_deliver_every_entry_once_is_not_counted(told, counts, requests, duplicates):
+def test_a_run_that_did_not_deliver_every_entry_once_is_invalid(delivered, counts, requests, duplicates):
     after = {"requests": 5000 + requests, "duplicates": 7 + duplicates}
-    with pytest.raises(BenchError, match=f"{told} delivered as the system says, {requests} as the partner says"):
-        check(OURS, told, counts, SEEN, after)
+    with pytest.raises(
+        BenchError, match=f"delivered {delivered} as reported by the system, {requests} as counted by the partner"
+    ):
+        check(OURS, delivered, counts, SEEN, after)
 
 
-def test_a_run_that_did_is():
+def test_a_run_that_delivered_every_entry_once_is_valid():
     after = {"requests": 6000, "duplicates": 7}
     check(OURS, 1000, {"completed": 1000}, SEEN, after)
     check(LIMIT, 1000, {}, SEEN, after)

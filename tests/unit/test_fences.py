@@ -39,7 +39,7 @@ def tree_of(path):
 
 
 def in_python(code, *, folder="", options=()):
-    """What ``code`` prints as JSON, in an interpreter of its own that finds ``folder`` as Lambda or Fargate would."""
+    """The JSON that ``code`` prints in a new interpreter with ``folder`` in its path, as on Lambda or Fargate."""
     environ = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
     done = subprocess.run(
         [sys.executable, *options, "-c", code],
@@ -81,7 +81,7 @@ def test_the_container_loads_neither_the_poller_nor_the_command_line_nor_the_lab
 
 
 def imports_of(path):
-    """The top-level packages that a file imports when it runs, wherever in it."""
+    """The top-level packages that a file imports at run time, anywhere in it."""
     skipped = {
         inner
         for node in ast.walk(tree_of(path))
@@ -104,7 +104,7 @@ def pinned_in(requirements):
 
 @cache
 def distributions():
-    """The names of the installed distributions that hold a package, by the package's name."""
+    """The names of the installed distributions with a package, by the package's name."""
     return {
         package: {re.sub(r"[-_.]+", "-", name.lower()) for name in names}
         for package, names in packages_distributions().items()
@@ -127,7 +127,7 @@ def room_of(path):
         ("requirements-dev.txt", SOURCES + LAB_SOURCES, set()),
     ],
 )
-def test_nothing_is_imported_that_is_not_pinned_where_it_runs(requirements, sources, left_out):
+def test_every_imported_library_is_pinned_where_it_runs(requirements, sources, left_out):
     pinned = pinned_in(requirements)
     missing = {
         f"{name_of(path)}: {package}"
@@ -140,7 +140,7 @@ def test_nothing_is_imported_that_is_not_pinned_where_it_runs(requirements, sour
 
 
 @pytest.mark.parametrize("folder", ["lambda_poller", "container"])
-def test_what_ships_asks_for_libraries_of_the_product_and_for_no_command_line(folder):
+def test_deployed_requirements_are_libraries_of_the_product_without_the_command_line(folder):
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     ours = project["dependencies"] + project["optional-dependencies"]["processor"]
     asked_for = {line for line in (ROOT / folder / "requirements.in").read_text().splitlines() if line[:1].isalpha()}
@@ -149,7 +149,7 @@ def test_what_ships_asks_for_libraries_of_the_product_and_for_no_command_line(fo
 
 
 @pytest.mark.parametrize("requirements", ["lambda_poller/requirements.txt", "container/requirements.txt"])
-def test_what_ships_is_pinned_to_the_versions_that_the_tests_run_with(requirements):
+def test_the_deployed_pins_are_the_versions_that_the_tests_run_with(requirements):
     def pins(file):
         return set(re.findall(r"^([a-z0-9._-]+==\S+)", (ROOT / file).read_text(), re.MULTILINE))
 
@@ -159,7 +159,7 @@ def test_what_ships_is_pinned_to_the_versions_that_the_tests_run_with(requiremen
 @pytest.mark.parametrize(
     "requirements", ["lambda_poller/requirements.txt", "container/requirements.txt", "requirements-dev.txt"]
 )
-def test_every_pin_has_a_hash_and_none_says_where_it_came_from(requirements):
+def test_every_pin_has_a_hash_and_no_index_address(requirements):
     text = (ROOT / requirements).read_text()
     for pin in re.split(r"\n(?=[a-z0-9])", text):
         if "==" in pin:
@@ -181,14 +181,14 @@ print(json.dumps([known - began, time.process_time() - known]))
 @pytest.mark.parametrize(
     ("folder", "module", "baseline", "most"),
     [
-        # Beside the driver and boto3, which nothing can be done about: what our own modules and choices add.
+        # The time that our own modules add to the driver and boto3.
         ("lambda_poller", "index", "boto3, snowflake.connector", 1.0),
         ("container", "processor", "boto3, snowflake.connector", 2.0),
         ("", "rowqueue.lifecycle", "asyncio", 1.0),
         ("", "rowqueue.settings", "asyncio", 1.5),
     ],
 )
-def test_an_import_takes_no_longer_than_its_share_of_what_it_is_built_on(folder, module, baseline, most):
+def test_an_import_takes_at_most_its_share_of_the_time_of_its_libraries(folder, module, baseline, most):
     code = SECONDS_OF.format(module=module, baseline=baseline)
     ratios = []
     for _ in range(5):
@@ -247,7 +247,7 @@ SQL = re.compile(
 
 
 def texts_in(tree):
-    """The strings of a module but its docstrings; an f-string is one text with ? for what is put in."""
+    """The strings of a module without docstrings; an f-string is one text with ? for its values."""
     docstrings = {
         node.value for node in ast.walk(tree) if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
     }
@@ -268,7 +268,7 @@ def texts_in(tree):
             yield node.lineno, node.value
 
 
-def test_a_statement_stands_in_queries_sql_and_nowhere_else():
+def test_sql_is_only_in_queries_sql():
     found = [
         f"{name_of(path)}:{line}: {text.strip()[:60]}"
         for path in SOURCES
@@ -297,7 +297,7 @@ def test_a_statement_in_a_string_is_recognised(code):
 @pytest.mark.parametrize(
     "code", ["'''Select what is from here.'''", "x = 'update it, then set it'", "x = 'from the selected'"]
 )
-def test_prose_is_no_statement(code):
+def test_prose_is_not_taken_for_a_statement(code):
     assert not any(SQL.search(text) for _, text in texts_in(ast.parse(code)))
 
 
@@ -328,7 +328,7 @@ def test_a_read_of_the_environment_is_recognised(code):
     assert list(environment_reads(ast.parse(code)))
 
 
-def test_no_module_is_named_for_nothing_in_particular():
+def test_no_module_has_a_vague_name():
     vague = {"common", "core", "helper", "helpers", "misc", "models", "shared", "types", "util", "utils"}
     found = [
         name_of(path) for path in SOURCES for part in path.relative_to(ROOT).with_suffix("").parts if part in vague
@@ -351,10 +351,7 @@ def test_no_two_classes_have_the_same_name():
 
 
 # Being renamed; nothing is added here.
-STILL_DOUBLED = {
-    "Call", "Clock", "Fargate", "Fault", "Launched", "Limits", "Refusal", "Seen", "StandIn",
-    "Statement", "Task", "Warehouse",
-}  # fmt: skip
+STILL_DOUBLED = {"Clock", "Statement"}
 
 
 # What is generated
@@ -367,6 +364,6 @@ def test_the_settings_in_the_readme_are_those_of_the_page():
     assert len(listed) > 5
 
 
-def test_the_page_of_settings_says_what_the_classes_say():
+def test_the_page_of_settings_is_current():
     page = (ROOT / "docs" / "settings.md").read_text(encoding="utf-8")
     assert page == settings_page.render(), "make docs"

@@ -1,4 +1,4 @@
-"""The events of tasks and of topics: their shape, the rules they meet, and how the bus brings them on."""
+"""The events of tasks and topics: their form, their rules, and their delivery by the bus."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from moto.events.models import EventPattern
 from rowqueue_local import deployment
 from rowqueue_local.aws.event_bus import EventBus
 from rowqueue_local.aws.events import Rule, Target, columns, deliveries, payload_of, task_event
-from rowqueue_local.aws.fargate_tasks import Launch, Task, describe
+from rowqueue_local.aws.fargate_tasks import FargateTask, TaskLaunch, describe
 from rowqueue_local.aws.notifications import Notification, sns_event
 
 FUNCTION = "arn:aws:lambda:eu-west-1:123456789012:function:watcher"
@@ -25,7 +25,7 @@ DEFINITION = {
     "memory": "512",
     "containerDefinitions": [{"name": "processor", "image": "processor"}],
 }
-LAUNCH = Launch(
+LAUNCH = TaskLaunch(
     region="eu-west-1",
     cluster=deployment.PROCESSOR,
     definition=DEFINITION,
@@ -34,15 +34,15 @@ LAUNCH = Launch(
     subnet="subnet-1",
     tags=({"key": "team", "value": "data"},),
 )
-RUNNING = Task(task_id="0" * 32, launch=LAUNCH, created_at=1_000.25).pulling(1_010.0).running(1_020.5)
+RUNNING = FargateTask(task_id="0" * 32, launch=LAUNCH, created_at=1_000.25).pulling(1_010.0).running(1_020.5)
 
 
 def event_of(task, now=1_200.75):
     return task_event(describe(task, with_tags=False), region="eu-west-1", now=now, event_id="id-1")
 
 
-def ended(exit_code, told=None):
-    task = RUNNING.told_to_stop(1_030.0, code=told, reason="because") if told else RUNNING
+def ended(exit_code, code=None):
+    task = RUNNING.asked_to_stop(1_030.0, code=code, reason="because") if code else RUNNING
     return task.exited(1_040.0, exit_code).stopped(1_050.0)
 
 
@@ -98,16 +98,21 @@ def test_describing_a_task_is_not_changed_by_its_event():
         (ended(0), False),
         (ended(1), True),
         (ended(137), True),
-        (ended(0, told="UserInitiated"), False),
-        (ended(137, told="UserInitiated"), True),
-        (ended(0, told="SpotInterruption"), True),
-        (RUNNING.told_to_stop(1.0, code="SpotInterruption", reason="r"), False),
+        (ended(0, code="UserInitiated"), False),
+        (ended(137, code="UserInitiated"), True),
+        (ended(0, code="SpotInterruption"), True),
+        (RUNNING.asked_to_stop(1.0, code="SpotInterruption", reason="r"), False),
         (RUNNING, False),
         (RUNNING.exited(1.0, 137), False),
-        (Task(task_id="1", launch=LAUNCH, created_at=1.0).told_to_stop(1.0, code="UserInitiated", reason="r"), False),
         (
-            Task(task_id="1", launch=LAUNCH, created_at=1.0)
-            .told_to_stop(1.0, code="TaskFailedToStart", reason="r")
+            FargateTask(task_id="1", launch=LAUNCH, created_at=1.0).asked_to_stop(
+                1.0, code="UserInitiated", reason="r"
+            ),
+            False,
+        ),
+        (
+            FargateTask(task_id="1", launch=LAUNCH, created_at=1.0)
+            .asked_to_stop(1.0, code="TaskFailedToStart", reason="r")
             .stopped(2.0),
             True,
         ),
@@ -163,7 +168,7 @@ def test_an_event_goes_to_every_target_of_every_enabled_rule_that_it_fits():
     assert deliveries({}, [both, *others, single]) == [(both, one), (both, two), (single, three)]
 
 
-def test_a_disabled_rule_does_not_even_look():
+def test_a_disabled_rule_does_not_match_events():
     def look(_event):
         raise AssertionError
 
@@ -184,7 +189,7 @@ def test_a_target_gets_the_event_or_its_constant_input():
         (Target(arn="arn:aws:sqs:eu-west-1:123456789012:lambda"), False),
     ],
 )
-def test_only_functions_are_run_and_only_with_what_is_told_them_whole(target, is_run):
+def test_only_functions_with_the_whole_event_or_a_constant_are_run(target, is_run):
     assert target.is_run_here is is_run
 
 
@@ -216,7 +221,7 @@ def id_of(call):
     return json.loads(call[2])["id"]
 
 
-def test_the_bus_asks_the_rules_of_the_event_s_region():
+def test_the_bus_uses_the_rules_of_the_event_s_region():
     with bus(rule(Target(arn=FUNCTION))) as (running, next_call):
         running.put(event("elsewhere", region="us-east-1"))
         running.put(event("here"))
@@ -251,16 +256,16 @@ def test_a_suppressed_event_never_arrives():
     plan = iter([[], [0.0]])
     with bus(rule(Target(arn=FUNCTION)), waits=lambda: next(plan)) as (running, next_call):
         running.put(event("suppressed"))
-        running.put(event("told"))
-        assert id_of(next_call()) == "told"
+        running.put(event("named"))
+        assert id_of(next_call()) == "named"
 
 
-def test_events_that_wait_are_left_when_the_end_comes():
+def test_pending_events_are_dropped_at_the_end():
     with bus(rule(Target(arn=FUNCTION)), waits=lambda: [60.0]) as (running, _):
         running.put(event("too late"))
 
 
-def test_what_is_not_run_of_the_targets_is_said_once(caplog):
+def test_an_unsupported_target_is_logged_once(caplog):
     queue_of_sqs = Target(arn="arn:aws:sqs:eu-west-1:123456789012:queue")
     with bus(rule(queue_of_sqs, Target(arn=FUNCTION))) as (running, next_call):
         for name in ("1", "2"):
@@ -274,7 +279,7 @@ def test_what_is_not_run_of_the_targets_is_said_once(caplog):
 
 
 def test_a_notification_is_the_record_that_the_lambda_guide_documents():
-    told = sns_event(
+    code = sns_event(
         Notification(
             subscription_arn="arn:aws:sns:eu-west-1:123456789012:push:1",
             topic_arn="arn:aws:sns:eu-west-1:123456789012:push",
@@ -285,7 +290,7 @@ def test_a_notification_is_the_record_that_the_lambda_guide_documents():
         ),
         now=1_000.25,
     )
-    [record] = json.loads(json.dumps(told))["Records"]
+    [record] = json.loads(json.dumps(code))["Records"]
     sns = record.pop("Sns")
     assert record == {
         "EventSource": "aws:sns",

@@ -1,4 +1,4 @@
-"""What of ECS needs no process: the state of a task, its book, capacity providers, the names of images."""
+"""The parts of ECS without processes: task states, the task book, capacity providers, image names."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from rowqueue_local.aws.errors import ApiError
 from rowqueue_local.aws.fargate_book import REMEMBERED, TaskBook
 from rowqueue_local.aws.fargate_launch import providers_of
 from rowqueue_local.aws.fargate_processes import repository_of
-from rowqueue_local.aws.fargate_tasks import Launch, Task, describe
+from rowqueue_local.aws.fargate_tasks import FargateTask, TaskLaunch, describe
 
 DEFINITION = {
     "taskDefinitionArn": "arn:aws:ecs:eu-west-1:123456789012:task-definition/worker:1",
@@ -18,14 +18,14 @@ DEFINITION = {
     "memory": "512",
     "containerDefinitions": [{"name": "worker", "image": "worker"}],
 }
-LAUNCH = Launch(region="eu-west-1", cluster="main", definition=DEFINITION, overrides={}, group="family:worker")
+LAUNCH = TaskLaunch(region="eu-west-1", cluster="main", definition=DEFINITION, overrides={}, group="family:worker")
 
 
 def task(number=0):
-    return Task(task_id=f"{number:032x}", launch=LAUNCH, created_at=1_000.0)
+    return FargateTask(task_id=f"{number:032x}", launch=LAUNCH, created_at=1_000.0)
 
 
-def test_every_change_of_a_task_has_a_version_of_its_own():
+def test_every_change_of_a_task_has_a_new_version():
     life = [task()]
     for change in (
         lambda t: t.pulling(1.0),
@@ -45,15 +45,15 @@ def test_every_change_of_a_task_has_a_version_of_its_own():
     assert versions == sorted(set(versions))
 
 
-def test_the_first_reason_to_stop_is_the_one_that_stays():
-    told = task().running(1.0).told_to_stop(2.0, code="UserInitiated", reason="hung")
-    ended = told.exited(3.0, 143).stopped(4.0)
+def test_the_first_reason_to_stop_is_kept():
+    asked = task().running(1.0).asked_to_stop(2.0, code="UserInitiated", reason="hung")
+    ended = asked.exited(3.0, 143).stopped(4.0)
     assert (ended.stop_code, ended.stopped_reason, ended.stopping_at) == ("UserInitiated", "hung", 2.0)
 
 
 def test_overrides_of_the_size_are_what_a_task_is_described_with():
-    launch = Launch(region="r", cluster="c", definition=DEFINITION, overrides={"cpu": "1024"}, group="g")
-    described = describe(Task(task_id="1", launch=launch, created_at=1.0), with_tags=True)
+    launch = TaskLaunch(region="r", cluster="c", definition=DEFINITION, overrides={"cpu": "1024"}, group="g")
+    described = describe(FargateTask(task_id="1", launch=launch, created_at=1.0), with_tags=True)
     assert (described["cpu"], described["memory"]) == ("1024", "512")
 
 
@@ -87,7 +87,7 @@ def test_tasks_are_spread_by_base_and_then_by_weight(strategy, count, on_demand,
     assert (chosen.count("FARGATE"), chosen.count("FARGATE_SPOT")) == (on_demand, spot)
 
 
-def test_the_cluster_s_default_strategy_serves_where_the_request_says_nothing():
+def test_the_cluster_s_default_strategy_is_used_if_the_request_has_none():
     spot = [{"capacityProvider": "FARGATE_SPOT", "weight": 1}]
     cluster = {"capacityProviders": ["FARGATE_SPOT"], "defaultCapacityProviderStrategy": spot}
     assert providers_of({}, cluster, 2) == ["FARGATE_SPOT", "FARGATE_SPOT"]
@@ -123,7 +123,7 @@ def test_a_page_has_no_token_when_there_is_nothing_after_it():
     assert "nextToken" not in book.page(LAUNCH.cluster_arn, wanted=lambda _: True, size=2, after=None)
 
 
-def test_the_oldest_stopped_task_makes_room_and_its_launch_is_forgotten():
+def test_the_oldest_stopped_task_and_its_launch_are_forgotten():
     book = TaskBook()
     for number in range(REMEMBERED):
         book.add(task(number))

@@ -1,4 +1,4 @@
-"""What can be made to go wrong in the AWS stand-in: how it is asked for, and how it is used up."""
+"""Injected faults of the AWS stand-in: how they are requested, and when they end."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from rowqueue_local.aws.controls import signal_of
 from rowqueue_local.aws.errors import ApiError
-from rowqueue_local.aws.fargate_tasks import Launch, Task
-from rowqueue_local.aws.faults import EventFaults, Faults, Refusal, Unplaced, changed, once_less, waits
+from rowqueue_local.aws.fargate_tasks import FargateTask, TaskLaunch
+from rowqueue_local.aws.faults import EventFaults, Faults, InjectedRefusal, Unplaced, changed, once_less, waits
 from rowqueue_local.aws.injected import Injected
 from rowqueue_local.aws.timeline import RunTaskCall, Timeline
 
@@ -28,10 +28,10 @@ def middle(low, high):
     return (low + high) / 2
 
 
-# How faults are asked for.
+# Requests for faults.
 
 
-def test_a_key_that_is_given_is_replaced_and_the_rest_stays():
+def test_a_given_key_is_replaced_and_the_rest_stays():
     first = after({"hang_every": 4, "events": {"copies": 3, "delay_seconds": [1, 2]}})
     second = after({"events": {"suppressed": True}}, faults=first)
     assert first.events == EventFaults(copies=3, delay_seconds=(1.0, 2.0))
@@ -39,18 +39,18 @@ def test_a_key_that_is_given_is_replaced_and_the_rest_stays():
     assert second.hang_every == 4
 
 
-def test_null_takes_a_key_back_to_what_the_stand_in_was_started_with():
+def test_null_resets_a_key_to_its_value_at_the_start():
     changed_once = after({"task_start_seconds": 30, "hang_every": 2, "unplaced": {"reason": "x"}})
     assert changed_once != INITIAL
     assert after({"task_start_seconds": None, "hang_every": None, "unplaced": None}, faults=changed_once) == INITIAL
 
 
-def test_seconds_are_one_number_or_the_least_and_the_most():
+def test_seconds_are_one_number_or_a_minimum_and_a_maximum():
     assert after({"task_start_seconds": 30}).task_start_seconds == (30.0, 30.0)
     assert after({"task_start_seconds": [30, 60.5]}).task_start_seconds == (30.0, 60.5)
 
 
-def test_an_error_has_the_status_that_ecs_gives_it_unless_told_otherwise():
+def test_an_error_has_the_status_of_ecs_by_default():
     refuse = after(
         {
             "refuse": {
@@ -60,12 +60,14 @@ def test_an_error_has_the_status_that_ecs_gives_it_unless_told_otherwise():
             }
         }
     ).refuse
-    assert refuse["RunTask"] == Refusal(code="ThrottlingException", message="Rate exceeded", status=400, times=3)
+    assert refuse["RunTask"] == InjectedRefusal(
+        code="ThrottlingException", message="Rate exceeded", status=400, times=3
+    )
     assert (refuse["ListTasks"].status, refuse["StopTask"].status) == (500, 503)
     assert "ServerException" in refuse["ListTasks"].message
 
 
-def test_what_stands_can_be_told_as_json():
+def test_the_faults_in_force_are_json():
     faults = after({"refuse": {"RunTask": {"code": "C"}}, "unplaced": {"reason": "r"}})
     assert json.loads(json.dumps(asdict(faults)))["refuse"]["RunTask"]["code"] == "C"
 
@@ -90,7 +92,7 @@ def test_what_stands_can_be_told_as_json():
         ({"unplaced": {"tasks": 1}}, "unplaced: expected an object with reason"),
     ],
 )
-def test_what_is_not_understood_is_refused_by_the_name_of_its_key(change, message):
+def test_a_wrong_value_is_refused_by_the_name_of_its_key(change, message):
     with pytest.raises(ApiError) as caught:
         after(change)
     assert message in str(caught.value)
@@ -113,15 +115,15 @@ JSON = st.recursive(
 
 
 @given(JSON)
-def test_whatever_is_asked_is_either_done_or_refused(change):
+def test_every_request_is_either_accepted_or_refused(change):
     try:
-        told = repr(after(change))
+        answer = repr(after(change))
     except ApiError as error:
-        told = str(error)
-    assert told.startswith("Faults(") or ": expected " in told
+        answer = str(error)
+    assert answer.startswith("Faults(") or ": expected " in answer
 
 
-# What a signal may be.
+# Signals.
 
 
 def test_a_signal_is_asked_for_by_its_name():
@@ -134,18 +136,18 @@ def test_any_other_signal_is_refused_with_those_there_are(body):
         signal_of(body)
 
 
-# How they are used up.
+# When faults end.
 
 
-def test_a_fault_for_so_many_times_is_gone_after_them_and_one_without_a_number_stays():
-    twice = Refusal(code="C", message="m", times=2)
-    assert once_less(twice) == Refusal(code="C", message="m", times=1)
+def test_a_fault_with_a_number_ends_after_it_and_one_without_stays():
+    twice = InjectedRefusal(code="C", message="m", times=2)
+    assert once_less(twice) == InjectedRefusal(code="C", message="m", times=1)
     assert once_less(once_less(twice)) is None
     always = Unplaced(reason="r")
     assert once_less(always) is always
 
 
-def test_refusals_are_counted_for_each_operation_by_itself():
+def test_refusals_are_counted_for_each_operation_separately():
     injected = Injected(INITIAL, middle)
     injected.change(b'{"refuse": {"RunTask": {"code": "A", "times": 1}, "ListTasks": {"code": "B"}}}')
     assert injected.refusal("RunTask").code == "A"
@@ -169,7 +171,7 @@ def test_a_change_that_is_refused_changes_nothing():
     assert injected.faults == INITIAL
 
 
-def test_one_in_so_many_tasks_hangs_counted_from_when_that_was_asked_for():
+def test_every_nth_task_hangs_counted_from_the_request():
     injected = Injected(INITIAL, middle)
     assert not any(injected.hangs() for _ in range(4))
     injected.change(b'{"hang_every": 3}')
@@ -178,7 +180,7 @@ def test_one_in_so_many_tasks_hangs_counted_from_when_that_was_asked_for():
     assert [injected.hangs() for _ in range(2)] == [False, True], "another change counts on"
 
 
-def test_a_range_is_drawn_from():
+def test_a_value_is_drawn_from_a_range():
     injected = Injected(INITIAL, middle)
     injected.change(b'{"task_start_seconds": [30, 60]}')
     assert injected.start_seconds() == 45.0
@@ -192,7 +194,7 @@ def test_a_range_is_drawn_from():
         (EventFaults(suppressed=True, copies=3), []),
     ],
 )
-def test_each_copy_of_an_event_waits_for_itself_and_a_suppressed_one_has_none(faults, copies):
+def test_each_copy_of_an_event_has_its_own_delay_and_a_suppressed_one_has_none(faults, copies):
     assert waits(faults, middle) == copies
 
 
@@ -208,20 +210,22 @@ def test_no_more_tasks_fail_than_were_asked_for(unplaced, failures):
     assert unplaced.failures(3) == failures
 
 
-# What has been launched.
+# The timeline.
 
 
-def test_the_timeline_is_json_and_has_what_became_of_each_task():
+def test_the_timeline_is_json_and_has_the_state_changes_of_each_task():
     definition = {"containerDefinitions": [{"name": "w"}]}
-    launch = Launch(region="r", cluster="c", definition=definition, overrides={}, group="g")
-    task = Task(task_id="1", launch=launch, created_at=1.0).running(2.0, frozen=True).exited(3.0, 137).stopped(4.0)
+    launch = TaskLaunch(region="r", cluster="c", definition=definition, overrides={}, group="g")
+    task = (
+        FargateTask(task_id="1", launch=launch, created_at=1.0).running(2.0, frozen=True).exited(3.0, 137).stopped(4.0)
+    )
     timeline = Timeline()
     timeline.add(RunTaskCall(at=1.0, count=2, client_token="t", tasks=["1"], failures=[{"reason": "r"}]))
     timeline.add(RunTaskCall(at=5.0, count=1, client_token=None, error="ThrottlingException"))
-    told = json.loads(json.dumps(timeline.told([task])))
-    first, second = told["launches"]
+    answer = json.loads(json.dumps(timeline.as_json([task])))
+    first, second = answer["launches"]
     assert (first["client_token"], first["tasks"], first["failures"]) == ("t", ["1"], [{"reason": "r"}])
     assert (second["tasks"], second["error"]) == ([], "ThrottlingException")
-    [known] = told["tasks"]
+    [known] = answer["tasks"]
     assert (known["created_at"], known["started_at"], known["stopped_at"]) == (1.0, 2.0, 4.0)
     assert (known["exit_code"], known["stop_code"], known["frozen"]) == (137, "EssentialContainerExited", True)

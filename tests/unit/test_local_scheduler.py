@@ -1,4 +1,4 @@
-"""When a schedule is due, and what it sends."""
+"""Times and events of schedules."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def test_a_known_schedule_keeps_its_time_and_a_deleted_one_is_forgotten():
     assert agenda_after(agenda, [another_input], 1_030.0, None) == {MINUTELY.arn: Due(1_060.0, 60.0)}
 
 
-def test_a_schedule_with_another_rate_begins_anew():
+def test_a_schedule_with_another_rate_begins_a_new_period():
     agenda = {MINUTELY.arn: Due(1_060.0, 60.0)}
     slower = replace(MINUTELY, expression="rate(2 minutes)")
     assert agenda_after(agenda, [slower], 1_030.0, None) == {MINUTELY.arn: Due(1_150.0, 120.0)}
@@ -65,7 +65,7 @@ def test_the_next_time_is_a_period_later_however_late_this_one_was_noticed():
     assert moved_on(Due(1_060.0, 60.0), 1_060.4).at == 1_120.0
 
 
-def test_what_was_slept_through_is_not_made_up_for():
+def test_missed_times_are_skipped():
     assert moved_on(Due(1_060.0, 60.0), 5_000.0).at == 5_060.0
 
 

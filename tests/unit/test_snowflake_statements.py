@@ -20,7 +20,7 @@ from rowqueue_local.snowflake.statements import read
         ("", "other"),
     ],
 )
-def test_the_leading_keyword_tells_the_kind(text, kind):
+def test_the_leading_keyword_determines_the_kind(text, kind):
     assert read(text).kind == kind
 
 
@@ -73,7 +73,7 @@ def test_alter_session_is_read_for_autocommit(text, autocommit):
         "alter table if exists q set change_tracking = true",
     ],
 )
-def test_the_engine_does_not_see_what_it_could_not_act_on(text):
+def test_statements_without_an_effect_do_not_reach_the_engine(text):
     assert not read(text).for_engine
 
 
@@ -86,7 +86,7 @@ def test_the_engine_does_not_see_what_it_could_not_act_on(text):
         "create table grants (role int)",
     ],
 )
-def test_the_engine_sees_the_rest(text):
+def test_other_statements_reach_the_engine(text):
     assert read(text).for_engine
 
 
@@ -109,7 +109,7 @@ def test_the_engine_sees_the_rest(text):
         ("commit; drop table q", "one statement at a time"),
     ],
 )
-def test_what_the_engine_would_get_wrong_is_refused(text, reason):
+def test_statements_that_the_engine_would_execute_wrongly_are_refused(text, reason):
     assert reason in (read(text).refusal or "")
 
 
@@ -123,5 +123,5 @@ def test_what_the_engine_would_get_wrong_is_refused(text, reason):
         "begin transaction;",
     ],
 )
-def test_what_only_looks_like_it_is_not_refused(text):
+def test_similar_statements_are_not_refused(text):
     assert read(text).refusal is None

@@ -20,7 +20,7 @@ def locks() -> TableLocks[str]:
     return TableLocks(max_waiters=2)
 
 
-async def waiting(locks: TableLocks[str], owners: Iterable[str], *, seconds: float = 60) -> list[asyncio.Task[None]]:
+async def waiters(locks: TableLocks[str], owners: Iterable[str], *, seconds: float = 60) -> list[asyncio.Task[None]]:
     """Have each owner ask for QUEUE, one after the other."""
     tasks = []
     for owner in owners:
@@ -29,23 +29,23 @@ async def waiting(locks: TableLocks[str], owners: Iterable[str], *, seconds: flo
     return tasks
 
 
-async def test_a_free_table_is_had_without_waiting(locks):
+async def test_a_free_table_is_locked_without_waiting(locks):
     await locks.acquire(QUEUE, A, timeout_seconds=0)
-    assert locks.holder(QUEUE) is A
+    assert locks.owner_of(QUEUE) is A
     assert locks.waits == 0
 
 
-async def test_its_holder_may_take_it_again(locks):
+async def test_its_owner_may_lock_it_again(locks):
     await locks.acquire(QUEUE, A, timeout_seconds=0)
     await locks.acquire(QUEUE, A, timeout_seconds=0)
     locks.release(A)
-    assert locks.holder(QUEUE) is None
+    assert locks.owner_of(QUEUE) is None
 
 
 async def test_two_tables_do_not_wait_for_each_other(locks):
     await locks.acquire(QUEUE, A, timeout_seconds=0)
     await locks.acquire(OTHER, B, timeout_seconds=0)
-    assert (locks.holder(QUEUE), locks.holder(OTHER)) == (A, B)
+    assert (locks.owner_of(QUEUE), locks.owner_of(OTHER)) == (A, B)
 
 
 async def test_a_release_gives_back_every_table_of_its_owner_and_no_other(locks):
@@ -53,12 +53,12 @@ async def test_a_release_gives_back_every_table_of_its_owner_and_no_other(locks)
     await locks.acquire(OTHER, A, timeout_seconds=0)
     await locks.acquire(("X",), B, timeout_seconds=0)
     locks.release(A)
-    assert [locks.holder(table) for table in (QUEUE, OTHER, ("X",))] == [None, None, B]
+    assert [locks.owner_of(table) for table in (QUEUE, OTHER, ("X",))] == [None, None, B]
 
 
 async def test_waiters_are_served_in_the_order_in_which_they_came(locks):
     await locks.acquire(QUEUE, A, timeout_seconds=0)
-    b, c = await waiting(locks, (B, C))
+    b, c = await waiters(locks, (B, C))
     assert locks.waits == 2
 
     locks.release(A)
@@ -66,22 +66,22 @@ async def test_waiters_are_served_in_the_order_in_which_they_came(locks):
     assert not c.done()
     locks.release(B)
     await c
-    assert locks.holder(QUEUE) is C
+    assert locks.owner_of(QUEUE) is C
 
 
 async def test_nobody_overtakes_a_waiter_that_has_not_noticed_its_turn_yet(locks):
     await locks.acquire(QUEUE, A, timeout_seconds=0)
-    (b,) = await waiting(locks, [B])
+    (b,) = await waiters(locks, [B])
     locks.release(A)
     with pytest.raises(LockTimedOut):
         await locks.acquire(QUEUE, C, timeout_seconds=0)
     await b
-    assert locks.holder(QUEUE) is B
+    assert locks.owner_of(QUEUE) is B
 
 
 async def test_one_waiter_more_than_the_limit_is_refused_at_once(locks):
     await locks.acquire(QUEUE, A, timeout_seconds=0)
-    tasks = await waiting(locks, (B, C))
+    tasks = await waiters(locks, (B, C))
     with pytest.raises(TooManyWaiters):
         await locks.acquire(QUEUE, D, timeout_seconds=60)
     assert locks.waits == 2
@@ -90,53 +90,53 @@ async def test_one_waiter_more_than_the_limit_is_refused_at_once(locks):
         locks.release(owner)
         if task:
             await task
-    assert locks.holder(QUEUE) is None
+    assert locks.owner_of(QUEUE) is None
 
 
-async def test_with_a_limit_of_none_only_the_holder_gets_in():
+async def test_with_a_limit_of_zero_nobody_may_wait():
     locks: TableLocks[str] = TableLocks(max_waiters=0)
     await locks.acquire(QUEUE, A, timeout_seconds=0)
     with pytest.raises(TooManyWaiters):
         await locks.acquire(QUEUE, B, timeout_seconds=60)
 
 
-async def test_a_waiter_whose_time_is_up_leaves_the_queue(locks):
+async def test_a_waiter_after_its_time_out_leaves_the_line(locks):
     await locks.acquire(QUEUE, A, timeout_seconds=0)
-    (b,) = await waiting(locks, [B], seconds=0.01)
-    (c,) = await waiting(locks, [C])
+    (b,) = await waiters(locks, [B], seconds=0.01)
+    (c,) = await waiters(locks, [C])
     with pytest.raises(LockTimedOut):
         await b
     locks.release(A)
     await c
-    assert locks.holder(QUEUE) is C
+    assert locks.owner_of(QUEUE) is C
 
 
-async def test_a_waiter_that_is_cancelled_leaves_the_queue(locks):
+async def test_a_waiter_that_is_cancelled_leaves_the_line(locks):
     await locks.acquire(QUEUE, A, timeout_seconds=0)
-    b, c = await waiting(locks, (B, C))
+    b, c = await waiters(locks, (B, C))
     b.cancel()
     with pytest.raises(asyncio.CancelledError):
         await b
     locks.release(A)
     await c
-    assert locks.holder(QUEUE) is C
+    assert locks.owner_of(QUEUE) is C
 
 
 async def test_a_lock_granted_to_a_waiter_that_is_cancelled_goes_to_the_next(locks):
     await locks.acquire(QUEUE, A, timeout_seconds=0)
-    b, c = await waiting(locks, (B, C))
+    b, c = await waiters(locks, (B, C))
     locks.release(A)
     b.cancel()
     with pytest.raises(asyncio.CancelledError):
         await b
     await c
-    assert locks.holder(QUEUE) is C
+    assert locks.owner_of(QUEUE) is C
 
 
-async def test_it_tells_who_is_in_the_way_of_others(locks):
+async def test_an_owner_knows_whether_others_wait_for_it(locks):
     await locks.acquire(QUEUE, A, timeout_seconds=0)
     assert not locks.is_in_the_way(A)
-    (b,) = await waiting(locks, [B])
+    (b,) = await waiters(locks, [B])
     assert locks.is_in_the_way(A)
     assert not locks.is_in_the_way(B)
     locks.release(A)
@@ -144,9 +144,9 @@ async def test_it_tells_who_is_in_the_way_of_others(locks):
     assert not locks.is_in_the_way(A)
 
 
-async def test_the_holder_of_one_table_waits_for_another_without_losing_the_first(locks):
+async def test_the_owner_of_one_table_waits_for_another_without_losing_the_first(locks):
     await locks.acquire(QUEUE, A, timeout_seconds=0)
     await locks.acquire(OTHER, B, timeout_seconds=0)
     with pytest.raises(LockTimedOut):
         await locks.acquire(QUEUE, B, timeout_seconds=0.01)
-    assert locks.holder(OTHER) is B
+    assert locks.owner_of(OTHER) is B

@@ -1,4 +1,4 @@
-"""The embedded stack's own certificate authority: one CA, a server certificate for the partner, one for the client."""
+"""The embedded stack's own certificate authority, which issues the partner's and the client's certificates."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Certificates:
-    """Where the PEM files stand.
+    """Paths of the PEM files.
 
     Attributes:
         ca: the CA that both sides trust.
         ca_key: its key, to issue more.
-        client: the client's certificate.
+        client: the processors' certificate.
         client_key: its key.
         server: the partner's certificate and key in one file.
     """
@@ -32,7 +32,7 @@ class Certificates:
 
 
 def located(folder: Path) -> Certificates:
-    """Where the files of a folder stand; the names are those that the certificate bucket expects."""
+    """The paths in a folder. The names are those that the certificate bucket expects."""
     return Certificates(
         ca=folder / "ca-cert.pem",
         ca_key=folder / "ca-key.pem",
@@ -43,12 +43,12 @@ def located(folder: Path) -> Certificates:
 
 
 def issue(folder: Path, *, host: str = "127.0.0.1", client_expires: datetime | None = None) -> Certificates:
-    """Make a CA and what it issues.
+    """Make a CA, a client certificate and a server certificate.
 
     Args:
-        folder: where the files go; made if it is not there.
+        folder: where the files go; it is created.
         host: the partner's address, in its certificate.
-        client_expires: end of the client certificate; far away by default.
+        client_expires: when the client certificate expires; far in the future by default.
     """
     folder.mkdir(parents=True, exist_ok=True)
     authority = trustme.CA(organization_name="embedded stack")
@@ -66,13 +66,13 @@ def issue(folder: Path, *, host: str = "127.0.0.1", client_expires: datetime | N
 
 
 def issue_server(files: Certificates, path: Path, *, host: str, expires: datetime | None = None) -> Path:
-    """Have the CA of ``files`` issue another server certificate.
+    """Issue another server certificate by the CA of ``files``.
 
     Args:
-        files: of the CA.
-        path: where it goes, with its key.
-        host: the address it is for.
-        expires: its end; far away by default.
+        files: the CA's.
+        path: the file for the certificate and its key.
+        host: the address in the certificate.
+        expires: when it expires; far in the future by default.
     """
     authority = trustme.CA.from_pem(files.ca.read_bytes(), files.ca_key.read_bytes())
     server = authority.issue_cert(host, common_name="partner", not_after=expires)

@@ -1,7 +1,7 @@
-"""The steps of docker-compose.yml that run once: the certificates, and the deployment into the services.
+"""The steps of docker-compose.yml that run once.
 
-``python -m rowqueue_local.compose certificates`` issues what the partner and the processors show each other,
-``python -m rowqueue_local.compose deploy`` does to services that run elsewhere what ``rowqueue local up`` does to its.
+``python -m rowqueue_local.compose certificates`` issues the certificates of the partner and of the processors.
+``python -m rowqueue_local.compose deploy`` deploys into running services, as ``rowqueue local up`` does.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Do one of the steps."""
+    """Run one of the steps."""
     options = _options(argv)
     if options.step == "certificates":
         if not authority.located(options.certificates).server.exists():
@@ -48,7 +48,7 @@ def _options(argv: Sequence[str] | None) -> argparse.Namespace:
     deploy = steps.add_parser("deploy")
     for service in ("aws", "snowflake", "partner"):
         deploy.add_argument(f"--{service}", required=True, help="its URL")
-    deploy.add_argument("--tick", type=float, help="seconds; the period that the AWS stand-in was told")
+    deploy.add_argument("--tick", type=float, help="seconds; the same value as --tick of the AWS stand-in")
     for step in (issue, deploy):
         step.add_argument("--certificates", type=Path, required=True, help="the folder of the certificates")
     return parser.parse_args(argv)

@@ -1,4 +1,4 @@
-"""The main job from INSERT to completed, played on a fresh embedded stack with entries of every kind."""
+"""The demo: entries of different kinds on a fresh embedded stack, from INSERT to their end."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ if TYPE_CHECKING:
 
 TICK_S = 1.0
 MAX_CONTAINERS = 4
-"""A laptop's fleet: each task is a Python process that keeps a core busy for about a second to start."""
+"""Suits a laptop: each task is a Python process whose start takes about a second of CPU time."""
 _LOOK_EVERY_S = 0.4
 _INSERTED_AT_ONCE = 1000
 _PATIENCE_S = 60.0
-"""When nothing has moved for so long, the demo has failed."""
+"""The demo fails when nothing has changed for this time."""
 
 _INSERT = """
 INSERT INTO PROCESSING_QUEUE (data, reference)
@@ -34,7 +34,7 @@ _REASONS = "SELECT reason, entries FROM FAILED_ENTRIES_ANALYSIS ORDER BY entries
 
 _TOO_MANY = {"status": 429, "retry_after": 1, "first": 1}
 _ONCE_MORE = {"status": 500, "first": 1}
-# What the partner is told, and how many of twenty entries tell it so.
+# How many of twenty entries ask for which behaviour of the partner.
 _KINDS: tuple[tuple[int, dict[str, Any]], ...] = (
     (13, {"delay_ms": 30}),
     (2, {"delay_ms": 400}),
@@ -44,12 +44,12 @@ _KINDS: tuple[tuple[int, dict[str, Any]], ...] = (
     (1, {"hang_up": True, "first": 1}),
     (1, {"status": 503}),
 )
-_TWENTY = tuple(told for count, told in _KINDS for _ in range(count))
+_TWENTY = tuple(behaviour for count, behaviour in _KINDS for _ in range(count))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Look:
-    """The queue and the fleet at one moment.
+    """The state of the queue and the tasks at one moment.
 
     Attributes:
         seconds: since the first INSERT.
@@ -70,14 +70,14 @@ class Look:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Result:
-    """What came of it.
+    """The figures of a demo.
 
     Attributes:
-        statements: those of the system, by kind; the demo's own looks are not counted.
+        statements: the system's, by kind, without the demo's own.
         duplicate_deliveries: deliveries of an entry that the partner had already answered with 2xx.
-        answers: what the partner answered, how often.
-        reasons: why entries failed, with how many did.
-        in_flight: the most deliveries that the partner saw at once.
+        answers: how often the partner gave each answer.
+        reasons: reasons of failed entries, with their number.
+        in_flight: the largest number of concurrent deliveries.
     """
 
     entries: int
@@ -95,21 +95,21 @@ class Result:
     in_flight: int = 0
 
     @property
-    def held(self) -> bool:
+    def kept(self) -> bool:
         """Whether every entry ended, and none was delivered again after a success."""
         ended = self.completed + self.failed == self.entries and self.pending == self.processing == 0
         return ended and self.duplicate_deliveries == 0
 
     def as_json(self) -> str:
         """The figures as one JSON object."""
-        told = asdict(self) | {"statements": sum(self.statements.values())}
+        behaviour = asdict(self) | {"statements": sum(self.statements.values())}
         return json.dumps(
-            {name: value for name, value in told.items() if name not in {"answers", "reasons", "in_flight"}}
+            {name: value for name, value in behaviour.items() if name not in {"answers", "reasons", "in_flight"}}
         )
 
 
 def options(state: Path, entries: int) -> Options:
-    """A stack sized for a laptop: few tasks with larger blocks, a quick tick, short back-off."""
+    """Options for a laptop: few tasks with larger blocks, a short tick, short back-off."""
     return Options(
         state=state,
         tick_s=TICK_S,
@@ -122,17 +122,17 @@ def options(state: Path, entries: int) -> Options:
     )
 
 
-def _told(number: int) -> dict[str, Any]:
-    """One 429 in a hundred: each slows the task that sees it for a second, as it should."""
-    told = _TWENTY[number % len(_TWENTY)]
-    return _ONCE_MORE if told is _TOO_MANY and number % 100 >= len(_TWENTY) else told
+def _behaviour(number: int) -> dict[str, Any]:
+    """What entry ``number`` asks of the partner: one 429 in a hundred, because each slows its task for a second."""
+    behaviour = _TWENTY[number % len(_TWENTY)]
+    return _ONCE_MORE if behaviour is _TOO_MANY and number % 100 >= len(_TWENTY) else behaviour
 
 
 def mixed(entries: int) -> list[dict[str, str]]:
-    """Entries of every kind: most succeed, some at the second try, some never, one is not JSON."""
+    """Most of these entries succeed, some at the second attempt, some never, and one is not JSON."""
     made = [
         {
-            "data": json.dumps({"type": "demo", "number": number, "partner": _told(number)}),
+            "data": json.dumps({"type": "demo", "number": number, "partner": _behaviour(number)}),
             "reference": f"demo-{number}",
         }
         for number in range(entries)
@@ -150,7 +150,7 @@ def play(state: Path, entries: int, *, watch: Callable[[Look], None]) -> Result:
         watch: called with each look.
 
     Raises:
-        StackError: a service ended by itself, or nothing has moved for a minute.
+        StackError: a service ended by itself, or nothing has changed for a minute.
     """
     with stack.running(options(state, entries)) as running:
         deployment.deploy(running)
@@ -158,7 +158,7 @@ def play(state: Path, entries: int, *, watch: Callable[[Look], None]) -> Result:
 
 
 class _Demo:
-    """One play. Counts its own statements, to tell them from the system's."""
+    """Counts its own statements, to subtract them from all."""
 
     def __init__(self, running: Stack, entries: int) -> None:
         self._running = running
@@ -182,7 +182,7 @@ class _Demo:
         return self._result(last, {kind: count for kind, count in sent.items() if count})
 
     def _looks(self, began: float) -> Iterator[Look]:
-        """Until nothing is pending or processing."""
+        """Look repeatedly until nothing is pending or processing."""
         previous, moved_at = None, began
         while True:
             self._running.check()
@@ -195,7 +195,7 @@ class _Demo:
             if (counts, live) != previous:
                 previous, moved_at = (counts, live), time.monotonic()
             elif time.monotonic() - moved_at > _PATIENCE_S:
-                raise StackError(f"nothing has moved for {_PATIENCE_S:g} s: {counts}, {live} tasks live")
+                raise StackError(f"nothing has changed for {_PATIENCE_S:g} s: {counts}, {live} tasks live")
             time.sleep(_LOOK_EVERY_S)
 
     def _result(self, last: Look, statements: dict[str, int]) -> Result:

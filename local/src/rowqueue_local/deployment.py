@@ -1,4 +1,4 @@
-"""What Terraform deploys to AWS and ``setup_database.sh`` to Snowflake, done to the embedded stack."""
+"""Deploys into the embedded stack what Terraform deploys to AWS and ``setup_database.sh`` to Snowflake."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def client(stack: Stack, service: Any) -> Any:
 
 
 def session(stack: Stack, **place: str) -> snowflake.connector.SnowflakeConnection:
-    """A connection to the Snowflake stand-in, for those who produce and look, not for the system under test.
+    """A connection to the Snowflake stand-in, to insert and look; the system under test makes its own.
 
     Args:
         stack: the running stack.
@@ -61,7 +61,7 @@ def session(stack: Stack, **place: str) -> snowflake.connector.SnowflakeConnecti
 
 
 def deploy(stack: Stack) -> None:
-    """Tables and views, certificates, secret, cluster, task definition, function, and all that invokes it."""
+    """Create tables, views, certificates, secret, cluster, task definition, function, and what invokes it."""
     create_tables(stack)
     _upload_certificates(stack)
     secret_arn = _store_secret(stack)
@@ -73,7 +73,7 @@ def deploy(stack: Stack) -> None:
 
 
 def create_tables(stack: Stack) -> None:
-    """Run the SQL scripts, as they stand."""
+    """Run the SQL scripts of ``snowflake/`` unchanged."""
     with session(stack) as connection:
         for script in _SCRIPTS:
             connection.execute_string((REPOSITORY / "snowflake" / script).read_text(encoding="utf-8"))
@@ -93,7 +93,7 @@ def _store_secret(stack: Stack) -> str:
 
 
 def _snowflake_variables(stack: Stack) -> dict[str, str]:
-    """Where the queue is. Not the host, port and protocol: the stand-in injects those, as a platform would."""
+    """Where the queue is, and the login. The AWS stand-in injects host, port and protocol."""
     names = ("ACCOUNT", "WAREHOUSE", "DATABASE", "SCHEMA", "TABLE", "AUTHENTICATION")
     return {f"SNOWFLAKE_{name}": stack.environ[f"SNOWFLAKE_{name}"] for name in names}
 
@@ -161,18 +161,18 @@ def _create_function(stack: Stack, task_definition: str) -> str:
         MemorySize=512,
         Environment={"Variables": environment},
     )
-    # A stop event that fails is worth another try; one older than five minutes is not, since the ticks have seen to it.
-    # Ticks that fail are tried again by the same configuration, which does no harm: a tick looks before it acts.
+    # A failed stop event is retried for five minutes; after that the ticks have done its work. Failed ticks are retried
+    # too, which is harmless because each tick observes before it acts.
     limits = {"MaximumRetryAttempts": 2, "MaximumEventAgeInSeconds": 300}
     functions.put_function_event_invoke_config(FunctionName=POLLER, **limits)
     return str(answer["FunctionArn"])
 
 
 def stop_pattern(cluster_arn: str) -> dict[str, Any]:
-    """The events of processors that may have left claims behind, or work to others.
+    """The events of processors that may have left claims or ready entries behind.
 
-    One that ended with 0 has released all that it held, and must not wake the warehouse, unless Spot took it: then the
-    rest is for another. One that was told to stop and had to be killed is known by its exit code, 137.
+    A processor that ended with 0 has released all its entries, so its event must not wake the warehouse. The exception
+    is a Spot interruption: then entries are left. A processor that was killed after a stop request has exit code 137.
     """
     codes = ["TaskFailedToStart", "SpotInterruption", "TerminationNotice", "InfrastructureHealth"]  # of TaskStopCode
     return {
@@ -234,9 +234,9 @@ def _role(stack: Stack, name: str, service: str) -> str:
 
 
 def function_zip() -> bytes:
-    """The function's code as the poller needs it: the entry point and the package, without the processor and the stack.
+    """The zip of the function's code: the entry point and the package without the processor and the command line.
 
-    Here its dependencies come from the virtual environment that the stack runs in.
+    The dependencies come from the virtual environment that the stack runs in.
     """
     package = REPOSITORY / "src" / "rowqueue"
     left_out = {"processor", "cli.py", "__pycache__"}

@@ -1,18 +1,18 @@
-"""A partner service that demands a client certificate, and does what the payload tells it.
+"""A partner service that requires a client certificate and behaves as the payload asks.
 
-``data`` may hold an object ``partner`` with any of:
+``data`` may have an object ``partner`` with any of:
 
 ===============  =========================================================================
 ``status``       the HTTP status to answer, 200 by default
-``first``        do this only for the first so many deliveries of the entry, then answer 200
+``first``        behave so only for the first N deliveries of the entry, then answer 200
 ``retry_after``  a ``Retry-After`` header, seconds
 ``delay_ms``     wait before answering
 ``hang_up``      close the connection without an answer
 ``body``         ``cut`` (closed in the middle), ``trickle`` (a byte a second), ``large`` (10 MB),
-                 ``gzip`` (said to be compressed, and is not)
+                 ``gzip`` (declared as compressed, but is not)
 ===============  =========================================================================
 
-It counts what it saw by ``Idempotency-Key``, as a careful service would, and tells it at ``GET /_local/stats``.
+It counts deliveries by ``Idempotency-Key``; ``GET /_local/stats`` answers the counts.
 """
 
 from __future__ import annotations
@@ -37,15 +37,15 @@ MAX_REQUEST_BYTES = 64 * 1024 * 1024
 
 @dataclass(slots=True)
 class Ledger:
-    """What the partner saw.
+    """What the partner received.
 
     Attributes:
         requests: deliveries by idempotency key.
         done: keys that were answered with 2xx.
-        answers: how often each status was answered; ``hung_up`` for none.
+        answers: number of answers by status; ``hung_up`` if there was none.
         duplicates: deliveries of a key that had been answered with 2xx before.
-        in_flight: being answered now.
-        most_in_flight: the highest that was.
+        in_flight: deliveries that are not answered yet.
+        most_in_flight: the largest number of these so far.
     """
 
     requests: Counter[str] = field(default_factory=Counter)
@@ -55,8 +55,8 @@ class Ledger:
     in_flight: int = 0
     most_in_flight: int = 0
 
-    def told(self) -> dict[str, Any]:
-        """As JSON."""
+    def as_json(self) -> dict[str, Any]:
+        """The answer of ``/_local/stats``."""
         return {
             "requests": self.requests.total(),
             "keys": len(self.requests),
@@ -72,7 +72,7 @@ _LEDGER = web.AppKey("ledger", Ledger)
 
 
 def application() -> web.Application:
-    """The service as an aiohttp application with a ledger of its own."""
+    """The service as an aiohttp application with its own ledger."""
     app = web.Application(client_max_size=MAX_REQUEST_BYTES)
     app[_LEDGER] = Ledger()
     app.router.add_post("/process", _process)
@@ -81,7 +81,7 @@ def application() -> web.Application:
 
 
 async def _stats(request: web.Request) -> web.Response:
-    return web.json_response(request.app[_LEDGER].told())
+    return web.json_response(request.app[_LEDGER].as_json())
 
 
 async def _process(request: web.Request) -> web.StreamResponse:
@@ -99,22 +99,22 @@ async def _answer(request: web.Request, ledger: Ledger) -> web.StreamResponse:
     body = await request.json(loads=partial(json.loads, parse_int=_number))
     ledger.requests[key] += 1
     ledger.duplicates += key in ledger.done
-    told = _told(body, delivery=ledger.requests[key])
-    await asyncio.sleep(told.get("delay_ms", 0) / 1000)
-    if told.get("hang_up"):
+    behaviour = _behaviour(body, delivery=ledger.requests[key])
+    await asyncio.sleep(behaviour.get("delay_ms", 0) / 1000)
+    if behaviour.get("hang_up"):
         ledger.answers["hung_up"] += 1
         assert request.transport is not None
         request.transport.abort()
-        return web.Response()  # which nobody gets
-    status = int(told.get("status", 200))
+        return web.Response()  # never sent
+    status = int(behaviour.get("status", 200))
     ledger.answers[str(status)] += 1
     if 200 <= status < 300:  # noqa: PLR2004
         ledger.done.add(key)
-    headers = {"Retry-After": str(told["retry_after"])} if "retry_after" in told else {}
-    if "location" in told:
-        headers["Location"] = told["location"]
-    if "body" in told:
-        return await _ODD_BODIES[told["body"]](request, status)
+    headers = {"Retry-After": str(behaviour["retry_after"])} if "retry_after" in behaviour else {}
+    if "location" in behaviour:
+        headers["Location"] = behaviour["location"]
+    if "body" in behaviour:
+        return await _ODD_BODIES[behaviour["body"]](request, status)
     answer = {"accepted": status < 300, "entry_id": body.get("entry_id"), "delivery": ledger.requests[key]}  # noqa: PLR2004
     return web.json_response(answer, status=status, headers=headers)
 
@@ -149,26 +149,26 @@ _ODD_BODIES = {"cut": _cut, "trickle": _trickle, "large": _large, "gzip": _not_g
 
 
 def _number(digits: str) -> int | str:
-    """Python refuses to make a number of more than 4,300 digits; a producer may well send one."""
+    """Long numbers stay text: Python refuses to convert more than 4,300 digits, and a producer may send them."""
     return int(digits) if len(digits) < 20 else digits  # noqa: PLR2004
 
 
-def _told(body: Any, *, delivery: int) -> dict[str, Any]:
-    """What the payload tells the partner to do with this delivery."""
+def _behaviour(body: Any, *, delivery: int) -> dict[str, Any]:
+    """The behaviour that the payload asks for at this delivery."""
     data = body.get("data") if isinstance(body, dict) else None
-    told = data.get("partner") if isinstance(data, dict) else None
-    if not isinstance(told, dict) or delivery > told.get("first", delivery):
+    behaviour = data.get("partner") if isinstance(data, dict) else None
+    if not isinstance(behaviour, dict) or delivery > behaviour.get("first", delivery):
         return {}
-    return told
+    return behaviour
 
 
 def server_context(*, certificate: str, ca: str, tls: str | None = None) -> ssl.SSLContext:
-    """TLS that lets in only who presents a certificate of ``ca``.
+    """TLS that accepts only clients with a certificate of ``ca``.
 
     Args:
         certificate: PEM file with the server's certificate and key.
         ca: PEM file.
-        tls: speak only this version, ``1.2`` or ``1.3``.
+        tls: the only TLS version, ``1.2`` or ``1.3``; both by default.
     """
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=ca)
     context.load_cert_chain(certificate)
@@ -182,7 +182,7 @@ _TLS_VERSIONS = {"1.2": ssl.TLSVersion.TLSv1_2, "1.3": ssl.TLSVersion.TLSv1_3}
 
 
 def web_server_in_front(*, certificate: str) -> tuple[web.Application, ssl.SSLContext]:
-    """A web server that lets anybody connect, and answers whoever brings no certificate with a page, as nginx does."""
+    """A web server that accepts a client without a certificate and answers with a 400 page, as nginx does."""
 
     async def page(_request: web.Request) -> web.Response:
         text = "<html><head><title>400 No required SSL certificate was sent</title></head></html>"
@@ -196,7 +196,7 @@ def web_server_in_front(*, certificate: str) -> tuple[web.Application, ssl.SSLCo
 
 
 async def serve(host: str, port: int, context: ssl.SSLContext) -> None:
-    """Serve until SIGTERM; the first line on stdout is ``{"ready": "https://..."}``."""
+    """Serve until SIGTERM. The first line on stdout is ``{"ready": "https://..."}``."""
     runner = web.AppRunner(application(), access_log=None, shutdown_timeout=0.2)
     await runner.setup()
     site = web.TCPSite(runner, host, port, ssl_context=context)
@@ -216,7 +216,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=0, help="0 picks a free one")
     parser.add_argument("--certificate", required=True, help="PEM file with certificate and key")
-    parser.add_argument("--ca", required=True, help="PEM file with the CA whose clients are let in")
+    parser.add_argument("--ca", required=True, help="PEM file with the CA of the accepted clients")
     arguments = parser.parse_args(argv)
     context = server_context(certificate=arguments.certificate, ca=arguments.ca)
     asyncio.run(serve(arguments.host, arguments.port, context))

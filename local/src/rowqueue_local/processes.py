@@ -1,4 +1,4 @@
-"""Child processes that never outlive the process that started them."""
+"""Child processes that end when the process that started them ends."""
 
 from __future__ import annotations
 
@@ -17,11 +17,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
-# Runs in the child before it becomes the real program. Linux then kills the child as soon as the *thread* that
-# started it ends (prctl(2), PR_SET_PDEATHSIG), even when that is because its process was SIGKILLed. The parent may
-# have died before prctl was called, hence the look at getppid. Not in preexec_fn, which is unsafe with threads.
-# Other systems have no such call: after a SIGKILL of the parent, children run until sweep() ends them at the next
-# start.
+# Runs in the child before it becomes the real program. On Linux, prctl(2) with PR_SET_PDEATHSIG makes the kernel kill
+# the child when the *thread* that started it ends, also after a SIGKILL of its process. The parent may die before the
+# call of prctl, so getppid is checked after it. preexec_fn is not used: it is unsafe with threads. macOS has no such
+# call: children of a killed parent run until ``sweep`` kills them at the next start.
 _LAUNCHER = """
 import ctypes, os, signal, sys
 parent, argv = int(sys.argv[1]), sys.argv[2:]
@@ -46,19 +45,19 @@ def spawn(
     stderr: _Stream = None,
     pass_fds: Sequence[int] = (),
 ) -> subprocess.Popen[bytes]:
-    """Start ``argv`` in a session of its own: Ctrl-C at the terminal reaches only the stack, which then stops it.
+    """Start ``argv`` in its own session, so that Ctrl-C reaches only the stack, which then stops the child.
 
-    Call it from a thread that lives as long as the child should: on Linux the child is killed when that thread ends.
+    Call it from a thread that lives as long as the child: on Linux the child is killed when that thread ends.
 
     Args:
         argv: the program and its arguments.
         registry: a file that lists what was started, for ``sweep`` at the next start.
-        env: the whole environment of the child.
-        cwd: its working directory.
-        stdin: as for ``subprocess.Popen``.
-        stdout: as for ``subprocess.Popen``.
-        stderr: as for ``subprocess.Popen``.
-        pass_fds: file descriptors it inherits.
+        env: the complete environment of the child.
+        cwd: as for ``subprocess.Popen``.
+        stdin: the same.
+        stdout: the same.
+        stderr: the same.
+        pass_fds: the same.
     """
     child = subprocess.Popen(
         [sys.executable, "-I", "-S", "-c", _LAUNCHER, str(os.getpid()), *argv],
@@ -75,20 +74,20 @@ def spawn(
 
 
 def is_launching(child: subprocess.Popen[bytes]) -> bool:
-    """Whether a child of ``spawn`` has yet to become the program that it was started for."""
+    """Whether a child of ``spawn`` still runs the launcher instead of its program."""
     with contextlib.suppress(psutil.Error):  # it has ended
         return _LAUNCHER in psutil.Process(child.pid).cmdline()
     return False
 
 
 def register(registry: Path, pid: int) -> None:
-    """Note ``pid`` in the registry together with its start time, so that a recycled pid is never taken for ours."""
+    """Add ``pid`` to the registry with its start time, so that a reused pid is recognised as another process."""
     with contextlib.suppress(psutil.NoSuchProcess), registry.open("a") as lines:
         lines.write(json.dumps({"pid": pid, "started": psutil.Process(pid).create_time()}) + "\n")
 
 
 def registered(registry: Path) -> list[psutil.Process]:
-    """The processes noted in the registry that are still alive."""
+    """The processes of the registry that are still alive."""
     alive = []
     if registry.exists():
         for line in registry.read_text().splitlines():
@@ -101,7 +100,7 @@ def registered(registry: Path) -> list[psutil.Process]:
 
 
 def sweep(registry: Path) -> int:
-    """Kill what an earlier run left behind, and forget it; returns how many processes that were."""
+    """Kill the processes that an earlier run left behind, delete the registry, and return how many were killed."""
     leftovers = registered(registry)
     for process in leftovers:
         with contextlib.suppress(psutil.NoSuchProcess):

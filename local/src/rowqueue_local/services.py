@@ -1,4 +1,4 @@
-"""The processes of the embedded stack: how one is started, told from one that failed, asked and stopped."""
+"""The service processes of the embedded stack: start, wait until ready, ask, stop."""
 
 from __future__ import annotations
 
@@ -26,19 +26,19 @@ _OTHERS_STOP_WITHIN_S = 1.0
 
 
 class StackError(RowqueueError):
-    """The embedded stack can not be started, a part of it ended by itself, or refuses what it is asked."""
+    """The embedded stack cannot be started, a service of it ended by itself, or a service refused a request."""
 
 
 def ask(url: str, body: Mapping[str, Any] | None = None, context: ssl.SSLContext | None = None) -> dict[str, Any]:
-    """Ask a service for what is below ``/_local/``.
+    """Send a request to a service's control interface, which is below ``/_local/``.
 
     Args:
-        url: whole.
-        body: sent as JSON by POST; without one it is a GET.
-        context: for https.
+        url: the complete URL.
+        body: sent as JSON by POST; without a body the request is a GET.
+        context: TLS for https.
 
     Raises:
-        StackError: it refuses, with its words; or it can not be reached.
+        StackError: with the service's message if it refuses, or if the service cannot be reached.
     """
     request = urllib.request.Request(url, data=None if body is None else json.dumps(body).encode())  # noqa: S310 -- ours
     try:
@@ -48,7 +48,7 @@ def ask(url: str, body: Mapping[str, Any] | None = None, context: ssl.SSLContext
         with error:
             raise StackError(_reason(error.read())) from None
     except OSError as error:
-        raise StackError(f"{url} can not be reached: {error}") from None
+        raise StackError(f"{url} cannot be reached: {error}") from None
 
 
 def _reason(answer: bytes) -> str:
@@ -59,7 +59,7 @@ def _reason(answer: bytes) -> str:
 
 
 def start(name: str, arguments: Sequence[str], state: Path) -> subprocess.Popen[bytes]:
-    """Start one by the name of its package; what it has to say goes to its log."""
+    """Start the service of this module name; its standard error goes to its log."""
     with _log(state, name).open("wb") as log:
         return processes.spawn(
             [sys.executable, "-m", f"rowqueue_local.{name}", "--port", "0", *arguments],
@@ -71,16 +71,16 @@ def start(name: str, arguments: Sequence[str], state: Path) -> subprocess.Popen[
 
 
 def _plain_environment(state: Path) -> dict[str, str]:
-    """The caller's, without what would lead a service to a real account, and with temporary files below ``state``."""
+    """The caller's environment without variables for a real account, and with temporary files below ``state``."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "SNOWFLAKE_"))}
     return kept | {"TMPDIR": str(state / "tmp"), "PYTHONUNBUFFERED": "1"}
 
 
 def ready(service: subprocess.Popen[bytes], name: str, state: Path) -> str:
-    """The address that a service tells once it listens.
+    """Wait until a service listens; returns its address.
 
     Raises:
-        StackError: it does not; with the last lines of its log.
+        StackError: it ended or took too long; with the last lines of its log.
     """
     assert service.stdout is not None
     deadline = time.monotonic() + _READY_WITHIN_S

@@ -1,4 +1,4 @@
-"""The embedded stack as a whole: starts its services, deploys into them, and takes them down again."""
+"""The embedded stack: starts its services and stops them."""
 
 from __future__ import annotations
 
@@ -34,15 +34,15 @@ _OURS = ("aws", "certificates", "logs", "tmp")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
-    """How the stack is started.
+    """Options of a stack.
 
     Attributes:
-        state: everything it writes is below this folder.
-        tick_s: overrides the schedule's rate, seconds.
-        task_start_s: how long a task takes from its request to its start, seconds (30 to 60 on real Fargate).
-        stop_timeout_s: what a task gets between SIGTERM and SIGKILL, seconds.
-        poller: environment of the function, over the defaults.
-        processor: environment of the task, over the defaults.
+        state: the folder for everything that the stack writes.
+        tick_s: replaces the schedule's rate, seconds.
+        task_start_s: time from the request of a task to its start, seconds (30 to 60 on Fargate).
+        stop_timeout_s: time from SIGTERM to SIGKILL of a task, seconds.
+        poller: environment variables of the function, in addition to the deployed ones.
+        processor: environment variables of the tasks, in addition to the deployed ones.
     """
 
     state: Path
@@ -55,16 +55,15 @@ class Options:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stack:
-    """A running stack, by its addresses.
+    """A running stack.
 
     Attributes:
-        options: how it was started.
         aws: endpoint of the AWS stand-in.
-        snowflake: address of the Snowflake stand-in, http.
-        partner: URL of the partner service, https.
-        certificates: what the partner asks for.
+        snowflake: http URL of the Snowflake stand-in.
+        partner: https URL of the partner service.
+        certificates: those that the partner requires.
         password: the Snowflake user's.
-        services: the processes.
+        services: the processes by name.
     """
 
     options: Options
@@ -77,7 +76,7 @@ class Stack:
 
     @property
     def environ(self) -> dict[str, str]:
-        """What another program needs in its environment to reach the stack."""
+        """The environment variables with which another program reaches the stack."""
         address = urlsplit(self.snowflake)
         return {
             "AWS_ENDPOINT_URL": self.aws,
@@ -104,55 +103,55 @@ class Stack:
         }
 
     def partner_stats(self) -> dict[str, Any]:
-        """What the partner saw: see :class:`rowqueue_local.partner.Ledger`."""
+        """What the partner received: see :class:`rowqueue_local.partner.Ledger`."""
         context = ssl.create_default_context(cafile=self.certificates.ca)
         context.load_cert_chain(self.certificates.client, self.certificates.client_key)
         return ask(self.partner.replace("/process", "/_local/stats"), context=context)
 
     def snowflake_stats(self) -> dict[str, Any]:
-        """What the Snowflake stand-in was sent."""
+        """What the Snowflake stand-in received."""
         return ask(f"{self.snowflake}/_local/stats")
 
     def inject(self, **faults: Any) -> dict[str, Any]:
-        """Let the AWS stand-in go wrong; answers all faults that stand then.
+        """Inject faults into the AWS stand-in; returns all faults in force.
 
         Args:
-            faults: the attributes of :class:`rowqueue_local.aws.faults.Faults`; None takes one back.
+            faults: the attributes of :class:`rowqueue_local.aws.faults.Faults`; None removes one.
 
         Raises:
-            StackError: naming the one that is not understood.
+            StackError: a fault is unknown or has a wrong value.
         """
         return ask(f"{self.aws}/_local/faults", faults)
 
     def signal(self, task: str, name: str) -> None:
-        """Send the program of a task a signal, behind the back of ECS.
+        """Send a signal to the program of a task, without ECS knowing.
 
         Args:
             task: its id or its ARN.
             name: SIGKILL, SIGSTOP, SIGCONT or SIGTERM.
 
         Raises:
-            StackError: there is no such task, or it does not run.
+            StackError: there is no such task, or it is not running.
         """
         ask(f"{self.aws}/_local/tasks/{task.rpartition('/')[2]}/signal", {"signal": name})
 
     def interrupt(self, task: str) -> None:
-        """Stop a task, given its id or its ARN, as a Spot interruption does.
+        """Stop a task as a Spot interruption does, given its id or its ARN.
 
         Raises:
-            StackError: there is no such task, or it has been told to stop before.
+            StackError: there is no such task, or it is stopping already.
         """
         ask(f"{self.aws}/_local/tasks/{task.rpartition('/')[2]}/interrupt", {})
 
     def launches(self) -> dict[str, Any]:
-        """Each RunTask and what became of each task: see :mod:`rowqueue_local.aws.timeline`."""
+        """Each RunTask and the state changes of each task: see :mod:`rowqueue_local.aws.timeline`."""
         return ask(f"{self.aws}/_local/launches")
 
     def check(self) -> None:
-        """Make sure that every service still runs.
+        """Check that every service still runs.
 
         Raises:
-            StackError: with the last lines of the log of the one that does not.
+            StackError: a service has ended; with the last lines of its log.
         """
         for name, service in self.services.items():
             if service.poll() is not None:
@@ -162,10 +161,10 @@ class Stack:
 
 @contextlib.contextmanager
 def running(options: Options) -> Iterator[Stack]:
-    """Start the services; they end with the block, and with this process whatever ends it.
+    """Start the services. They end with the block, and also if this process is killed.
 
     Raises:
-        StackError: another stack runs with the same state folder, or a service does not start.
+        StackError: another stack uses the same state folder, or a service does not start.
     """
     if not (REPOSITORY / "container" / "processor.py").exists():
         raise StackError("the embedded stack runs container/processor.py, so it needs a checkout of the repository")
@@ -214,27 +213,27 @@ def _aws(options: Options, snowflake: str) -> list[str]:
 
 
 def _kill_leftovers(state: Path) -> None:
-    """Kill what an AWS stand-in that was killed has left running where the system does not do it (macOS)."""
+    """Kill the children of an AWS stand-in that was killed; on Linux the kernel has done it."""
     for registry in (state / "pids", *(state / "aws").rglob("pids")):
         processes.sweep(registry)
 
 
 @contextlib.contextmanager
 def _alone(state: Path) -> Iterator[None]:
-    """Hold the state folder, rid of what an earlier run of ours left, processes included, and of nothing else.
+    """Lock the state folder, and remove the files and processes that an earlier stack left there.
 
     Raises:
-        StackError: the folder is in use, or holds what is not ours.
+        StackError: the folder is in use, or has files that no stack made.
     """
     state.mkdir(parents=True, exist_ok=True)
     if not (state / _LOCK).exists() and any(state.iterdir()):
-        raise StackError(f"{state} is not empty, and was not made by a stack: name another folder")
+        raise StackError(f"{state} is not empty and was not made by a stack: use another folder")
     with (state / _LOCK).open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
             raise StackError(
-                f"a stack is running already with its state in {state}; stop it, or use another folder"
+                f"a stack with its state in {state} is already running: stop it, or use another folder"
             ) from None
         _kill_leftovers(state)
         for name in _OURS:

@@ -1,4 +1,4 @@
-"""The AWS stand-in as its users have it: a process of its own, and boto3."""
+"""The AWS stand-in as its own process, used through boto3."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ REGION = "eu-west-1"
 NETWORK = {"awsvpcConfiguration": {"subnets": ["subnet-1"], "securityGroups": ["sg-1"]}}
 QUICKLY = {"Delay": 0.05, "MaxAttempts": 400}
 
-# What stands for a container's entry point; the command says which of these it shall be.
+# Replaces a container's entry point; the command chooses the behaviour.
 WORKER = """
 import json, os, signal, subprocess, sys, urllib.request
 
 def told_to_stop(*_):
-    print("told to stop", flush=True)
+    print("got SIGTERM", flush=True)
     sys.exit(0)
 
 match sys.argv[1:]:
@@ -55,7 +55,7 @@ match sys.argv[1:]:
             signal.pause()
 """
 
-# Appends each event to the file that its environment names.
+# Appends each event to the file named in its environment.
 RECORDING = """
 import json, os
 def handler(event, context):
@@ -65,7 +65,7 @@ def handler(event, context):
 
 
 def eventually(probe, *, within=10.0):
-    """The first truthy answer of the probe; fails the test when there is none in time."""
+    """The first truthy answer of the probe; fails the test if there is none in time."""
     deadline = time.monotonic() + within
     while not (answer := probe()):
         assert time.monotonic() < deadline, f"not within {within} seconds"
@@ -74,7 +74,7 @@ def eventually(probe, *, within=10.0):
 
 
 def have_ended(processes):
-    """Whether none of them runs. A zombie does not: its new parent, PID 1, may take its time to bury it."""
+    """Whether none of them runs. A zombie does not run: its new parent, PID 1, may reap it later."""
 
     def runs(process):
         with contextlib.suppress(psutil.NoSuchProcess):
@@ -94,7 +94,7 @@ def zipped(code):
     return archive.getvalue()
 
 
-class StandIn:
+class AwsProcess:
     """A running stand-in."""
 
     network = NETWORK
@@ -132,22 +132,22 @@ class StandIn:
 
     @property
     def environ(self):
-        """What another program needs to talk to it."""
+        """The environment variables for another program."""
         credentials = {"AWS_ACCESS_KEY_ID": "testing", "AWS_SECRET_ACCESS_KEY": "testing"}
         regions = {"AWS_REGION": REGION, "AWS_DEFAULT_REGION": REGION}
         return os.environ | credentials | regions | {"AWS_ENDPOINT_URL": self.url}
 
     @property
     def children(self):
-        """The processes that it has started and that live."""
+        """Its living child processes."""
         return psutil.Process(self.process.pid).children(recursive=True)
 
     def name(self, what="thing"):
-        """A name that no other test has."""
+        """A unique name."""
         return f"{what}-{next(self._numbers)}"
 
     def logged(self, group, stream=None):
-        """The messages of a log group in their order, or of one of its streams."""
+        """The messages of a log group or of one of its streams, in order."""
         which = {"logStreamNames": [stream]} if stream else {}
         return [
             event["message"] for event in self.client("logs").filter_log_events(logGroupName=group, **which)["events"]
@@ -197,7 +197,7 @@ class StandIn:
         return self.state / "scratch" / task["taskArn"].rpartition("/")[2]
 
     def at_work(self, task):
-        """Wait until its program has come to wait, its signal handler in place; RUNNING comes before that."""
+        """Wait until its program has installed its signal handler, which is later than RUNNING."""
         eventually((self.scratch(task) / "at-work").exists)
         return self.described(task)
 
@@ -229,7 +229,7 @@ class StandIn:
         return self.client("lambda").get_function(FunctionName=name)["Configuration"]["FunctionArn"]
 
     def role(self):
-        """The ARN of some role."""
+        """The ARN of a role."""
         trust = {
             "Version": "2012-10-17",
             "Statement": [
@@ -246,7 +246,7 @@ class StandIn:
         return reply | {"Payload": json.loads(text) if text else None}
 
     def local(self, path, body=None):
-        """Ask what is below ``/_local/``; answers the status and what it says."""
+        """Send a request below ``/_local/``; returns the status and the answer."""
         data = None if body is None else json.dumps(body).encode()
         try:
             with urllib.request.urlopen(f"{self.url}/_local/{path}", data=data, timeout=10) as answer:
@@ -266,12 +266,12 @@ class StandIn:
 
 @contextlib.contextmanager
 def _started(state, *arguments, environ=None):
-    """A stand-in with the worker's image and a cluster, and afterwards the certainty that nothing of it is left."""
+    """A stand-in with the worker's image and a cluster; afterwards checks that no process is left."""
     worker = Path(state) / "worker.py"
     worker.parent.mkdir(parents=True, exist_ok=True)
     worker.write_text(WORKER)
     image = f"team/worker={json.dumps([sys.executable, str(worker)])}"
-    stand_in = StandIn(Path(state), "--image", image, *arguments, environ=environ)
+    stand_in = AwsProcess(Path(state), "--image", image, *arguments, environ=environ)
     try:
         stand_in.client("ecs").create_cluster(clusterName="main", capacityProviders=["FARGATE", "FARGATE_SPOT"])
         yield stand_in
@@ -289,7 +289,7 @@ def started():
 
 @pytest.fixture(scope="module")
 def stand_in(tmp_path_factory):
-    """One for all the tests of a module; they use names of their own."""
+    """One for all the tests of a module; they use unique names."""
     inject = ("--inject", "PLATFORM=injected", "--inject", "DEPLOYED=injected")
     with _started(tmp_path_factory.mktemp("aws"), "--task-start-seconds", "0.1", *inject) as running:
         yield running
@@ -297,7 +297,7 @@ def stand_in(tmp_path_factory):
 
 @pytest.fixture
 def start(tmp_path):
-    """Starts stand-ins that a test has for itself."""
+    """Starts stand-ins for a single test."""
     with contextlib.ExitStack() as cleanup:
         yield lambda *arguments, environ=None: cleanup.enter_context(
             _started(tmp_path / "aws", *arguments, environ=environ)

@@ -1,4 +1,4 @@
-"""The AWS stand-in as a process: its start, its end, its schedules, and what moto would get wrong."""
+"""The AWS stand-in as a process: start, end, schedules, and repairs of moto."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def lines_of(file):
 
 @pytest.fixture(scope="module")
 def stand_in(tmp_path_factory, started):
-    """One whose schedules are all due every 0.3 seconds, started by somebody with AWS settings of his own."""
+    """One whose schedules are due every 0.3 seconds, started in an environment with other AWS settings."""
     own = {"AWS_PROFILE": "not-there", "AWS_ENDPOINT_URL": "http://127.0.0.1:9", "AWS_REGION": "mars-1"}
     with started(tmp_path_factory.mktemp("aws"), "--tick", "0.3", environ=own) as running:
         yield running
@@ -55,7 +55,7 @@ def test_one_line_on_stdout_says_where_it_listens_and_an_idle_one_ends_at_once(s
     assert time.monotonic() - begun < 4
 
 
-def test_the_aws_settings_of_the_caller_mean_nothing_to_it(stand_in):
+def test_it_ignores_the_aws_settings_of_the_caller(stand_in):
     family = stand_in.register("exit", "0")
     assert stand_in.run_to_the_end(family)["containers"][0]["exitCode"] == 0
 
@@ -85,7 +85,7 @@ def test_its_processes_do_not_outlive_it_when_it_is_killed(start):
     stand_in.eventually(lambda: stand_in.have_ended(children), within=2)
 
 
-def test_an_unusable_image_is_told_at_the_start(tmp_path):
+def test_an_unusable_image_is_reported_at_the_start(tmp_path):
     for argv, complaint in ((["/no/such/program"], "is no program on this machine"), ("python", "as a JSON list")):
         ended = subprocess.run(
             [sys.executable, "-m", "rowqueue_local.aws", "--state-dir", tmp_path, "--image", f"i={json.dumps(argv)}"],
@@ -140,7 +140,7 @@ def test_a_change_of_a_schedule_is_seen_while_it_runs(stand_in, recording):
         stand_in.eventually(lambda: '"never"' in lines_of(file), within=1)
 
 
-def test_what_is_not_run_of_the_schedules_is_said_once(stand_in):
+def test_an_unsupported_schedule_is_logged_once(stand_in):
     schedule(stand_in, "arn:aws:lambda:eu-west-1:123456789012:function:f", expression="cron(0 9 * * ? *)", name="daily")
     schedule(stand_in, "arn:aws:sqs:eu-west-1:123456789012:q", name="to-a-queue")
     stand_in.eventually(lambda: "to-a-queue" in stand_in.errors.read_text())
@@ -149,7 +149,7 @@ def test_what_is_not_run_of_the_schedules_is_said_once(stand_in):
     assert "cron(0 9 * * ? *) is not run here" in stand_in.errors.read_text()
 
 
-# What moto would get wrong, and what only another client shows.
+# Faults of moto, and the AWS CLI.
 
 
 def test_a_bucket_that_refuses_plain_http_can_be_used(stand_in):

@@ -1,4 +1,4 @@
-"""Events that reach functions, and faults that are asked for while the stand-in runs, as boto3 sees them."""
+"""Events for functions, and faults injected while the stand-in runs, seen through boto3."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def events(stand_in):
 
 
 class Recorder:
-    """A function and the events that it was invoked with."""
+    """A function that records its events."""
 
     def __init__(self, arn, file):
         self.arn = arn
@@ -40,7 +40,7 @@ def recorder(stand_in, tmp_path):
 
 @pytest.fixture
 def inject(stand_in):
-    """Asks for faults, and takes all of them back in the end."""
+    """Injects faults and removes them after the test."""
 
     def ask(**faults):
         status, answer = stand_in.local("faults", faults)
@@ -53,7 +53,7 @@ def inject(stand_in):
 
 @pytest.fixture
 def watch(stand_in, events):
-    """Makes a rule on the default bus that sends what fits a pattern to a function; answers its name."""
+    """Makes a rule on the default bus that sends matching events to a function; returns its name."""
 
     def make(pattern, arn, *, state="ENABLED", **target):
         name = stand_in.name("rule")
@@ -97,11 +97,11 @@ def test_a_task_that_stops_reaches_a_function_through_a_rule(stand_in, recorder,
     assert event["resources"] == [task["taskArn"]]
     assert event["detail"]["containers"][0]["exitCode"] == 3
     assert event["detail"]["version"] == task["version"], "what DescribeTasks shows now"
-    told, described = datetime.fromisoformat(event["detail"]["stoppedAt"]), task["stoppedAt"]
-    assert abs((told - described).total_seconds()) < 0.01, "the same moment, as a text"
+    in_event, described = datetime.fromisoformat(event["detail"]["stoppedAt"]), task["stoppedAt"]
+    assert abs((in_event - described).total_seconds()) < 0.01, "the same moment, as a text"
 
 
-def test_a_task_tells_when_it_runs_and_when_it_stops_with_versions_that_grow(stand_in, recorder, watch):
+def test_a_task_emits_events_with_growing_versions(stand_in, recorder, watch):
     family = stand_in.register("exit", "0")
     watch(of_family(family, "RUNNING", "STOPPED"), recorder.arn)
     stand_in.run(family)
@@ -140,7 +140,7 @@ def test_an_event_that_a_person_puts_reaches_the_function_whole(stand_in, events
     }
 
 
-def test_a_target_that_is_not_run_is_named_and_hinders_no_other(stand_in, events, recorder, watch):
+def test_an_unsupported_target_is_named_and_other_targets_run(stand_in, events, recorder, watch):
     watch({"source": ["both"]}, "arn:aws:sqs:eu-west-1:123456789012:queue")
     watch({"source": ["both"]}, "arn:aws:lambda:eu-west-1:123456789012:function:nowhere")
     watch({"source": ["both"]}, recorder.arn)
@@ -173,7 +173,7 @@ def test_what_is_published_to_a_topic_reaches_its_functions(stand_in, recorder):
     sns.set_subscription_attributes(
         SubscriptionArn=subscription, AttributeName="FilterPolicy", AttributeValue='{"kind": ["insert"]}'
     )
-    sns.publish(TopicArn=topic, Message="held back")
+    sns.publish(TopicArn=topic, Message="rejected")
     kind = {"kind": {"DataType": "String", "StringValue": "insert"}}
     message_id = sns.publish(TopicArn=topic, Message="rows", Subject="push", MessageAttributes=kind)["MessageId"]
     [event] = stand_in.eventually(lambda: recorder.events)
@@ -188,7 +188,7 @@ def test_what_is_published_to_a_topic_reaches_its_functions(stand_in, recorder):
 # What ECS refuses.
 
 
-def test_tasks_that_find_no_room_are_told_in_failures_and_the_others_run(stand_in, ecs, inject):
+def test_unplaced_tasks_are_in_failures_and_the_others_run(stand_in, ecs, inject):
     family = stand_in.register("exit", "0")
     inject(unplaced={"reason": "Capacity is unavailable at this time", "detail": "d", "tasks": 2, "times": 2})
     request = {"cluster": "main", "launchType": "FARGATE", "networkConfiguration": stand_in.network}
@@ -273,7 +273,7 @@ def test_a_task_that_hangs_does_not_outlive_a_stand_in_that_is_killed(start):
     stand_in.eventually(lambda: stand_in.have_ended(children))
 
 
-def test_a_task_that_is_killed_from_outside_looks_as_one_that_ran_out_of_memory(stand_in):
+def test_a_killed_task_looks_like_one_that_ran_out_of_memory(stand_in):
     [task] = stand_in.run(stand_in.register("wait", "deaf"))
     stand_in.at_work(task)
     assert stand_in.local(f"tasks/{id_of(task)}/signal", {"signal": "SIGKILL"})[0] == 200
@@ -295,7 +295,7 @@ def test_a_task_can_be_frozen_in_mid_work_and_thawed(stand_in, ecs):
     assert stand_in.stopped(task)["containers"][0]["exitCode"] == 0
 
 
-def test_a_spot_interruption_warns_and_kills_what_does_not_heed_it(stand_in, recorder, watch):
+def test_a_spot_interruption_sends_sigterm_and_later_sigkill(stand_in, recorder, watch):
     family = stand_in.register("wait", "deaf", stopTimeout=1)
     pattern = of_family(family, "RUNNING")
     pattern["detail"]["stopCode"] = ["SpotInterruption"]
@@ -304,7 +304,7 @@ def test_a_spot_interruption_warns_and_kills_what_does_not_heed_it(stand_in, rec
     stand_in.at_work(task)
     assert stand_in.local(f"tasks/{id_of(task)}/interrupt", {})[0] == 200
     status, answer = stand_in.local(f"tasks/{id_of(task)}/interrupt", {})
-    assert (status, answer["message"]) == (409, f"task {id_of(task)} has been told to stop before")
+    assert (status, answer["message"]) == (409, f"task {id_of(task)} is stopping already")
     [warning] = stand_in.eventually(lambda: recorder.events)
     assert warning["detail"]["stoppedReason"] == "Your Spot Task was interrupted."
     ended = stand_in.stopped(task)
@@ -312,10 +312,10 @@ def test_a_spot_interruption_warns_and_kills_what_does_not_heed_it(stand_in, rec
     assert ended["containers"][0]["exitCode"] == 137
 
 
-# What is asked wrongly.
+# Wrong requests.
 
 
-def test_what_is_asked_wrongly_is_told_in_a_sentence(stand_in):
+def test_a_wrong_request_gets_an_error_in_a_sentence(stand_in):
     ended = id_of(stand_in.run_to_the_end(stand_in.register("exit", "0")))
     kill = {"signal": "SIGKILL"}
     asked = [
@@ -323,7 +323,7 @@ def test_what_is_asked_wrongly_is_told_in_a_sentence(stand_in):
         (("tasks/0123/signal", kill), 404, "no task 0123 is known here"),
         ((f"tasks/{ended}/signal", kill), 409, f"no program of task {ended} runs now"),
         ((f"tasks/{ended}/signal", {"signal": 9}), 400, 'expected {"signal": one of SIGKILL, SIGSTOP'),
-        ((f"tasks/{ended}/interrupt", {}), 409, f"task {ended} has been told to stop before"),
+        ((f"tasks/{ended}/interrupt", {}), 409, f"task {ended} is stopping already"),
         (("nowhere",), 404, "nothing answers GET /_local/nowhere here"),
     ]
     for arguments, status, message in asked:

@@ -1,4 +1,4 @@
-"""Fargate tasks that really run, as boto3 sees them."""
+"""Fargate tasks that run, seen through boto3."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def stream_of(task):
 # The life of a task.
 
 
-def test_a_task_goes_from_provisioning_to_stopped_and_tells_its_exit_code_only_then(stand_in):
+def test_a_task_goes_from_provisioning_to_stopped_and_has_an_exit_code_only_then(stand_in):
     family = stand_in.register("exit", "3")
     [task] = stand_in.run(family)
     assert (task["lastStatus"], task["desiredStatus"], task["version"]) == ("PROVISIONING", "RUNNING", 1)
@@ -132,21 +132,21 @@ def test_the_process_gets_what_was_deployed_and_what_the_platform_provides_and_n
     }
 
 
-def test_the_metadata_endpoint_tells_a_task_who_it_is(stand_in, logging_to):
+def test_the_metadata_endpoint_describes_the_task(stand_in, logging_to):
     family = stand_in.register("metadata", "/task", logConfiguration=logging_to)
     about_task = stand_in.run_to_the_end(family)
-    told = json.loads(stand_in.logged("/ecs/worker", stream_of(about_task))[0])
-    assert told["TaskARN"] == about_task["taskArn"]
-    assert (told["Family"], told["Revision"]) == (family, "1")
-    assert told["Cluster"] == about_task["clusterArn"]
+    answer = json.loads(stand_in.logged("/ecs/worker", stream_of(about_task))[0])
+    assert answer["TaskARN"] == about_task["taskArn"]
+    assert (answer["Family"], answer["Revision"]) == (family, "1")
+    assert answer["Cluster"] == about_task["clusterArn"]
     command = {"containerOverrides": [{"name": "worker", "command": ["metadata", ""]}]}
     about_container = stand_in.run_to_the_end(family, overrides=command)
-    told = json.loads(stand_in.logged("/ecs/worker", stream_of(about_container))[0])
-    assert told["Name"] == "worker"
-    assert told["Labels"]["com.amazonaws.ecs.task-arn"] == about_container["taskArn"]
+    answer = json.loads(stand_in.logged("/ecs/worker", stream_of(about_container))[0])
+    assert answer["Name"] == "worker"
+    assert answer["Labels"]["com.amazonaws.ecs.task-arn"] == about_container["taskArn"]
 
 
-def test_the_files_of_a_task_go_with_it(stand_in):
+def test_the_files_of_a_task_are_removed(stand_in):
     [task] = stand_in.run(stand_in.register("wait", "politely"))
     stand_in.at_work(task)
     assert stand_in.scratch(task).exists()
@@ -164,10 +164,10 @@ def test_output_is_in_the_log_while_the_task_runs(stand_in, ecs, logging_to):
     stand_in.eventually(lambda: stand_in.logged("/ecs/worker", stream_of(task)), within=5)
     ecs.stop_task(cluster="main", task=task["taskArn"])
     stand_in.stopped(task)
-    assert stand_in.logged("/ecs/worker", stream_of(task)) == ["waiting", "told to stop"]
+    assert stand_in.logged("/ecs/worker", stream_of(task)) == ["waiting", "got SIGTERM"]
 
 
-def test_a_log_group_is_made_where_that_is_asked_for(stand_in, logging_to):
+def test_a_log_group_is_made_on_request(stand_in, logging_to):
     logging_to["options"] |= {"awslogs-group": "/ecs/made", "awslogs-create-group": "true"}
     stand_in.run_to_the_end(stand_in.register("say", "one", "", "two", logConfiguration=logging_to))
     assert stand_in.logged("/ecs/made") == ["one", "two"], "an empty line is no event"
@@ -176,18 +176,22 @@ def test_a_log_group_is_made_where_that_is_asked_for(stand_in, logging_to):
 # Stopping it.
 
 
-def test_stop_task_sends_sigterm_and_a_worker_that_handles_it_ends_as_it_likes(stand_in, ecs):
+def test_stop_task_sends_sigterm_and_the_worker_chooses_its_exit_code(stand_in, ecs):
     [task] = stand_in.run(stand_in.register("wait", "politely"))
     stand_in.at_work(task)
-    told = ecs.stop_task(cluster="main", task=task["taskArn"], reason="hung")["task"]
-    assert (told["desiredStatus"], told["stopCode"], told["stoppedReason"]) == ("STOPPED", "UserInitiated", "hung")
+    answer = ecs.stop_task(cluster="main", task=task["taskArn"], reason="hung")["task"]
+    assert (answer["desiredStatus"], answer["stopCode"], answer["stoppedReason"]) == (
+        "STOPPED",
+        "UserInitiated",
+        "hung",
+    )
     ended = stand_in.stopped(task)
     assert (ended["stopCode"], ended["stoppedReason"]) == ("UserInitiated", "hung")
     assert ended["containers"][0]["exitCode"] == 0
 
 
 @pytest.mark.parametrize(("how", "code"), [("carelessly", 143), ("deaf", 137)])
-def test_a_worker_that_does_not_handle_sigterm_shows_the_signal_it_died_of(stand_in, ecs, how, code):
+def test_the_exit_code_shows_the_signal_that_killed_a_worker(stand_in, ecs, how, code):
     [task] = stand_in.run(stand_in.register("wait", how, stopTimeout=1))
     stand_in.at_work(task)
     ecs.stop_task(cluster="main", task=task["taskArn"])
@@ -213,7 +217,7 @@ def test_stopping_a_stopped_task_changes_nothing(stand_in, ecs):
     assert stand_in.described(ended) == ended
 
 
-def test_what_a_process_leaves_behind_ends_with_it(stand_in, logging_to):
+def test_the_children_of_a_process_end_with_it(stand_in, logging_to):
     [task] = stand_in.run(stand_in.register("wait", "with-a-child", logConfiguration=logging_to))
     stand_in.at_work(task)
     lines = stand_in.eventually(lambda: stand_in.logged("/ecs/worker", stream_of(task)))
@@ -234,7 +238,7 @@ def never_started(stand_in, **container):
     return ended["stoppedReason"]
 
 
-def test_an_unknown_image_can_not_be_pulled(stand_in):
+def test_an_unknown_image_cannot_be_pulled(stand_in):
     reason = never_started(stand_in, image="public.ecr.aws/somebody/else:latest")
     assert reason.startswith("CannotPullContainerError: ")
     assert "public.ecr.aws/somebody/else:latest" in reason
@@ -255,7 +259,7 @@ def test_a_parameter_that_is_not_there_is_named(stand_in):
 
 
 @pytest.mark.parametrize("secret", ['{"user": "hush"}', '["hush"]', "hush: not JSON"])
-def test_a_missing_key_is_named_and_the_secret_is_not_told(stand_in, secret):
+def test_a_missing_key_is_named_without_the_secret(stand_in, secret):
     made = stand_in.client("secretsmanager").create_secret(Name=stand_in.name("secret"), SecretString=secret)
     reason = never_started(stand_in, secrets=[{"name": "S", "valueFrom": f"{made['ARN']}:password::"}])
     assert f"{made['ARN']}:password::" in reason
@@ -335,7 +339,7 @@ FARGATE = [{"capacityProvider": "FARGATE", "weight": 1}]
         (
             {"networkConfiguration": {"awsvpcConfiguration": {"subnets": []}}},
             "InvalidParameterException",
-            "subnets can not be empty.",
+            "subnets cannot be empty.",
         ),
         ({"launchType": "EC2"}, "InvalidParameterException", "No Container Instances were found in your cluster."),
         (
@@ -378,7 +382,7 @@ def test_a_deregistered_revision_is_not_run(stand_in, ecs):
         stand_in.run(family)
 
 
-def test_what_the_stand_in_can_not_run_it_refuses(stand_in, ecs):
+def test_unsupported_task_definitions_are_refused(stand_in, ecs):
     family = stand_in.register("exit", "0", entryPoint=["/bin/other"])
     with pytest.raises(ecs.exceptions.UnsupportedFeatureException, match="entryPoint"):
         stand_in.run(family)
@@ -387,7 +391,7 @@ def test_what_the_stand_in_can_not_run_it_refuses(stand_in, ecs):
 # Looking at tasks.
 
 
-def test_list_tasks_answers_what_shall_run_unless_asked_otherwise(stand_in, ecs):
+def test_list_tasks_lists_running_tasks_by_default(stand_in, ecs):
     family = stand_in.register("wait", "politely")
     starting, stopping = stand_in.run(family, count=2, startedBy=family)
     running = stand_in.running(stopping)
@@ -440,7 +444,7 @@ def test_describe_tasks_takes_a_hundred(ecs):
         ecs.describe_tasks(cluster="main", tasks=[])
 
 
-def test_an_unknown_task_can_not_be_stopped(ecs):
+def test_an_unknown_task_cannot_be_stopped(ecs):
     with pytest.raises(ecs.exceptions.InvalidParameterException, match="The referenced task was not found"):
         ecs.stop_task(cluster="main", task="0" * 32)
 

@@ -26,7 +26,7 @@ def handler(event, context):
     while "until" in event and not pathlib.Path(event["until"]).exists():
         time.sleep(0.01)
     if event.get("fail"):
-        raise RuntimeError("as told")
+        raise RuntimeError("on request")
 """
 
 
@@ -93,8 +93,8 @@ def test_the_environment_is_that_of_the_function_and_of_lambda_and_nothing_else(
 def test_the_context_tells_who_is_invoked_and_how_long_is_left(stand_in):
     name = stand_in.create_function(
         "def handler(event, context):\n"
-        "    told = {name: value for name, value in vars(context).items() if not name.startswith('_')}\n"
-        "    return told | {'left': context.get_remaining_time_in_millis()}",
+        "    known = {name: value for name, value in vars(context).items() if not name.startswith('_')}\n"
+        "    return known | {'left': context.get_remaining_time_in_millis()}",
         Timeout=20,
     )
     reply = stand_in.invoke(name)

@@ -1,7 +1,7 @@
-"""The AWS stand-in: moto, in which functions, Fargate tasks and schedules really run as local processes.
+"""The AWS stand-in: moto, extended so that functions, Fargate tasks and schedules run as local processes.
 
-``inside_moto`` is the only importer of moto, ``__main__`` wires the rest. ``gateway`` answers what moto only pretends
-to do; ``fargate*`` are tasks, ``lambda_*`` functions, ``scheduler`` fires schedules, ``event_bus`` carries the events
-of tasks, ``notifications`` are what SNS sends. ``controls`` is the way in for drills: ``faults`` says what can go
-wrong, ``injected`` holds what does, ``timeline`` what has been launched.
+Only ``inside_moto`` imports moto; ``__main__`` wires the parts. ``gateway`` answers the requests that moto would only
+pretend to execute. ``fargate*`` runs tasks, ``lambda_*`` functions, ``scheduler`` schedules. ``event_bus`` delivers the
+events of tasks, ``notifications`` the messages of SNS. Drills use ``controls``: ``faults`` defines the faults,
+``injected`` has those in force, ``timeline`` records launches.
 """

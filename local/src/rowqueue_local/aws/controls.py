@@ -1,9 +1,9 @@
-"""What drills and tests ask of the stand-in over HTTP, below ``/_local/``: faults, signals and the timeline.
+"""The HTTP interface for drills and tests below ``/_local/``: faults, signals and the timeline.
 
 =======  ================================  ============================================================
-GET      ``/_local/faults``                the faults that stand
+GET      ``/_local/faults``                the faults in force
 POST     ``/_local/faults``                change them: see :func:`rowqueue_local.aws.faults.changed`
-GET      ``/_local/launches``              each RunTask, and what became of each task
+GET      ``/_local/launches``              each RunTask, and the state changes of each task
 POST     ``/_local/tasks/ID/signal``       ``{"signal": "SIGKILL"}`` for the task's program
 POST     ``/_local/tasks/ID/interrupt``    a Spot interruption
 =======  ================================  ============================================================
@@ -24,28 +24,28 @@ from rowqueue_local.aws.errors import ApiError
 if TYPE_CHECKING:
     from werkzeug.wrappers import Request
 
-    from rowqueue_local.aws.fargate import Fargate
+    from rowqueue_local.aws.fargate import TaskOperations
     from rowqueue_local.aws.injected import Injected
 
-PREFIX = "/_local/"  # no bucket of S3 can have an underscore in its name
+PREFIX = "/_local/"  # no S3 bucket: their names have no underscore
 _TASK = re.compile(r"/_local/tasks/(?P<task>[^/]+)/(?P<what>signal|interrupt)")
 _SIGNALS = ("SIGKILL", "SIGSTOP", "SIGCONT", "SIGTERM")
 
 
 class Controls:
-    """Answers what is below ``/_local/``.
+    """Answers requests below ``/_local/``.
 
     Args:
         injected: the faults.
         fargate: the tasks.
     """
 
-    def __init__(self, injected: Injected, fargate: Fargate) -> None:
+    def __init__(self, injected: Injected, fargate: TaskOperations) -> None:
         self._injected = injected
         self._fargate = fargate
 
     def answer(self, request: Request) -> Response:
-        """Answer one request; what is wrong with it is answered as ``{"message": ...}``."""
+        """Answer one request; an error is answered as ``{"message": ...}``."""
         try:
             status, body = 200, self._perform(request)
         except ApiError as error:
@@ -74,17 +74,17 @@ class Controls:
 
 
 def signal_of(body: bytes) -> signal.Signals:
-    """Read the request of a signal.
+    """Read the body of a signal request.
 
     Raises:
-        ApiError: it names none of those that can be sent.
+        ApiError: it names no signal that can be sent.
     """
     try:
-        told = json.loads(body or b"null")
+        given = json.loads(body or b"null")
     except ValueError:
-        told = body.decode(errors="replace")
-    name = told.get("signal") if isinstance(told, dict) else None
+        given = body.decode(errors="replace")
+    name = given.get("signal") if isinstance(given, dict) else None
     if name not in _SIGNALS:
         expected = f'{{"signal": one of {", ".join(_SIGNALS)}}}'
-        raise ApiError("ValidationException", f"the request: expected {expected}, got {json.dumps(told)}")
+        raise ApiError("ValidationException", f"the request: expected {expected}, got {json.dumps(given)}")
     return signal.Signals[name]

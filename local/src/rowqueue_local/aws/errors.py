@@ -1,4 +1,4 @@
-"""How the AWS stand-in refuses a request."""
+"""Error answers of the AWS stand-in."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from typing import Any
 
 
 class ApiError(Exception):
-    """An error answer; boto3 raises it as the modelled exception of the same name.
+    """An error answer; boto3 raises it as its exception of the same name.
 
     Args:
-        code: the name AWS gives the error.
+        code: AWS's name of the error.
         message: its text.
         status: the HTTP status.
         members: further members of the modelled error, such as ``resourceIds``.
@@ -23,5 +23,5 @@ class ApiError(Exception):
 
 
 def invalid_parameter(message: str) -> ApiError:
-    """The error that ECS has for nearly every refused request."""
+    """The error that ECS answers for nearly every refused request."""
     return ApiError("InvalidParameterException", message)

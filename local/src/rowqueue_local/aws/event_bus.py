@@ -1,4 +1,4 @@
-"""The default event bus of every region: takes events from whoever has one, and brings them to functions."""
+"""The default event bus of every region: it delivers events to functions."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ _log = logging.getLogger(__name__)
 
 
 class EventBus:
-    """Brings events to the targets of the rules they fit, in a thread of its own.
+    """Delivers events to the targets of the matching rules, in its own thread.
 
     Args:
-        rules: answers those of a region's default bus, as they are now.
-        invoke: asynchronously invokes a function, given who asks, the function's ARN and the event.
-        waits: how long each copy of the next event waits, seconds.
+        rules: returns the present rules of a region's default bus.
+        invoke: invokes a function asynchronously, given the ARN of the rule, the function's ARN and the event.
+        waits: returns the delay of each copy of the next event, seconds.
         clock: seconds, monotonic.
     """
 
@@ -42,31 +42,31 @@ class EventBus:
         self._waits = waits
         self._clock = clock
         self._left_out: set[tuple[str, Target]] = set()
-        self._waiting: list[tuple[float, int, Event, Rule | None]] = []  # a heap, by when they are due
-        self._numbers = itertools.count()  # two that are due at the same time go as they came
+        self._pending: list[tuple[float, int, Event, Rule | None]] = []  # a heap, by when they are due
+        self._numbers = itertools.count()  # keeps the order of events that are due at the same time
         self._changed = threading.Condition()
         self._closing = False
         self._thread = threading.Thread(target=self._run, name="event-bus", daemon=True)
 
     def start(self) -> None:
-        """Begin to deliver."""
+        """Start to deliver."""
         self._thread.start()
 
     def put(self, event: Event, rule: Rule | None = None) -> None:
-        """Take an event and return at once.
+        """Add an event and return at once.
 
         Args:
             event: in EventBridge's envelope.
-            rule: the only one to ask; by default all of the bus, as they are when the event is due.
+            rule: apply only this rule; by default all rules that the bus has when the event is due.
         """
         now = self._clock()
         with self._changed:
             for wait in self._waits():
-                heapq.heappush(self._waiting, (now + wait, next(self._numbers), event, rule))
+                heapq.heappush(self._pending, (now + wait, next(self._numbers), event, rule))
             self._changed.notify()
 
     def close(self) -> None:
-        """Deliver nothing more."""
+        """Stop to deliver."""
         with self._changed:
             self._closing = True
             self._changed.notify()
@@ -82,12 +82,12 @@ class EventBus:
                     self._name_left_out(by, target)
 
     def _next(self) -> tuple[Event, Rule | None] | None:
-        """Wait for the next that is due; None when the end has come."""
+        """Wait for the next event that is due; None after ``close``."""
         with self._changed:
             while not self._closing:
-                pause = self._waiting[0][0] - self._clock() if self._waiting else None
+                pause = self._pending[0][0] - self._clock() if self._pending else None
                 if pause is not None and pause <= 0:
-                    _, _, event, rule = heapq.heappop(self._waiting)
+                    _, _, event, rule = heapq.heappop(self._pending)
                     return event, rule
                 self._changed.wait(pause)
             return None

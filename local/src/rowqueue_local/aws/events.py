@@ -1,4 +1,4 @@
-"""What EventBridge sends: the events of tasks, the rules they meet, and what a target gets."""
+"""EventBridge: the events of tasks, the rules, and the payloads of targets."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ Event = dict[str, Any]
 
 @dataclass(frozen=True, kw_only=True)
 class Target:
-    """Where a rule sends an event.
+    """A target of a rule.
 
     Attributes:
         arn: of a function, or of something that is not run here.
-        input: the JSON that it gets instead of the event; None for the event.
-        reshaped: whether it asks for a part of the event, or for a text made from it, which is not done here.
+        input: the JSON that it gets instead of the event, if any.
+        reshaped: whether it asks for a part of the event or a text made from it, which is not supported here.
     """
 
     arn: str
@@ -31,7 +31,7 @@ class Target:
 
     @property
     def is_run_here(self) -> bool:
-        """Whether this stand-in can do what the target asks for."""
+        """Whether this stand-in supports the target."""
         return ":lambda:" in self.arn and not self.reshaped
 
 
@@ -41,9 +41,9 @@ class Rule:
 
     Attributes:
         arn: its ARN.
-        enabled: whether it looks at events at all.
-        matches: tells whether an event fits its pattern.
-        targets: where it sends those that do.
+        enabled: whether it is ENABLED.
+        matches: whether an event matches its pattern.
+        targets: where it sends matching events.
     """
 
     arn: str
@@ -53,27 +53,27 @@ class Rule:
 
 
 def deliveries(event: Event, rules: Iterable[Rule]) -> list[tuple[Rule, Target]]:
-    """Where an event goes: to every target of every enabled rule that it fits."""
+    """The targets of an event: all targets of every enabled rule that it matches."""
     return [(rule, target) for rule in rules if rule.enabled and rule.matches(event) for target in rule.targets]
 
 
 def payload_of(event: Event, target: Target) -> str:
-    """What a target gets, as JSON."""
+    """The payload of a target, as JSON."""
     return json.dumps(event) if target.input is None else target.input
 
 
 def task_event(described: Mapping[str, Any], *, region: str, now: float, event_id: str) -> Event:
-    """The "ECS Task State Change" of a task, as the ECS developer guide shows it (ecs_task_events).
+    """The event "ECS Task State Change" of a task, as in the ECS developer guide (ecs_task_events).
 
     Args:
-        described: the task as DescribeTasks shows it, without tags, its times in seconds since the epoch.
+        described: the task as DescribeTasks answers it, without tags, its times in seconds since the epoch.
         region: where it is.
         now: when it changed, seconds since the epoch.
         event_id: unique; copies of one event share it.
     """
     detail = {name: iso_time(value) if name.endswith("At") else value for name, value in described.items()}
     del detail["tags"]
-    # DescribeTasks and the event have two names for the same thing.
+    # DescribeTasks and the event use different names for this.
     detail["attachments"] = [{**attachment, "type": "eni"} for attachment in described["attachments"]]
     return {
         "version": "0",
@@ -89,15 +89,15 @@ def task_event(described: Mapping[str, Any], *, region: str, now: float, event_i
 
 
 def event_time(now: float) -> str:
-    """A moment as an event tells it: whole seconds."""
+    """A time in an event: whole seconds."""
     return f"{datetime.fromtimestamp(now, UTC):%Y-%m-%dT%H:%M:%SZ}"
 
 
 def columns(value: Any) -> Any:
-    """An event whose lists of objects have become objects of lists.
+    """The event with each list of objects turned into an object of lists.
 
-    EventBridge looks into each object of a list, moto's matcher into none. Of two fields it can no longer be told
-    whether one object has both, which EventBridge demands; a task here has one container.
+    EventBridge matches each object of a list, but moto's matcher does not. This form loses which fields belong to the
+    same object, which EventBridge checks. That does not matter here, because a task has one container.
     """
     if isinstance(value, dict):
         return {name: columns(member) for name, member in value.items()}
@@ -111,5 +111,5 @@ def columns(value: Any) -> Any:
 
 
 def iso_time(moment: float) -> str:
-    """A moment as AWS writes it within an event: milliseconds, UTC."""
+    """A time inside an event in AWS's form: milliseconds, UTC."""
     return datetime.fromtimestamp(moment, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

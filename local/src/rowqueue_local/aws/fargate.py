@@ -1,4 +1,4 @@
-"""The task operations of ECS, with tasks that really run: RunTask, StopTask, ListTasks, DescribeTasks."""
+"""The task operations of ECS with tasks that run: RunTask, StopTask, ListTasks, DescribeTasks."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from rowqueue_local.aws.events import task_event
 from rowqueue_local.aws.fargate_book import PAGE, TaskBook, is_listed
 from rowqueue_local.aws.fargate_launch import count_of, launch_of, providers_of
 from rowqueue_local.aws.fargate_processes import TaskProcess
-from rowqueue_local.aws.fargate_tasks import Task, arn, describe, metadata
+from rowqueue_local.aws.fargate_tasks import FargateTask, arn, describe, metadata
 from rowqueue_local.aws.timeline import RunTaskCall, Timeline
 
 if TYPE_CHECKING:
@@ -24,15 +24,15 @@ if TYPE_CHECKING:
     from rowqueue_local.aws.fargate_processes import Platform
 
 
-class Fargate:
-    """Everything ECS knows about tasks, in every region.
+class TaskOperations:
+    """The tasks of ECS in every region.
 
     Args:
         platform: what tasks run on.
-        emit: takes the event of each change of a task's state, and returns at once.
+        emit: sends the event of each state change of a task, and returns at once.
 
     Attributes:
-        operations: the names of the operations of ECS that are answered here -> (region, request) -> answer.
+        operations: functions from (region, request) to the answer, by the name of the ECS operation.
     """
 
     def __init__(self, platform: Platform, emit: Callable[[Event], None]) -> None:
@@ -46,18 +46,18 @@ class Fargate:
         self._emit = emit
         self._book = TaskBook()
         self._timeline = Timeline()
-        self._processes: dict[str, TaskProcess] = {}  # those of tasks that are not STOPPED
-        self._launching = threading.Lock()  # of two requests with one clientToken, the second waits for the first
+        self._processes: dict[str, TaskProcess] = {}  # of tasks that are not STOPPED
+        self._launching = threading.Lock()  # of two requests with the same clientToken, the second waits for the first
 
     def launches(self) -> dict[str, Any]:
-        """Every RunTask since the start, and what became of each task."""
-        return self._timeline.told(self._book.all())
+        """Every RunTask since the start, and the state changes of each task."""
+        return self._timeline.as_json(self._book.all())
 
     def signal(self, task_id: str, number: int) -> None:
-        """Send the program of a task a signal, behind the back of ECS.
+        """Send a signal to the program of a task, without ECS knowing.
 
         Raises:
-            ApiError: there is no such task, or no program of it runs.
+            ApiError: there is no such task, or its program is not running.
         """
         self._task(task_id)
         process = self._processes.get(task_id)
@@ -68,28 +68,28 @@ class Fargate:
         """Stop a task as a Spot interruption does: SIGTERM, and SIGKILL after its ``stopTimeout``.
 
         Raises:
-            ApiError: there is no such task, or it has been told to stop before.
+            ApiError: there is no such task, or it is stopping already.
         """
         task = self._task(task_id)
         if task.desired_status == "STOPPED":
-            raise ApiError("TaskNotRunning", f"task {task_id} has been told to stop before", status=409)
-        # The reason is that of ECS's developer guide (fargate-capacity-providers), the code that of its TaskStopCode;
-        # older pages have TerminationNotice. Not verified: which of the two is sent. A real interruption settles it.
+            raise ApiError("TaskNotRunning", f"task {task_id} is stopping already", status=409)
+        # The reason comes from ECS's developer guide (fargate-capacity-providers), the code from its TaskStopCode.
+        # Older pages have TerminationNotice. Not verified: only a real interruption shows which one ECS sends.
         self._stop(task, code="SpotInterruption", reason="Your Spot Task was interrupted.")
 
-    def _task(self, task_id: str) -> Task:
+    def _task(self, task_id: str) -> FargateTask:
         task = self._book.get(task_id)
         if task is None:
             raise ApiError("TaskNotFound", f"no task {task_id} is known here", status=404)
         return task
 
     def metadata(self, task_id: str) -> dict[str, Any] | None:
-        """What a task may ask about itself; None for an unknown one."""
+        """The metadata of a task; None for an unknown one."""
         task = self._book.get(task_id)
         return metadata(task) if task else None
 
     def close(self, grace_seconds: float) -> None:
-        """Stop all tasks, and kill those that take longer than the grace."""
+        """Stop all tasks, and kill those that take longer than the grace period."""
         running = list(self._processes.values())
         for process in running:
             process.stop(kill_after=grace_seconds)
@@ -98,7 +98,7 @@ class Fargate:
             process.join(max(0.0, deadline - time.monotonic()))
 
     def _run_task(self, region: str, request: Mapping[str, Any]) -> dict[str, Any]:
-        """RunTask, and a line of it in the timeline."""
+        """RunTask, recorded in the timeline."""
         call = RunTaskCall(at=time.time(), count=request.get("count", 1), client_token=request.get("clientToken"))
         try:
             tasks, failures = self._launch_once(region, request)
@@ -108,8 +108,8 @@ class Fargate:
         self._timeline.add(replace(call, tasks=[task.task_id for task in tasks], failures=failures))
         return {"tasks": [describe(task, with_tags=True) for task in tasks], "failures": failures}
 
-    def _launch_once(self, region: str, request: Mapping[str, Any]) -> tuple[list[Task], list[dict[str, str]]]:
-        """Launch tasks, or find those that the request's clientToken has launched before."""
+    def _launch_once(self, region: str, request: Mapping[str, Any]) -> tuple[list[FargateTask], list[dict[str, str]]]:
+        """Launch tasks, or find those that were launched with the same clientToken before."""
         self._refuse("RunTask")
         cluster = self._cluster(region, request)
         token = (cluster["clusterArn"], request.get("clientToken") or str(uuid.uuid4()))
@@ -118,7 +118,7 @@ class Fargate:
             launched = self._book.launched_with(token)
             if launched is None:
                 tasks, failures = self._launch(region, cluster, request)
-                if tasks:  # whether ECS remembers a token that placed nothing is not documented; here it does not
+                if tasks:  # not documented: whether ECS remembers a token that placed nothing; here it does not
                     self._book.remember(token, parameters, tasks)
                 return tasks, failures
         tasks = self._book.get_all(launched.task_ids)
@@ -132,7 +132,7 @@ class Fargate:
 
     def _launch(
         self, region: str, cluster: Mapping[str, Any], request: Mapping[str, Any]
-    ) -> tuple[list[Task], list[dict[str, str]]]:
+    ) -> tuple[list[FargateTask], list[dict[str, str]]]:
         count = count_of(request)
         launch = launch_of(
             request,
@@ -144,15 +144,15 @@ class Fargate:
         unplaced = self._platform.injected.unplaced()
         failures = unplaced.failures(count) if unplaced else []
         tasks = [
-            Task(task_id=uuid.uuid4().hex, launch=launch, created_at=time.time(), capacity_provider=provider)
+            FargateTask(task_id=uuid.uuid4().hex, launch=launch, created_at=time.time(), capacity_provider=provider)
             for provider in providers[: count - len(failures)]
         ]
         for task in tasks:
             self._start(task)
         return tasks, failures
 
-    def _start(self, task: Task) -> None:
-        def change(transition: Callable[[Task], Task]) -> None:
+    def _start(self, task: FargateTask) -> None:
+        def change(transition: Callable[[FargateTask], FargateTask]) -> None:
             self._change(task, transition)
 
         self._book.add(task)
@@ -160,8 +160,10 @@ class Fargate:
         self._processes[task.task_id] = process = TaskProcess(task, self._platform, change)
         process.start()
 
-    def _change(self, task: Task, transition: Callable[[Task], Task]) -> tuple[Task, Task]:
-        """Move a task on, and tell it; answers what it was and what it is now."""
+    def _change(
+        self, task: FargateTask, transition: Callable[[FargateTask], FargateTask]
+    ) -> tuple[FargateTask, FargateTask]:
+        """Change a task and emit the event; returns the task before and after."""
         before, after = self._book.change(task.task_id, transition)
         if after is not before:
             self._tell(after)
@@ -169,7 +171,7 @@ class Fargate:
             del self._processes[task.task_id]
         return before, after
 
-    def _tell(self, task: Task) -> None:
+    def _tell(self, task: FargateTask) -> None:
         described = describe(task, with_tags=False)
         self._emit(task_event(described, region=task.launch.region, now=time.time(), event_id=str(uuid.uuid4())))
 
@@ -182,8 +184,8 @@ class Fargate:
         reason = request.get("reason") or "Task stopped by user"
         return {"task": describe(self._stop(task, code="UserInitiated", reason=reason), with_tags=True)}
 
-    def _stop(self, task: Task, *, code: str, reason: str) -> Task:
-        before, after = self._change(task, lambda known: known.told_to_stop(time.time(), code=code, reason=reason))
+    def _stop(self, task: FargateTask, *, code: str, reason: str) -> FargateTask:
+        before, after = self._change(task, lambda known: known.asked_to_stop(time.time(), code=code, reason=reason))
         if after is not before and (process := self._processes.get(task.task_id)):
             process.stop(kill_after=task.launch.stop_timeout)
         return after
@@ -220,7 +222,7 @@ class Fargate:
         }
 
     def _refuse(self, operation: str) -> None:
-        """Raise what the operation shall answer instead, if anything."""
+        """Raise the injected error of the operation, if there is one."""
         if refusal := self._platform.injected.refusal(operation):
             raise ApiError(refusal.code, refusal.message, status=refusal.status)
 
@@ -233,7 +235,7 @@ class Fargate:
         return cluster
 
     def _described_definition(self, region: str, name: str) -> dict[str, Any]:
-        """Describe a task definition named by ARN, by family:revision, or by its family: then the newest ACTIVE one."""
+        """Describe a task definition by its ARN, by family:revision, or by its family (the newest ACTIVE one)."""
         ecs = self._platform.host.client("ecs", region)
         if ":" not in name:
             arns = ecs.list_task_definitions(familyPrefix=name, status="ACTIVE")["taskDefinitionArns"]

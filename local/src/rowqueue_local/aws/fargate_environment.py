@@ -1,4 +1,4 @@
-"""What a task definition and its overrides say about the environment of a task's process, secrets included."""
+"""The environment variables of a task's process, from the task definition, its secrets and the overrides."""
 
 from __future__ import annotations
 
@@ -11,31 +11,31 @@ from botocore.exceptions import BotoCoreError, ClientError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from rowqueue_local.aws.fargate_tasks import Launch
+    from rowqueue_local.aws.fargate_tasks import TaskLaunch
 
 _SECRET_ARN = re.compile(r"(?P<arn>arn:aws[\w-]*:secretsmanager:(?P<region>[^:]+):\d+:secret:[^:]+):?(?P<which>.*)")
 
 
 class StartError(Exception):
-    """A task can not start; the text is its stoppedReason, as Fargate words it."""
+    """A task cannot start; the text is its stoppedReason in Fargate's words."""
 
 
 def in_words(error: Exception) -> str:
-    """An error as AWS's own programs print it, which do not name the operation as boto3 does."""
+    """An error in the form of AWS's own programs, which do not name the operation as boto3 does."""
     if isinstance(error, ClientError):
         return f"{error.response['Error']['Code']}: {error.response['Error']['Message']}"
     return str(error)
 
 
-def deployed_environment(launch: Launch, client: Callable[[str, str], Any]) -> dict[str, str]:
-    """The variables of the task definition and of the overrides, and the definition's secrets in clear.
+def deployed_environment(launch: TaskLaunch, client: Callable[[str, str], Any]) -> dict[str, str]:
+    """The variables of the task definition and of the overrides, and the values of the secrets.
 
     Args:
         launch: the task definition and the overrides.
-        client: answers a boto3 client for a service and a region.
+        client: returns a boto3 client for a service and a region.
 
     Raises:
-        StartError: a secret can not be read; the text names it.
+        StartError: a secret cannot be read; the text names it.
     """
     return {
         **{pair["name"]: pair["value"] for pair in launch.container.get("environment", ())},
@@ -48,7 +48,7 @@ def deployed_environment(launch: Launch, client: Callable[[str, str], Any]) -> d
 
 
 def _read_secret(value_from: str, region: str, client: Callable[[str, str], Any]) -> str:
-    """Read one secret; as on ECS, whatever is not the ARN of a secret is the ARN or the name of an SSM parameter."""
+    """Read one secret. As on ECS, anything but the ARN of a secret is the ARN or the name of an SSM parameter."""
     secret = _SECRET_ARN.fullmatch(value_from)
     try:
         if secret:
@@ -65,7 +65,7 @@ def _read_secret(value_from: str, region: str, client: Callable[[str, str], Any]
 
 
 def _read_from_secrets_manager(secret: re.Match[str], client: Any) -> str:
-    """Read a secret, or one key of it: the ARN may go on with ``:json-key:version-stage:version-id``."""
+    """Read a secret or one key of it; the ARN may end with ``:json-key:version-stage:version-id``."""
     json_key, stage, version_id = [*secret["which"].split(":"), "", "", ""][:3]
     which = {"SecretId": secret["arn"], "VersionStage": stage, "VersionId": version_id}
     text: str = client.get_secret_value(**{name: value for name, value in which.items() if value})["SecretString"]
@@ -73,7 +73,7 @@ def _read_from_secrets_manager(secret: re.Match[str], client: Any) -> str:
 
 
 def _value_in(text: str, json_key: str) -> str:
-    # Neither error may quote the text: it ends up in stoppedReason, for everybody to read.
+    # The errors must not quote the text, because stoppedReason is visible to everybody.
     try:
         values = json.loads(text)
     except ValueError:

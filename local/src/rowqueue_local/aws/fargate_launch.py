@@ -1,4 +1,4 @@
-"""What RunTask accepts: a request, judged as ECS judges it, becomes a launch."""
+"""Checks the request of a RunTask as ECS does."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from rowqueue_local.aws.errors import ApiError, invalid_parameter
-from rowqueue_local.aws.fargate_tasks import PLATFORM_VERSION, Launch
+from rowqueue_local.aws.fargate_tasks import PLATFORM_VERSION, TaskLaunch
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -14,31 +14,31 @@ if TYPE_CHECKING:
 # Limits of the ECS API reference, RunTask.
 _MAX_COUNT = 10
 _MAX_STARTED_BY = 128  # characters
-_MAX_OVERRIDES = 8192  # characters, those of the JSON itself included
+_MAX_OVERRIDES = 8192  # characters of the JSON
 
-# What a container definition may say and this stand-in can not do; better refused than silently left out.
+# Keys of a container definition that this stand-in does not support; it refuses them instead of ignoring them.
 _NOT_RUN_HERE = ("entryPoint", "environmentFiles")
 
 
 def count_of(request: Mapping[str, Any]) -> int:
-    """How many tasks are asked for."""
+    """The number of requested tasks."""
     count = int(request.get("count", 1))
     if not 1 <= count <= _MAX_COUNT:
         raise invalid_parameter(f"Count must be between 1 and {_MAX_COUNT}.")
     return count
 
 
-def launch_of(request: Mapping[str, Any], *, region: str, cluster: str, described: Mapping[str, Any]) -> Launch:
-    """Judge a RunTask request.
+def launch_of(request: Mapping[str, Any], *, region: str, cluster: str, described: Mapping[str, Any]) -> TaskLaunch:
+    """Check a RunTask request.
 
     Args:
         request: its parameters.
         region: the region it was sent to.
-        cluster: the name of the cluster, which exists.
-        described: what DescribeTaskDefinition answers for the task definition it names, tags included.
+        cluster: the name of an existing cluster.
+        described: the answer of DescribeTaskDefinition with tags.
 
     Raises:
-        ApiError: ECS would refuse the request, or this stand-in can not run such a task.
+        ApiError: ECS would refuse the request, or this stand-in cannot run such a task.
     """
     definition = described["taskDefinition"]
     _check_definition(definition)
@@ -46,7 +46,7 @@ def launch_of(request: Mapping[str, Any], *, region: str, cluster: str, describe
     own_tags = described.get("tags", ()) if request.get("propagateTags") == "TASK_DEFINITION" else ()
     tags = {tag["key"]: tag for tag in (*own_tags, *request.get("tags", ()))}
     version = request.get("platformVersion", "LATEST")
-    return Launch(
+    return TaskLaunch(
         region=region,
         cluster=cluster,
         definition=definition,
@@ -90,17 +90,17 @@ def _subnet(request: Mapping[str, Any]) -> str:
     if network is None:
         raise invalid_parameter("Network Configuration must be provided when networkMode 'awsvpc' is specified.")
     if not network.get("subnets"):
-        raise invalid_parameter("subnets can not be empty.")
+        raise invalid_parameter("subnets cannot be empty.")
     return str(network["subnets"][0])
 
 
 def providers_of(request: Mapping[str, Any], cluster: Mapping[str, Any], count: int) -> list[str | None]:
-    """The capacity provider of each task; None under a plain launch type.
+    """The capacity provider of each task; None for a plain launch type.
 
     Args:
         request: the parameters of the RunTask.
-        cluster: as DescribeClusters answers it; its default strategy serves where the request says nothing.
-        count: how many tasks.
+        cluster: the answer of DescribeClusters; it has the default strategy.
+        count: number of tasks.
     """
     strategy = request.get("capacityProviderStrategy")
     launch_type = request.get("launchType")
@@ -111,7 +111,7 @@ def providers_of(request: Mapping[str, Any], cluster: Mapping[str, Any], count: 
     if launch_type == "FARGATE":
         return [None] * count
     strategy = strategy or (cluster.get("defaultCapacityProviderStrategy") if launch_type is None else None)
-    if not strategy:  # the launch type is then EC2, and nobody has instances here
+    if not strategy:  # then the launch type is EC2, and there are no instances here
         raise invalid_parameter("No Container Instances were found in your cluster.")
     for item in strategy:
         if item["capacityProvider"] not in cluster.get("capacityProviders", ()):
@@ -123,12 +123,12 @@ def providers_of(request: Mapping[str, Any], cluster: Mapping[str, Any], count: 
 
 
 def _spread(strategy: Sequence[Mapping[str, Any]], count: int) -> list[str]:
-    """The bases first, then always the provider that is furthest behind its weight. All of it per RunTask call."""
+    """First the bases, then each time the provider that is furthest behind its weight; counted for each RunTask."""
     chosen = [item["capacityProvider"] for item in strategy for _ in range(item.get("base", 0))][:count]
     weighted = {item["capacityProvider"]: item.get("weight", 0) for item in strategy if item.get("weight", 0) > 0}
     shares = dict.fromkeys(weighted, 0)
     if len(chosen) < count and not weighted:
-        raise invalid_parameter("The weights of a capacity provider strategy can not all be 0.")
+        raise invalid_parameter("The weights of a capacity provider strategy cannot all be 0.")
     while len(chosen) < count:
         behind = min(weighted, key=lambda name: (shares[name] + 1) / weighted[name])
         shares[behind] += 1

@@ -1,4 +1,4 @@
-"""The life of one task as a process of this machine."""
+"""A task as a process of this machine."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
-    from rowqueue_local.aws.fargate_tasks import Task
+    from rowqueue_local.aws.fargate_tasks import FargateTask
     from rowqueue_local.aws.host import Host
     from rowqueue_local.aws.injected import Injected
     from rowqueue_local.aws.logs import LogShipper, LogStream
 
-_EXEC_SECONDS = 2.0  # more than a child ever takes to become its program
-_LONGEST_LINE = 256 * 1024  # bytes: the size of one event in CloudWatch Logs; longer lines are cut into several
+_EXEC_SECONDS = 2.0  # more than a child needs to become its program
+_LONGEST_LINE = 256 * 1024  # bytes: the size of one event in CloudWatch Logs; longer lines are split
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,8 +36,8 @@ class Platform:
     Attributes:
         host: starts processes.
         logs: takes their output.
-        images: the repository of an image -> the argv that stands for its entry point.
-        injected: how long a task takes from RunTask to RUNNING, and what goes wrong on purpose.
+        images: the argv that replaces the entry point of an image, by the image's repository.
+        injected: the time from RunTask to RUNNING, and injected faults.
     """
 
     host: Host
@@ -47,30 +47,32 @@ class Platform:
 
 
 class TaskProcess:
-    """Drives one task from PROVISIONING to STOPPED, in a thread of its own.
+    """Runs one task from PROVISIONING to STOPPED, in its own thread.
 
     Args:
         task: the task as it was launched.
         platform: what it runs on.
-        change: replaces the task's value by the one that a function makes of it.
+        change: replaces the task by the result of a function.
     """
 
-    def __init__(self, task: Task, platform: Platform, change: Callable[[Callable[[Task], Task]], None]) -> None:
+    def __init__(
+        self, task: FargateTask, platform: Platform, change: Callable[[Callable[[FargateTask], FargateTask]], None]
+    ) -> None:
         self._task = task
         self._platform = platform
         self._change = change
         self._stopping = threading.Event()
-        self._lock = threading.Lock()  # a process is either started or told to stop, never both at once
+        self._lock = threading.Lock()  # prevents that a process is started and stopped at the same time
         self._process: subprocess.Popen[bytes] | None = None
         self._kill_timer: threading.Timer | None = None
         self._thread = threading.Thread(target=self._live, name=f"task-{task.task_id}", daemon=True)
 
     def start(self) -> None:
-        """Begin its life."""
+        """Start the thread."""
         self._thread.start()
 
     def stop(self, *, kill_after: float) -> None:
-        """Send SIGTERM, and SIGKILL after that many seconds; a task that has not started yet never will."""
+        """Send SIGTERM, and SIGKILL after ``kill_after`` seconds. A task that has not started yet will not start."""
         with self._lock:
             again = self._stopping.is_set()
             self._stopping.set()
@@ -85,7 +87,7 @@ class TaskProcess:
             self._kill_timer.start()
 
     def signal(self, number: int) -> bool:
-        """Send the program a signal; answers whether there is one that runs."""
+        """Send the program a signal; returns whether it runs."""
         with self._lock:
             if self._process is None or self._process.poll() is not None:
                 return False
@@ -102,13 +104,13 @@ class TaskProcess:
                 self._run(scratch)
         except StartError as error:
             self._fail(str(error))
-        except (OSError, ValueError) as error:  # the disk is full, no process can be made, or a variable holds a NUL
+        except (OSError, ValueError) as error:  # full disk, no process possible, or a NUL in a variable
             self._fail(f"CannotStartContainerError: {error}")
         finally:
             self._change(lambda task: task.stopped(time.time()))
 
     def _fail(self, reason: str) -> None:
-        self._change(lambda task: task.told_to_stop(time.time(), code="TaskFailedToStart", reason=reason))
+        self._change(lambda task: task.asked_to_stop(time.time(), code="TaskFailedToStart", reason=reason))
 
     def _run(self, scratch: Path) -> None:
         half = self._platform.injected.start_seconds() / 2
@@ -137,7 +139,7 @@ class TaskProcess:
         return [*entry_point, *command]
 
     def _environment(self, scratch: Path) -> dict[str, str]:
-        """What was deployed has the last word, so that nothing given here hides a mistake in it."""
+        """Deployed variables replace those of the stand-in, so that a mistake in the deployment stays visible."""
         host = self._platform.host
         return {
             **host.environment(scratch),
@@ -178,9 +180,9 @@ class TaskProcess:
         status = process.wait()
         with self._lock:
             self._cancel_kill()
-        _kill_group(process)  # a container ends with its first process: what that one left behind goes too
+        _kill_group(process)  # a container ends with its first process, so kill that one's children
         reader.join()
-        exit_code = status if status >= 0 else 128 - status  # as a shell and Docker count: 137 is SIGKILL
+        exit_code = status if status >= 0 else 128 - status  # like a shell and Docker: 137 is SIGKILL
         self._change(lambda task: task.exited(time.time(), exit_code))
 
     def _cancel_kill(self) -> None:
@@ -189,7 +191,7 @@ class TaskProcess:
 
 
 def repository_of(image: str) -> str:
-    """The name of an image alone, ``a/b`` for ``123456789012.dkr.ecr.eu-west-1.amazonaws.com/a/b:v1@sha256:…``."""
+    """The repository of an image: ``a/b`` of ``123456789012.dkr.ecr.eu-west-1.amazonaws.com/a/b:v1@sha256:…``."""
     name = image.partition("@")[0]
     registry, slash, rest = name.partition("/")
     if slash and ("." in registry or ":" in registry or registry == "localhost"):
@@ -206,9 +208,9 @@ def _copy_lines(output: IO[bytes] | None, log: LogStream | None) -> None:
 
 
 def _freeze(process: subprocess.Popen[bytes]) -> bool:
-    """SIGSTOP for a child that has just become its program; answers whether it still ran by then.
+    """Send SIGSTOP to a child as soon as it has become its program; returns whether it still runs.
 
-    Not before: until then it has not asked to end with the stand-in, and a frozen child never would.
+    Not earlier: the launcher first arranges that the child ends with the stand-in, which a frozen child could not do.
     """
     deadline = time.monotonic() + _EXEC_SECONDS
     while processes.is_launching(process) and time.monotonic() < deadline:
@@ -218,6 +220,6 @@ def _freeze(process: subprocess.Popen[bytes]) -> bool:
 
 
 def _kill_group(process: subprocess.Popen[bytes]) -> None:
-    """SIGKILL for a child and for its own children, which share the session that it was started in."""
-    with contextlib.suppress(ProcessLookupError, PermissionError):  # macOS says the latter of a group of zombies
+    """Send SIGKILL to a child and to its own children, which share its session."""
+    with contextlib.suppress(ProcessLookupError, PermissionError):  # macOS raises the latter for a group of zombies
         os.killpg(process.pid, signal.SIGKILL)

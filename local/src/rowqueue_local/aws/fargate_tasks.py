@@ -1,4 +1,4 @@
-"""Tasks as ECS describes them: frozen values, and every change of state as a function from one to the next."""
+"""Tasks as ECS describes them: frozen values, and a function for every change of state."""
 
 from __future__ import annotations
 
@@ -10,30 +10,29 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 ACCOUNT = "123456789012"  # moto's only account
-DEFAULT_STOP_TIMEOUT = 30.0  # seconds between SIGTERM and SIGKILL where the container definition names none
+DEFAULT_STOP_TIMEOUT = 30.0  # seconds between SIGTERM and SIGKILL, if the container definition has none
 PLATFORM_VERSION = "1.4.0"  # what LATEST means on Fargate for Linux
 
 
 def arn(region: str, resource: str) -> str:
-    """The ARN of something of ECS."""
+    """The ARN of an ECS resource."""
     return f"arn:aws:ecs:{region}:{ACCOUNT}:{resource}"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Launch:
-    """What all tasks of one RunTask have in common.
+class TaskLaunch:
+    """The common properties of all tasks of one RunTask.
 
     Attributes:
-        region: where they run.
-        cluster: the name of their cluster.
-        definition: the task definition, as DescribeTaskDefinition answers it.
+        cluster: the cluster's name.
+        definition: the answer of DescribeTaskDefinition.
         overrides: as requested.
         group: the task group.
-        launch_type: always FARGATE here, also under a capacity provider strategy.
-        platform_version: never LATEST, but what that stood for.
+        launch_type: always FARGATE here, also with a capacity provider strategy.
+        platform_version: the version that LATEST means.
         started_by: as requested.
-        subnet: the first of those requested.
-        tags: those requested, and those of the task definition where the request propagates them.
+        subnet: the first requested one.
+        tags: the requested ones, and those of the task definition if the request propagates them.
     """
 
     region: str
@@ -49,7 +48,7 @@ class Launch:
 
     @property
     def cluster_arn(self) -> str:
-        """The ARN of the cluster."""
+        """The cluster's ARN."""
         return arn(self.region, f"cluster/{self.cluster}")
 
     @property
@@ -60,7 +59,7 @@ class Launch:
 
     @property
     def container_override(self) -> Mapping[str, Any]:
-        """What the request overrides in that container; nothing as a rule."""
+        """The overrides of that container; usually empty."""
         overrides: Sequence[Mapping[str, Any]] = self.overrides.get("containerOverrides", ())
         return next((override for override in overrides if override.get("name") == self.container["name"]), {})
 
@@ -71,11 +70,11 @@ class Launch:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Task:
-    """One task at one moment; times are seconds since the epoch, None where it has not come that far."""
+class FargateTask:
+    """The state of a task. Times are seconds since the epoch, None before they are reached."""
 
     task_id: str
-    launch: Launch
+    launch: TaskLaunch
     created_at: float
     capacity_provider: str | None = None
     last_status: str = "PROVISIONING"
@@ -89,7 +88,7 @@ class Task:
     stop_code: str | None = None
     stopped_reason: str | None = None
     exit_code: int | None = None
-    frozen: bool = False  # on purpose; not among what ECS shows
+    frozen: bool = False  # by an injected fault; ECS does not show it
 
     @property
     def arn(self) -> str:
@@ -103,42 +102,42 @@ class Task:
 
     @property
     def is_stopped(self) -> bool:
-        """Whether its life is over."""
+        """Whether it is STOPPED."""
         return self.last_status == "STOPPED"
 
-    def _changed(self, **changes: Any) -> Task:
+    def _changed(self, **changes: Any) -> FargateTask:
         return replace(self, version=self.version + 1, **changes)
 
-    def pulling(self, now: float) -> Task:
-        """Its network is there; the image is being pulled."""
+    def pulling(self, now: float) -> FargateTask:
+        """The network is ready; the image is being pulled."""
         return self._changed(last_status="PENDING", pull_started_at=now)
 
-    def running(self, now: float, *, frozen: bool = False) -> Task:
-        """Its process has started; a frozen one does nothing more."""
+    def running(self, now: float, *, frozen: bool = False) -> FargateTask:
+        """The process has started; a frozen one does nothing."""
         return self._changed(last_status="RUNNING", started_at=now, frozen=frozen)
 
-    def told_to_stop(self, now: float, *, code: str, reason: str) -> Task:
-        """It shall not run on. Who says so first gives the reason."""
+    def asked_to_stop(self, now: float, *, code: str, reason: str) -> FargateTask:
+        """A stop was requested. The first request determines the reason."""
         if self.desired_status == "STOPPED":
             return self
         return self._changed(desired_status="STOPPED", stopping_at=now, stop_code=code, stopped_reason=reason)
 
-    def passing(self, status: str) -> Task:
-        """It passes one of the statuses on the way down, which change nothing else."""
+    def passing(self, status: str) -> FargateTask:
+        """It has one of the intermediate statuses before STOPPED."""
         return self._changed(last_status=status)
 
-    def exited(self, now: float, exit_code: int) -> Task:
-        """Its process has ended."""
+    def exited(self, now: float, exit_code: int) -> FargateTask:
+        """The process has ended."""
         exited = self._changed(last_status="DEPROVISIONING", execution_stopped_at=now, exit_code=exit_code)
-        return exited.told_to_stop(now, code="EssentialContainerExited", reason="Essential container in task exited")
+        return exited.asked_to_stop(now, code="EssentialContainerExited", reason="Essential container in task exited")
 
-    def stopped(self, now: float) -> Task:
-        """Its life is over."""
+    def stopped(self, now: float) -> FargateTask:
+        """It is STOPPED."""
         return self._changed(last_status="STOPPED", stopped_at=now)
 
 
-def describe(task: Task, *, with_tags: bool) -> dict[str, Any]:
-    """A task as DescribeTasks answers it."""
+def describe(task: FargateTask, *, with_tags: bool) -> dict[str, Any]:
+    """A task in the answer of DescribeTasks."""
     launch, definition = task.launch, task.launch.definition
     described = {
         "taskArn": task.arn,
@@ -176,7 +175,7 @@ def describe(task: Task, *, with_tags: bool) -> dict[str, Any]:
     return {name: value for name, value in described.items() if value is not None}
 
 
-def _describe_container(task: Task) -> dict[str, Any]:
+def _describe_container(task: FargateTask) -> dict[str, Any]:
     container = task.launch.container
     described = {
         "containerArn": arn(task.launch.region, f"container/{task.launch.cluster}/{task.task_id}/{container['name']}"),
@@ -185,7 +184,7 @@ def _describe_container(task: Task) -> dict[str, Any]:
         "image": container["image"],
         "runtimeId": task.task_id if task.started_at else None,
         "lastStatus": _container_status(task),
-        "exitCode": task.exit_code,  # absent as long as it runs, and for ever where it never did
+        "exitCode": task.exit_code,  # absent while it runs, and if it never ran
         "networkInterfaces": [],
         "healthStatus": "UNKNOWN",
         "cpu": str(container.get("cpu", 0)),
@@ -193,13 +192,13 @@ def _describe_container(task: Task) -> dict[str, Any]:
     return {name: value for name, value in described.items() if value is not None}
 
 
-def _container_status(task: Task) -> str:
+def _container_status(task: FargateTask) -> str:
     if task.exit_code is not None or task.is_stopped:
         return "STOPPED"
     return "RUNNING" if task.started_at else "PENDING"
 
 
-def _describe_interface(task: Task) -> dict[str, Any]:
+def _describe_interface(task: FargateTask) -> dict[str, Any]:
     return {
         "id": task.task_id,
         "type": "ElasticNetworkInterface",
@@ -208,8 +207,8 @@ def _describe_interface(task: Task) -> dict[str, Any]:
     }
 
 
-def metadata(task: Task) -> dict[str, Any]:
-    """What the task metadata endpoint (version 4) tells the task about itself."""
+def metadata(task: FargateTask) -> dict[str, Any]:
+    """The answer of the task metadata endpoint (version 4)."""
     definition, container = task.launch.definition, task.launch.container
     return {
         "Cluster": task.cluster_arn,

@@ -1,4 +1,4 @@
-"""What goes wrong on purpose: values that a drill or a test sets while the stand-in runs."""
+"""Faults that a drill or a test injects while the stand-in runs."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ from rowqueue_local.aws.errors import ApiError
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-Range = tuple[float, float]  # the least and the most; what is played is drawn evenly between the two
+Range = tuple[float, float]  # minimum and maximum of a uniform random value
 
-_LONGEST = 3_600.0  # seconds; nothing that is played here waits longer
+_LONGEST = 3_600.0  # seconds; the longest delay of a fault
 _MOST = 100_000
 _REFUSABLE = ("RunTask", "StopTask", "ListTasks", "DescribeTasks")
-_STATUS = {"ServerException": 500}  # ECS answers its other errors with 400, throttling included
+_STATUS = {"ServerException": 500}  # ECS answers all other errors with 400, also throttling
 
 
 @dataclass(frozen=True, kw_only=True)
 class EventFaults:
-    """What becomes of the events on their way from the event bus to a function.
+    """Faults of the delivery of events from the event bus to a function.
 
     Attributes:
-        suppressed: none arrives.
-        copies: so many of each arrive. EventBridge promises at least one.
-        delay_seconds: each copy waits so long; copies that draw different waits arrive in another order.
+        suppressed: whether no event arrives.
+        copies: how often each event arrives. EventBridge promises at least once.
+        delay_seconds: the delay of each copy; with different delays, copies arrive in another order.
     """
 
     suppressed: bool = False
@@ -35,14 +35,14 @@ class EventFaults:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Refusal:
-    """The error that an operation of ECS answers instead of doing anything.
+class InjectedRefusal:
+    """An error that an operation of ECS answers without doing anything.
 
     Attributes:
         code: its name, such as ``ThrottlingException``.
         message: its text.
         status: the HTTP status.
-        times: so many requests meet it, those that boto3 repeats by itself included; None for all.
+        times: number of requests that get it, including the retries of boto3; None for all.
     """
 
     code: str
@@ -53,13 +53,13 @@ class Refusal:
 
 @dataclass(frozen=True, kw_only=True)
 class Unplaced:
-    """Tasks that RunTask does not place: it answers 200 and tells them in ``failures[]``.
+    """Tasks that RunTask does not place: it answers 200 and lists them in ``failures[]``.
 
     Attributes:
         reason: such as ``Capacity is unavailable at this time``.
-        detail: more of it, if anything.
-        tasks: so many of each call; None for all.
-        times: so many calls meet it; None for all.
+        detail: more about the reason, if anything.
+        tasks: number of tasks of each call; None for all.
+        times: number of calls with this fault; None for all.
     """
 
     reason: str
@@ -68,26 +68,26 @@ class Unplaced:
     times: int | None = None
 
     def failures(self, count: int) -> list[dict[str, str]]:
-        """The items of ``failures[]`` for a call of so many tasks."""
-        told = {"reason": self.reason} | ({"detail": self.detail} if self.detail else {})
-        return [dict(told) for _ in range(count if self.tasks is None else min(self.tasks, count))]
+        """The items of ``failures[]`` for a call of ``count`` tasks."""
+        given = {"reason": self.reason} | ({"detail": self.detail} if self.detail else {})
+        return [dict(given) for _ in range(count if self.tasks is None else min(self.tasks, count))]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Faults:
-    """All that goes wrong now.
+    """All faults in force.
 
     Attributes:
-        task_start_seconds: from RunTask to RUNNING, for tasks that are launched from now on.
-        events: what becomes of events.
-        refuse: operations of ECS by name, and what each answers.
-        unplaced: what RunTask does not place.
-        hang_every: one in so many of the tasks that start is frozen as soon as its program runs.
+        task_start_seconds: time from RunTask to RUNNING of tasks that are launched from now on.
+        events: faults of the delivery of events.
+        refuse: errors by the name of the ECS operation.
+        unplaced: tasks that RunTask does not place.
+        hang_every: N: one of N tasks is frozen as soon as its program runs.
     """
 
     task_start_seconds: Range
     events: EventFaults = field(default_factory=EventFaults)
-    refuse: Mapping[str, Refusal] = field(default_factory=dict)
+    refuse: Mapping[str, InjectedRefusal] = field(default_factory=dict)
     unplaced: Unplaced | None = None
     hang_every: int | None = None
 
@@ -96,40 +96,40 @@ def changed(faults: Faults, body: bytes, *, initial: Faults) -> Faults:
     """Read a change of the faults.
 
     Args:
-        faults: what stands.
-        body: a JSON object. What it has a key for is replaced as a whole, and taken back by null; the rest stays.
-        initial: what null takes a key back to.
+        faults: those in force.
+        body: a JSON object. The value of each key replaces that fault; null resets it; other faults stay.
+        initial: the values for null.
 
     Raises:
-        ApiError: naming the key, what was expected and what came.
+        ApiError: it names the key, the expected and the given value.
     """
     try:
-        told = json.loads(body or b"null")
+        given = json.loads(body or b"null")
     except ValueError:
         raise _expected("the request", "JSON", body.decode(errors="replace")) from None
     values = {
         name: getattr(initial, name) if value is None else _READERS[name](value, name)
-        for name, value in _object(told, "the request", _READERS).items()
+        for name, value in _object(given, "the request", _READERS).items()
     }
     return replace(faults, **values)
 
 
-_Limited = TypeVar("_Limited", Refusal, Unplaced)
+_Limited = TypeVar("_Limited", InjectedRefusal, Unplaced)
 
 
 def once_less(fault: _Limited) -> _Limited | None:
-    """What is left of a fault after a request has met it."""
+    """What is left of a fault after one more request got it."""
     if fault.times is None:
         return fault
     return replace(fault, times=fault.times - 1) if fault.times > 1 else None
 
 
 def waits(events: EventFaults, draw: Callable[[float, float], float]) -> list[float]:
-    """How long each copy of an event waits, seconds; none where events are suppressed.
+    """The delay of each copy of an event, seconds; empty if events are suppressed.
 
     Args:
-        events: what becomes of them.
-        draw: a number between two, such as ``random.uniform``.
+        events: the faults of the delivery.
+        draw: returns a random number between two, such as ``random.uniform``.
     """
     return [] if events.suppressed else [draw(*events.delay_seconds) for _ in range(events.copies)]
 
@@ -139,14 +139,14 @@ def _events(value: Any, key: str) -> EventFaults:
     return EventFaults(**_read(value, key, readers))
 
 
-def _refuse(value: Any, key: str) -> dict[str, Refusal]:
+def _refuse(value: Any, key: str) -> dict[str, InjectedRefusal]:
     return _read(value, key, dict.fromkeys(_REFUSABLE, _refusal))
 
 
-def _refusal(value: Any, key: str) -> Refusal:
-    told = _read(value, key, {"code": _text, "message": _text, "status": _whole, "times": _whole}, required=("code",))
-    code = told["code"]
-    return Refusal(**{"message": f"{code}, injected", "status": _STATUS.get(code, 400), **told})
+def _refusal(value: Any, key: str) -> InjectedRefusal:
+    given = _read(value, key, {"code": _text, "message": _text, "status": _whole, "times": _whole}, required=("code",))
+    code = given["code"]
+    return InjectedRefusal(**{"message": f"{code}, injected", "status": _STATUS.get(code, 400), **given})
 
 
 def _unplaced(value: Any, key: str) -> Unplaced:
@@ -157,11 +157,11 @@ def _unplaced(value: Any, key: str) -> Unplaced:
 def _read(
     value: Any, key: str, readers: Mapping[str, Callable[[Any, str], Any]], *, required: tuple[str, ...] = ()
 ) -> dict[str, Any]:
-    told = _object(value, key, readers)
+    given = _object(value, key, readers)
     for name in required:
-        if name not in told:
+        if name not in given:
             raise _expected(key, f"an object with {name}", value)
-    return {name: readers[name](member, f"{key}.{name}") for name, member in told.items()}
+    return {name: readers[name](member, f"{key}.{name}") for name, member in given.items()}
 
 
 def _object(value: Any, key: str, known: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The front door of the AWS stand-in: what runs here is answered here, everything else goes on to moto untouched."""
+"""The entry of the AWS stand-in: requests that it implements are answered here, all others by moto."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from werkzeug.wrappers import Request, Response
 
 from rowqueue_local.aws.controls import PREFIX
 from rowqueue_local.aws.errors import ApiError
-from rowqueue_local.aws.lambda_model import Call
+from rowqueue_local.aws.lambda_model import Invocation
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
     from rowqueue_local.aws.controls import Controls
-    from rowqueue_local.aws.fargate import Fargate
+    from rowqueue_local.aws.fargate import TaskOperations
     from rowqueue_local.aws.lambda_functions import Functions
-    from rowqueue_local.aws.lambda_model import Outcome
+    from rowqueue_local.aws.lambda_model import InvocationResult
 
 _ECS = "AmazonEC2ContainerServiceV20141113."
 _INVOCATION = re.compile(r"/2015-03-31/functions/(?P<function>.+)/invocations/?")
-# The task metadata endpoint, which on AWS has an address of its own; as a bucket of S3, "v4" would be too short a name.
+# The task metadata endpoint, which has its own address on AWS. It is no S3 bucket: "v4" is too short for a name.
 _METADATA = re.compile(r"/v4/(?P<task>[0-9a-f]+)(?P<whole>/task)?")
 _REGION = re.compile(r"Credential=[^/]+/\d+/(?P<region>[^/]+)/")
 
@@ -33,13 +33,15 @@ class Gateway:
     """A WSGI application in front of moto's.
 
     Args:
-        moto: answers whatever is not ours.
+        moto: answers all other requests.
         fargate: answers the task operations of ECS, and the tasks' metadata.
         functions: answers Lambda's Invoke.
-        controls: answers what is not AWS at all.
+        controls: answers the requests of drills.
     """
 
-    def __init__(self, moto: WSGIApplication, *, fargate: Fargate, functions: Functions, controls: Controls) -> None:
+    def __init__(
+        self, moto: WSGIApplication, *, fargate: TaskOperations, functions: Functions, controls: Controls
+    ) -> None:
         self._moto = moto
         self._fargate = fargate
         self._functions = functions
@@ -51,7 +53,7 @@ class Gateway:
         return (self._moto if answer is None else answer)(environ, start_response)
 
     def _answer(self, request: Request) -> Response | None:
-        """The answer where the request is ours; otherwise None, and its body is left unread for moto."""
+        """The answer if the request is ours; otherwise None, with the body left unread for moto."""
         if request.path.startswith(PREFIX):
             return self._controls.answer(request)
         operation = request.headers.get("X-Amz-Target", "").removeprefix(_ECS)
@@ -71,7 +73,7 @@ class Gateway:
             return _json(error.status, {"__type": error.code, "message": str(error), **error.members})
 
     def _invoke(self, function: str, request: Request) -> Response:
-        call = Call(
+        call = Invocation(
             region=_region(request),
             function=function,
             qualifier=request.args.get("Qualifier"),
@@ -98,7 +100,7 @@ class Gateway:
         return _json(200, metadata if whole else metadata["Containers"][0])
 
 
-def _answered(call: Call, outcome: Outcome, request: Request) -> Response:
+def _answered(call: Invocation, outcome: InvocationResult, request: Request) -> Response:
     headers = {"X-Amz-Executed-Version": outcome.version, "X-Amzn-RequestId": call.request_id}
     if outcome.failed:
         headers["X-Amz-Function-Error"] = "Unhandled"
@@ -108,7 +110,7 @@ def _answered(call: Call, outcome: Outcome, request: Request) -> Response:
 
 
 def _region(request: Request) -> str:
-    """The region that a signed request names, as moto reads it too."""
+    """The region in the signature of a request; moto reads it in the same way."""
     scope = _REGION.search(request.headers.get("Authorization", ""))
     return scope["region"] if scope else "us-east-1"
 

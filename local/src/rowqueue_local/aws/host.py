@@ -1,4 +1,4 @@
-"""The machine that functions and tasks run on: what each is given, where its state lies, and who starts it."""
+"""The machine that functions and tasks run on: their environment, their files, and their start."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ if TYPE_CHECKING:
 
 CREDENTIALS = {"AWS_ACCESS_KEY_ID": "testing", "AWS_SECRET_ACCESS_KEY": "testing"}
 
-# One try and no proxy, since the server is this very process; a connection for every thread that may call at once.
+# One attempt and no proxy, because the server is this process; a connection for every thread that may call at once.
 _CLIENT_CONFIG = Config(retries={"total_max_attempts": 1}, proxies={}, max_pool_connections=50)
 
 
 class Host:
-    """What the stand-in's functions and tasks have in common.
+    """What functions and tasks have in common.
 
     Args:
-        endpoint_url: where the stand-in answers.
-        state_dir: everything that is written goes below it; leftovers of an earlier run there are removed.
-        injected: environment that stands for what the platform provides.
+        endpoint_url: the URL of the stand-in.
+        state_dir: the folder for everything that is written; leftovers of an earlier run are removed.
+        injected: environment variables that the platform provides.
     """
 
     def __init__(self, *, endpoint_url: str, state_dir: Path, injected: Mapping[str, str]) -> None:
@@ -45,8 +45,8 @@ class Host:
             "AWS_EC2_METADATA_DISABLED": "true",
             **injected,
         }
-        # Linux kills a child when the *thread* that started it ends, and a request's thread ends with the request:
-        # so one thread, which lives as long as the stand-in, starts every child.
+        # Linux kills a child when the *thread* that started it ends, and a request's thread ends with the request. So
+        # one thread, which lives as long as the stand-in, starts every child.
         self._starter = ThreadPoolExecutor(max_workers=1, thread_name_prefix="starter")
         self._session = boto3.Session(
             aws_access_key_id=CREDENTIALS["AWS_ACCESS_KEY_ID"],
@@ -59,7 +59,7 @@ class Host:
 
     @property
     def code_dir(self) -> Path:
-        """Where the code of functions is unpacked; kept from run to run, since its names are hashes of its content."""
+        """The folder for the unpacked code of functions. It stays: names are hashes of the content."""
         return self._state_dir / "code"
 
     @property
@@ -68,7 +68,7 @@ class Host:
 
     @contextlib.contextmanager
     def scratch(self, name: str) -> Iterator[Path]:
-        """Lend a directory to one task or one execution environment; it is removed afterwards."""
+        """A temporary folder for one task or one execution environment."""
         scratch = self._scratch_root / name
         for directory in (scratch / "home", scratch / "tmp"):
             directory.mkdir(parents=True)
@@ -78,7 +78,7 @@ class Host:
             shutil.rmtree(scratch, ignore_errors=True)
 
     def environment(self, scratch: Path) -> dict[str, str]:
-        """The environment variables that every child starts from: nothing leaks in from the developer's own shell."""
+        """The basic environment variables of every child, without those of the developer's shell."""
         return {
             "PATH": os.environ.get("PATH", os.defpath),
             "LANG": "C.UTF-8",
@@ -90,7 +90,7 @@ class Host:
     def spawn(
         self, argv: Sequence[str], *, env: Mapping[str, str], cwd: Path, output: int, pass_fds: Sequence[int] = ()
     ) -> subprocess.Popen[bytes]:
-        """Start a child that can not outlive the stand-in; ``output`` takes its stdout and its stderr."""
+        """Start a child that ends with the stand-in; ``output`` takes its stdout and its stderr."""
         return self._starter.submit(
             processes.spawn,
             argv,
@@ -104,11 +104,11 @@ class Host:
         ).result()
 
     def client(self, service: str, region: str) -> Any:
-        """A boto3 client of the stand-in itself. Clients can be shared by threads; making one is slow and can not."""
+        """A boto3 client of the stand-in. Threads can share clients; making one is slow and not thread-safe."""
         with self._clients_lock:
             if (service, region) not in self._clients:
                 self._clients[service, region] = self._session.client(
-                    service,  # type: ignore[call-overload]  # a name known only at run time
+                    service,  # type: ignore[call-overload]  # the name is known only at run time
                     region_name=region,
                     endpoint_url=self.endpoint_url,
                     config=_CLIENT_CONFIG,
@@ -116,5 +116,5 @@ class Host:
             return self._clients[service, region]
 
     def close(self) -> None:
-        """Let the thread that started the children end; to be called when they have ended."""
+        """End the thread that started the children. Call it when they have ended."""
         self._starter.shutdown()

@@ -1,4 +1,4 @@
-"""The faults that stand at the moment, shared by all threads, and used up by what meets them."""
+"""The faults in force, shared by all threads."""
 
 from __future__ import annotations
 
@@ -11,34 +11,34 @@ from rowqueue_local.aws.faults import changed, once_less, waits
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from rowqueue_local.aws.faults import Faults, Refusal, Unplaced
+    from rowqueue_local.aws.faults import Faults, InjectedRefusal, Unplaced
 
 
 class Injected:
-    """Faults, as they stand now; safe to use from several threads.
+    """The faults in force; safe to use from several threads.
 
     Args:
-        initial: what the stand-in was started with.
-        draw: a number between two, such as ``random.uniform``.
+        initial: the faults at the start.
+        draw: returns a random number between two, such as ``random.uniform``.
     """
 
     def __init__(self, initial: Faults, draw: Callable[[float, float], float]) -> None:
         self._initial = initial
         self._faults = initial
         self._draw = draw
-        self._started = 0  # tasks, since hang_every was set
+        self._started = 0  # number of tasks since hang_every was set
         self._lock = threading.Lock()
 
     @property
     def faults(self) -> Faults:
-        """Those that stand; what has been met its number of times is no longer among them."""
+        """The faults in force, without those that have happened their number of times."""
         return self._faults
 
     def change(self, body: bytes) -> Faults:
-        """Change them as a request asks for; answers those that stand then.
+        """Change the faults by a request; returns those in force.
 
         Raises:
-            ApiError: the request is not understood, and nothing has changed.
+            ApiError: the request is not valid; nothing has changed.
         """
         with self._lock:
             before, self._faults = self._faults, changed(self._faults, body, initial=self._initial)
@@ -47,15 +47,15 @@ class Injected:
             return self._faults
 
     def start_seconds(self) -> float:
-        """How long the next task takes from RunTask to RUNNING."""
+        """The time from RunTask to RUNNING of the next task."""
         return self._draw(*self._faults.task_start_seconds)
 
     def event_waits(self) -> list[float]:
-        """How long each copy of the next event waits, seconds."""
+        """The delay of each copy of the next event, seconds."""
         return waits(self._faults.events, self._draw)
 
-    def refusal(self, operation: str) -> Refusal | None:
-        """What an operation of ECS answers this request instead; None as a rule."""
+    def refusal(self, operation: str) -> InjectedRefusal | None:
+        """The error for this request of an ECS operation, if there is one."""
         with self._lock:
             met = self._faults.refuse.get(operation)
             if met:
@@ -65,7 +65,7 @@ class Injected:
             return met
 
     def unplaced(self) -> Unplaced | None:
-        """What this RunTask does not place; None as a rule."""
+        """The tasks that this RunTask does not place, if any."""
         with self._lock:
             met = self._faults.unplaced
             if met:
@@ -73,7 +73,7 @@ class Injected:
             return met
 
     def hangs(self) -> bool:
-        """Whether the task that starts now is one of those that hang."""
+        """Whether the task that starts now shall hang."""
         with self._lock:
             every = self._faults.hang_every
             self._started += 1

@@ -1,4 +1,4 @@
-"""The only importer of moto: what is read from its memory, repaired in it, or taken out of its hands."""
+"""The only importer of moto: it reads moto's memory, repairs moto, and replaces parts of it."""
 
 from __future__ import annotations
 
@@ -34,20 +34,20 @@ _log = logging.getLogger(__name__)
 
 
 def new_server(host: str, port: int) -> BaseWSGIServer:
-    """A server whose application is all of moto; it accepts connections from now on."""
+    """A server for all of moto; it accepts connections from now on."""
     moto = DomainDispatcherApplication(create_backend_app)
     return make_server(host, port, moto, threaded=True, request_handler=MotoRequestHandler)
 
 
 def configure() -> None:
-    """Set what moto leaves open, and repair the one fault of it that would hide the product behind a 403."""
-    default_user_config["lambda"] = {"use_docker": False}  # else creating a function looks for a Docker daemon
+    """Configure moto, and repair a fault of it that would answer the product's requests with 403."""
+    default_user_config["lambda"] = {"use_docker": False}  # otherwise CreateFunction looks for a Docker daemon
     default_user_config["iam"] = {"load_aws_managed_policies": True}
     is_action_permitted = IAMPolicyStatement.is_action_permitted
 
     def judged_by_condition(statement: Any, *args: Any, **kwargs: Any) -> Any:
-        # moto 5.2.5 denies when the Condition of a Deny does *not* hold, so the usual TLS-only bucket policy locks
-        # everybody out. All traffic counts as TLS here, as it is on AWS: such a Deny never applies.
+        # moto 5.2.5 denies when the Condition of a Deny is *not* met, so the usual TLS-only bucket policy locks
+        # everybody out. All traffic counts as TLS here, as on AWS, so such a Deny never applies.
         if _denies_plain_http(statement._statement):  # noqa: SLF001
             return PermissionResult.NEUTRAL
         return is_action_permitted(statement, *args, **kwargs)
@@ -61,17 +61,17 @@ def _denies_plain_http(statement: dict[str, Any]) -> bool:
 
 
 def hand_over(*, put: Callable[[Event, Rule], None], notify: Callable[[str, Notification], None]) -> None:
-    """Take from moto what it would answer with HTTP 500, or look for a Docker daemon for.
+    """Replace two deliveries of moto: one ends in HTTP 500, the other looks for a Docker daemon.
 
     Args:
-        put: takes an event of PutEvents and one rule of its bus; called for each rule.
-        notify: takes the ARN of a function that is subscribed to a topic, and what was published there.
+        put: called with an event of PutEvents for each rule of its bus.
+        notify: called with the ARN of a subscribed function and the message.
     """
     publish = Subscription.publish
 
     def to_targets(rule: Any, event: Event, transform_input: bool = True) -> None:  # noqa: ARG001
-        told = {name: value for name, value in event.items() if name != "ingestion-time"}
-        put(told | {"time": event_time(event["time"])}, _rule(rule))
+        sent = {name: value for name, value in event.items() if name != "ingestion-time"}
+        put(sent | {"time": event_time(event["time"])}, _rule(rule))
 
     def to_subscriber(subscription: Any, message: str, message_id: str, **published: Any) -> None:
         if subscription.protocol != "lambda":
@@ -84,7 +84,7 @@ def hand_over(*, put: Callable[[Event, Rule], None], notify: Callable[[str, Noti
 
 
 def _notification(subscription: Any, message: str, message_id: str, published: dict[str, Any]) -> Notification | None:
-    """What a subscription gets of a message; None where its filter policy holds it back."""
+    """The message for a subscription; None if its filter policy rejects it."""
     attributes, matcher = published.get("message_attributes") or {}, subscription._filter_policy_matcher  # noqa: SLF001
     if matcher is not None and not matcher.matches(attributes, message):
         return None
@@ -101,7 +101,7 @@ def _notification(subscription: Any, message: str, message_id: str, published: d
 
 
 def rules_of(region: str) -> list[Rule]:
-    """The rules with a pattern that a region's default event bus has."""
+    """The rules with a pattern of a region's default event bus."""
     backend = events_backends[ACCOUNT].get(region)
     return [_rule(rule) for rule in list(backend.event_buses["default"].rules.values())] if backend else []
 
@@ -112,8 +112,8 @@ def _rule(rule: Any) -> Rule:
     def matches(event: Event) -> bool:
         try:
             return bool(pattern.get_pattern()) and pattern.matches_event(columns(event))
-        except (LookupError, TypeError, ValueError, AttributeError) as error:  # PutRule of moto checks hardly anything
-            _log.warning("%s: its pattern can not be read here, %s: %s", rule.arn, type(error).__name__, error)
+        except (LookupError, TypeError, ValueError, AttributeError) as error:  # moto's PutRule checks hardly anything
+            _log.warning("%s: its pattern cannot be read here, %s: %s", rule.arn, type(error).__name__, error)
             return False
 
     return Rule(
@@ -132,7 +132,7 @@ def _rule(rule: Any) -> Rule:
 
 
 def find_function(region: str, name: str, qualifier: str | None) -> Function | None:
-    """Read a function: no API answers the bytes of its code."""
+    """Read a function from moto's memory, because no API answers the bytes of its code."""
     try:
         found = lambda_simple_backends[ACCOUNT][region].get_function(name, qualifier)
     except UnknownFunctionException:
@@ -159,7 +159,7 @@ def find_function(region: str, name: str, qualifier: str | None) -> Function | N
 
 
 def enabled_schedules() -> list[Schedule]:
-    """Read the schedules of all regions: asking by API, twice a second, would cost too much."""
+    """Read the schedules of all regions from moto's memory; API calls twice a second would be too slow."""
     return [
         Schedule(
             arn=schedule.arn,

@@ -1,7 +1,7 @@
-"""What runs inside a function's process: loads the handler once, then answers one event after the other.
+"""The program of a function's process: it loads the handler once, then answers one event after the other.
 
-Started as a file, never imported: ``python -u -P lambda_bootstrap.py EVENTS_FD ANSWERS_FD``. It imports nothing of
-rowqueue, so that the function gets whatever ``rowqueue`` its own zip holds. Both pipes carry JSON, one line each.
+It is started as a file, never imported: ``python -u -P lambda_bootstrap.py EVENTS_FD ANSWERS_FD``. It imports nothing
+of rowqueue, so that the function loads ``rowqueue`` from its own zip. Both pipes carry one JSON text in each line.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ class Context:
     """The second argument of a handler.
 
     Args:
-        event: the line that came down the pipe, which carries what the invocation is about.
+        event: the line from the pipe, with the facts about the invocation.
     """
 
     def __init__(self, event: dict[str, Any]) -> None:
@@ -33,7 +33,7 @@ class Context:
         self.invoked_function_arn: str = event["function_arn"]
         self.function_name = os.environ["AWS_LAMBDA_FUNCTION_NAME"]
         self.function_version = os.environ["AWS_LAMBDA_FUNCTION_VERSION"]
-        self.memory_limit_in_mb = os.environ["AWS_LAMBDA_FUNCTION_MEMORY_SIZE"]  # a string on Lambda, too
+        self.memory_limit_in_mb = os.environ["AWS_LAMBDA_FUNCTION_MEMORY_SIZE"]  # a string, as on Lambda
         self.log_group_name = os.environ["AWS_LAMBDA_LOG_GROUP_NAME"]
         self.log_stream_name = os.environ["AWS_LAMBDA_LOG_STREAM_NAME"]
         self.identity = None
@@ -41,15 +41,15 @@ class Context:
         self._deadline: float = event["deadline"]
 
     def get_remaining_time_in_millis(self) -> int:
-        """Milliseconds until the function is killed."""
+        """Milliseconds until the time-out."""
         return max(0, int((self._deadline - time.time()) * 1000))
 
 
-class RuntimeFault(Exception):  # noqa: N818  # its errorType is what it is called
-    """The handler can not be loaded, or its result can not be sent.
+class RuntimeFault(Exception):  # noqa: N818  # the name comes from its errorType
+    """The handler cannot be loaded, or its result cannot be sent.
 
     Args:
-        error_type: what Lambda calls it.
+        error_type: Lambda's name of the error.
         message: the errorMessage.
     """
 
@@ -62,7 +62,7 @@ def load(handler: str) -> Handler:
     """Import the module of a handler and find the function in it.
 
     Args:
-        handler: as the function's configuration has it: ``module.function``, with slashes for packages.
+        handler: from the function's configuration: ``module.function``, with slashes for packages.
     """
     module_name, dot, name = handler.rpartition(".")
     if not dot:
@@ -81,7 +81,7 @@ def load(handler: str) -> Handler:
 
 
 def describe(error: BaseException) -> dict[str, Any]:
-    """An exception as Lambda answers it."""
+    """An exception in the form of Lambda's answer."""
     if isinstance(error, RuntimeFault):
         return {"errorMessage": str(error), "errorType": error.error_type, "stackTrace": []}
     frames = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename != __file__]
@@ -90,10 +90,10 @@ def describe(error: BaseException) -> dict[str, Any]:
 
 
 def answer_to(handler: Handler, event: dict[str, Any]) -> dict[str, Any]:
-    """Run the handler; the answer is ``{"result": TEXT}``, the text being JSON, or ``{"error": …}``."""
+    """Run the handler. The answer is ``{"result": TEXT}`` with JSON as the text, or ``{"error": …}``."""
     try:
         result = handler(event["event"], Context(event))
-    except Exception as error:  # noqa: BLE001  # whatever the function raises is its answer
+    except Exception as error:  # noqa: BLE001  # any exception of the function is its answer
         return failure(error)
     try:
         return {"result": json.dumps(result)}
@@ -102,7 +102,7 @@ def answer_to(handler: Handler, event: dict[str, Any]) -> dict[str, Any]:
 
 
 def failure(error: BaseException) -> dict[str, Any]:
-    """Log an error as Lambda's runtime does, and make the answer of it."""
+    """Log an error as Lambda's runtime does, and return the answer for it."""
     described = describe(error)
     sys.stdout.write(f"[ERROR] {described['errorType']}: {described['errorMessage']}\n")
     if described["stackTrace"]:
@@ -111,7 +111,7 @@ def failure(error: BaseException) -> dict[str, Any]:
 
 
 def log_like_lambda() -> None:
-    """Give the root logger the handler it has on Lambda, where ``logging.basicConfig`` therefore does nothing."""
+    """Give the root logger a handler, as on Lambda, so that ``logging.basicConfig`` does nothing."""
     formatter = logging.Formatter("[%(levelname)s]\t%(asctime)s.%(msecs)03dZ\t%(message)s", "%Y-%m-%dT%H:%M:%S")
     formatter.converter = time.gmtime
     handler = logging.StreamHandler(sys.stdout)
@@ -128,7 +128,7 @@ def main() -> None:
         try:
             handler = load(os.environ["_HANDLER"])
             loaded: dict[str, Any] = {"ready": True}
-        except Exception as error:  # noqa: BLE001  # whatever the module raises is the answer to the first event
+        except Exception as error:  # noqa: BLE001  # any exception of the module is the answer to the first event
             loaded = failure(error)
         _send(answers, loaded)
         if "ready" in loaded:

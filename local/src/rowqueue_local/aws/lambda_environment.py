@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import psutil
 
-from rowqueue_local.aws.lambda_model import Outcome
+from rowqueue_local.aws.lambda_model import InvocationResult
 
 if TYPE_CHECKING:
     from io import FileIO
@@ -27,13 +27,13 @@ if TYPE_CHECKING:
     from rowqueue_local.aws.logs import LogShipper
 
 _BOOTSTRAP = Path(__file__).with_name("lambda_bootstrap.py")
-_INIT_SECONDS = 10  # what Lambda grants for loading a function, before the time of its first invocation runs
+_INIT_SECONDS = 10  # Lambda's limit for loading a function, before the time of its first invocation starts
 _TAIL = 4096  # bytes of log in the answer of an Invoke
-_PIPE = 2**20  # bytes; a pipe holds 64 KiB unless told otherwise
+_PIPE = 2**20  # bytes; the default of a pipe is 64 KiB
 
 
 class ExecutionEnvironment:
-    """Starts the process; ``invoke`` is for one thread at a time.
+    """Starts the process. Only one thread at a time may call ``invoke``.
 
     Args:
         function: what it runs.
@@ -45,19 +45,19 @@ class ExecutionEnvironment:
     def __init__(self, function: Function, code: Path, host: Host, logs: LogShipper) -> None:
         self.function = function
         self.alive = True
-        self._loaded: dict[str, Any] | None = None  # what the process said when it had loaded the function
+        self._loaded: dict[str, Any] | None = None  # the report of the process after loading the function
         self._answer_bytes, self._line_bytes, self._tail = bytearray(), bytearray(), bytearray()
         name = uuid.uuid4().hex
         group, stream = f"/aws/lambda/{function.name}", f"{datetime.now(UTC):%Y/%m/%d}/[{function.version}]{name}"
-        with contextlib.ExitStack() as held:
+        with contextlib.ExitStack() as resources:
             self._log = logs.open(function.region, group, stream, create_group=True)
-            held.callback(logs.close_stream, self._log)
-            scratch = held.enter_context(host.scratch(name))
-            events, self._events = _pipe(held)
-            self._answers, answers = _pipe(held)
-            self._output, output = _pipe(held)
+            resources.callback(logs.close_stream, self._log)
+            scratch = resources.enter_context(host.scratch(name))
+            events, self._events = _pipe(resources)
+            self._answers, answers = _pipe(resources)
+            self._output, output = _pipe(resources)
             self._process = host.spawn(
-                # -P keeps the bootstrap's own folder out of sys.path, where it would hide modules of the same names.
+                # -P keeps the bootstrap's folder out of sys.path, where it would hide modules with the same names.
                 [sys.executable, "-u", "-P", str(_BOOTSTRAP), str(events.fileno()), str(answers.fileno())],
                 env={
                     **host.environment(scratch),
@@ -68,15 +68,15 @@ class ExecutionEnvironment:
                 output=output.fileno(),
                 pass_fds=(events.fileno(), answers.fileno()),
             )
-            self._selector = held.enter_context(selectors.DefaultSelector())
-            self._held = held.pop_all()
-        answers.close()  # the process has the only other end: its end is the end of the answers
+            self._selector = resources.enter_context(selectors.DefaultSelector())
+            self._resources = resources.pop_all()
+        answers.close()  # only the process has the other end, so the pipe ends with the process
         os.set_blocking(self._output.fileno(), False)
         self._selector.register(self._answers, selectors.EVENT_READ)
         self._selector.register(self._output, selectors.EVENT_READ)
 
-    def invoke(self, payload: bytes, *, request_id: str, invoked_arn: str) -> Outcome:
-        """Run the handler on one event. Afterwards, unless ``alive``, there is nothing left to invoke."""
+    def invoke(self, payload: bytes, *, request_id: str, invoked_arn: str) -> InvocationResult:
+        """Run the handler on one event. If ``alive`` is false afterwards, the process has ended."""
         self._tail.clear()
         begun = time.monotonic()
         cold = self._loaded is None
@@ -88,7 +88,7 @@ class ExecutionEnvironment:
         answer = self._ask(payload, request_id, invoked_arn) if "ready" in self._loaded else self._loaded
         self._note_end(request_id, time.monotonic() - loaded, loaded - begun if cold else None)
         failed = "error" in answer
-        return Outcome(
+        return InvocationResult(
             payload=json.dumps(answer["error"]).encode() if failed else answer["result"].encode(),
             failed=failed,
             log_tail=bytes(self._tail[-_TAIL:]),
@@ -96,15 +96,15 @@ class ExecutionEnvironment:
         )
 
     def kill(self) -> None:
-        """End the process and its children at once, as Lambda does, from whatever thread."""
+        """Kill the process and its children at once, as Lambda does. Any thread may call this."""
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self._process.pid, signal.SIGKILL)
 
     def close(self) -> None:
-        """End the process and release what it held; not while it is being invoked."""
+        """Kill the process and release its resources. Do not call this during an invocation."""
         self.kill()
         self._process.wait()
-        self._held.close()
+        self._resources.close()
 
     def _ask(self, payload: bytes, request_id: str, invoked_arn: str) -> dict[str, Any]:
         timeout = self.function.timeout_seconds
@@ -115,13 +115,13 @@ class ExecutionEnvironment:
             "deadline": time.time() + timeout,
         }
         rest = memoryview(json.dumps(event).encode() + b"\n")
-        with contextlib.suppress(BrokenPipeError):  # it has ended since; reading will tell
+        with contextlib.suppress(BrokenPipeError):  # it has ended; reading the answer reports that
             while rest:
                 rest = rest[self._events.write(rest) :]
         return self._next_answer(timeout, request_id)
 
     def _next_answer(self, timeout: float, request_id: str) -> dict[str, Any]:
-        """The next line from the process, or the error that Lambda answers where none comes; then it is dead."""
+        """The next line from the process, or Lambda's error if there is none; then the process has ended."""
         deadline = time.monotonic() + timeout
         while b"\n" not in self._answer_bytes:
             remaining = deadline - time.monotonic()
@@ -134,7 +134,7 @@ class ExecutionEnvironment:
                 if not chunk:
                     return self._exited(request_id)
                 self._answer_bytes += chunk
-        self._read_output()  # it was written before the answer, so all of it is here
+        self._read_output()  # it was written before the answer, so it is complete
         line, _, self._answer_bytes = self._answer_bytes.partition(b"\n")
         answer: dict[str, Any] = json.loads(line)
         return answer
@@ -158,7 +158,7 @@ class ExecutionEnvironment:
         return {"error": {"errorMessage": message, "errorType": "Runtime.ExitError"}}
 
     def _read_output(self) -> None:
-        """Take what the pipe holds now: it fits one read, so that a function that never stops printing is no trap."""
+        """Read the pipe once. That takes all of its content, and a function that prints without end cannot block it."""
         *lines, self._line_bytes = (self._line_bytes + (self._output.read(_PIPE) or b"")).split(b"\n")
         for line in lines:
             self._note(line.decode(errors="replace"))
@@ -175,7 +175,7 @@ class ExecutionEnvironment:
             "Duration": f"{seconds * 1000:.2f} ms",
             "Billed Duration": f"{math.ceil(seconds * 1000)} ms",
             "Memory Size": f"{self.function.memory_mb} MB",
-            "Max Memory Used": f"{self._memory_mb()} MB",  # really the memory in use now; the peak can not be had
+            "Max Memory Used": f"{self._memory_mb()} MB",  # the present memory; the peak is not available
         }
         if init_seconds is not None:
             report["Init Duration"] = f"{init_seconds * 1000:.2f} ms"
@@ -192,7 +192,7 @@ class ExecutionEnvironment:
 
 
 def _reserved_variables(function: Function, code: Path, log_group: str, log_stream: str) -> dict[str, str]:
-    """The variables that Lambda sets itself and lets no function change."""
+    """The variables that Lambda reserves for itself."""
     return {
         "_HANDLER": function.handler,
         "AWS_DEFAULT_REGION": function.region,
@@ -210,7 +210,7 @@ def _reserved_variables(function: Function, code: Path, log_group: str, log_stre
     }
 
 
-def _pipe(held: contextlib.ExitStack) -> tuple[FileIO, FileIO]:
+def _pipe(resources: contextlib.ExitStack) -> tuple[FileIO, FileIO]:
     """The reading and the writing end of a new pipe."""
     reading, writing = os.pipe()
-    return held.enter_context(os.fdopen(reading, "rb", 0)), held.enter_context(os.fdopen(writing, "wb", 0))
+    return resources.enter_context(os.fdopen(reading, "rb", 0)), resources.enter_context(os.fdopen(writing, "wb", 0))

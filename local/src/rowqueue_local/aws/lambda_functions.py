@@ -1,4 +1,4 @@
-"""Lambda's Invoke, with functions that really run: concurrency, asynchronous calls and their retries."""
+"""Lambda's Invoke with functions that run: concurrency, asynchronous invocations and their retries."""
 
 from __future__ import annotations
 
@@ -16,32 +16,32 @@ from rowqueue_local.aws.errors import ApiError
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from rowqueue_local.aws.lambda_model import Call, Function, Outcome
+    from rowqueue_local.aws.lambda_model import Function, Invocation, InvocationResult
     from rowqueue_local.aws.lambda_pool import EnvironmentPool
 
-RETRY_SECONDS = 1.0  # between attempts of an asynchronous call; on Lambda it is a minute, then two
+RETRY_SECONDS = 1.0  # between attempts of an asynchronous invocation; on Lambda it is one minute, then two
 _NAME = re.compile(
     r"(?:arn:aws[\w-]*:lambda:[\w-]+:)?(?:\d{12}:)?(?:function:)?(?P<name>[\w-]+)(?::(?P<qualifier>[\w$-]+))?"
 )
 
 
 class Functions:
-    """Lambda, as far as it invokes.
+    """Invokes functions.
 
     Args:
-        find: answers a function by region, name and qualifier; None when there is none.
-        pool: where they run.
+        find: returns a function by region, name and qualifier; None if there is none.
+        pool: the execution environments.
     """
 
     def __init__(self, find: Callable[[str, str, str | None], Function | None], pool: EnvironmentPool) -> None:
         self._find = find
         self._pool = pool
-        self._running: Counter[str] = Counter()  # by ARN: concurrency is reserved for all versions together
+        self._running: Counter[str] = Counter()  # by ARN, because concurrency is reserved for all versions together
         self._running_lock = threading.Lock()
         self._closing = threading.Event()
 
-    def check(self, call: Call) -> Function:
-        """Answer the function that a call is for.
+    def check(self, call: Invocation) -> Function:
+        """The function of an invocation.
 
         Raises:
             ApiError: there is none, or the payload is not JSON.
@@ -54,11 +54,11 @@ class Functions:
             raise ApiError("InvalidRequestContentException", message) from None
         return function
 
-    def invoke(self, call: Call) -> Outcome:
-        """Invoke a function and wait for what comes of it.
+    def invoke(self, call: Invocation) -> InvocationResult:
+        """Invoke a function and wait for the result.
 
         Raises:
-            ApiError: it could not be invoked; whatever happens within it is an outcome.
+            ApiError: it could not be invoked. An error inside the function is a result.
         """
         function = self.check(call)
         with self._slot(function) as free:
@@ -71,20 +71,20 @@ class Functions:
                 )
             return self._run(function, call)
 
-    def invoke_later(self, call: Call) -> None:
-        """Invoke a function, and again when that fails, while the caller goes on."""
+    def invoke_later(self, call: Invocation) -> None:
+        """Invoke a function in the background, and repeat the invocation if it fails."""
         self.check(call)
         threading.Thread(target=self._deliver, args=(call,), name=f"event-{call.request_id}", daemon=True).start()
 
     def close(self) -> None:
-        """Give up what waits, and end what runs."""
+        """Drop the waiting invocations, and end the running ones."""
         self._closing.set()
         self._pool.close()
 
-    def _deliver(self, call: Call) -> None:
-        """Try an event until it succeeds, has used up its attempts, or is too old; being throttled is no attempt."""
+    def _deliver(self, call: Invocation) -> None:
+        """Try an event until it succeeds, has no attempts left, or is too old. Throttling is not an attempt."""
         begun, failures = time.monotonic(), 0
-        with contextlib.suppress(ApiError):  # the function is gone, or can not run at all
+        with contextlib.suppress(ApiError):  # the function does not exist any more, or cannot run
             while not self._closing.is_set():
                 function = self._function(call)
                 with self._slot(function) as free:
@@ -99,7 +99,7 @@ class Functions:
                     return
                 self._closing.wait(RETRY_SECONDS)
 
-    def _function(self, call: Call) -> Function:
+    def _function(self, call: Invocation) -> Function:
         name, qualifier = _name_and_qualifier(call)
         function = self._find(call.region, name, qualifier)
         if function is None:
@@ -108,7 +108,7 @@ class Functions:
 
     @contextlib.contextmanager
     def _slot(self, function: Function) -> Iterator[bool]:
-        """Hold one of the function's concurrent invocations; False when all are taken."""
+        """Take one of the function's concurrent invocations; False if none is free."""
         with self._running_lock:
             limit = function.reserved_concurrency
             free = limit is None or self._running[function.arn] < limit
@@ -119,7 +119,7 @@ class Functions:
             with self._running_lock:
                 self._running[function.arn] -= free
 
-    def _run(self, function: Function, call: Call) -> Outcome:
+    def _run(self, function: Function, call: Invocation) -> InvocationResult:
         _, qualifier = _name_and_qualifier(call)
         invoked_arn = f"{function.arn}:{qualifier}" if qualifier else function.arn
         try:
@@ -130,7 +130,7 @@ class Functions:
             raise ApiError("InvalidZipFileException", message, status=502) from None
 
 
-def _name_and_qualifier(call: Call) -> tuple[str, str | None]:
+def _name_and_qualifier(call: Invocation) -> tuple[str, str | None]:
     match = _NAME.fullmatch(call.function)
     if match is None:
         raise ApiError("ValidationException", f"{call.function} is not the name of a function")

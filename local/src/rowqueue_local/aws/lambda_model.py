@@ -1,4 +1,4 @@
-"""Functions of Lambda, calls of them and what comes of a call: plain values."""
+"""Lambda functions, invocations and results: plain values."""
 
 from __future__ import annotations
 
@@ -8,23 +8,21 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True, kw_only=True)
 class Function:
-    """A version of a function. Two are equal when they can share an execution environment.
+    """A version of a function. Two are equal if they can share an execution environment.
 
     Attributes:
         arn: without a qualifier.
-        name: its name.
         version: ``$LATEST`` or a number.
-        region: where it is.
         handler: ``module.function``.
-        runtime: such as ``python3.13``; only told to the function, which runs in the interpreter of the stand-in.
-        memory_mb: only told to the function.
+        runtime: such as ``python3.13``; for information only, because functions run in the stand-in's interpreter.
+        memory_mb: for information only.
         timeout_seconds: for one invocation.
         variables: its environment variables.
-        code_sha256: the code's hash, in base64 as Lambda has it.
+        code_sha256: the code's hash in base64, as on Lambda.
         code: the zip.
-        reserved_concurrency: how many invocations may run at once; None for no limit.
-        maximum_retry_attempts: for an asynchronous invocation that failed.
-        maximum_event_age_seconds: for an asynchronous invocation that waits.
+        reserved_concurrency: number of invocations that may run at once; None for no limit.
+        maximum_retry_attempts: of a failed asynchronous invocation.
+        maximum_event_age_seconds: of a waiting asynchronous invocation.
     """
 
     arn: str
@@ -44,15 +42,15 @@ class Function:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Call:
+class Invocation:
     """A request to invoke a function.
 
     Attributes:
         region: the region it was sent to.
-        function: the function's name, or its ARN in whole or in part, with or without a qualifier.
-        qualifier: a version or an alias, where the request names one besides.
-        payload: the event as JSON; nothing stands for ``{}``.
-        request_id: what the function knows the invocation by; the same when it is tried again.
+        function: the function's name, or its complete or partial ARN, with or without a qualifier.
+        qualifier: a version or an alias, if the request has one.
+        payload: the event as JSON; empty for ``{}``.
+        request_id: the id for the function; the same at a retry.
     """
 
     region: str
@@ -63,13 +61,13 @@ class Call:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Outcome:
-    """What came of an invocation.
+class InvocationResult:
+    """The result of an invocation.
 
     Attributes:
-        payload: JSON: what the handler returned, or a description of the error.
+        payload: JSON: the handler's result, or a description of the error.
         failed: whether it is an error.
-        log_tail: the last 4 KB of what was logged.
+        log_tail: the last 4 KB of the log.
         version: the version that ran.
     """
 

@@ -1,4 +1,4 @@
-"""The pool of execution environments: a warm one is used again, as on Lambda, and with it the module-level state."""
+"""The pool of execution environments. As on Lambda, a warm one is reused with its module-level state."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class EnvironmentPool:
 
     @contextlib.contextmanager
     def environment(self, function: Function) -> Iterator[ExecutionEnvironment]:
-        """Lend an environment: the one that was used last, else a new one."""
+        """Lend an environment: the one that was used last, or a new one."""
         environment = self._warm(function) or self._cold(function)
         try:
             yield environment
@@ -49,7 +49,7 @@ class EnvironmentPool:
             self._take_back(environment)
 
     def close(self) -> None:
-        """End all processes; those that are busy are closed by the thread that uses them."""
+        """End all processes. A busy environment is closed by the thread that uses it."""
         with self._lock:
             self._closing = True
             idle, self._idle = self._idle, []
@@ -97,7 +97,7 @@ class EnvironmentPool:
 
 
 def _unpacked(function: Function, root: Path) -> Path:
-    """The folder with the code of a function; unpacked once for each code that there ever was."""
+    """The folder with the code of a function; each code is unpacked once."""
     folder = root / base64.b64decode(function.code_sha256).hex()
     if not folder.exists():
         unfinished = root / uuid.uuid4().hex

@@ -1,4 +1,4 @@
-"""Lines on their way from functions and tasks to CloudWatch Logs."""
+"""Sends log lines of functions and tasks to CloudWatch Logs."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from botocore.exceptions import BotoCoreError, ClientError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-FLUSH_SECONDS = 1.0  # how long a line may wait for company: one call per stream and interval, not one per line
-_BATCH = 1_000  # PutLogEvents takes up to 10,000 events and 1 MiB; moto counts only the first
+FLUSH_SECONDS = 1.0  # how long a line may wait, so that there is one call per stream and interval, not one per line
+_BATCH = 1_000  # PutLogEvents takes up to 10,000 events and 1 MiB; moto checks only the number of events
 
 
 class LogStream:
-    """One log stream that exists; safe to use from several threads."""
+    """An existing log stream; safe to use from several threads."""
 
     def __init__(self, client: Any, group: str, stream: str) -> None:
         self._client = client
@@ -27,13 +27,13 @@ class LogStream:
         self._flush_lock = threading.Lock()
 
     def write(self, line: str) -> None:
-        """Add a line. Empty ones are dropped, as the awslogs driver does: an event needs a message."""
+        """Add a line. Empty lines are dropped, as the awslogs driver does, because an event needs a message."""
         if line:
             with self._pending_lock:
                 self._pending.append({"timestamp": int(time.time() * 1000), "message": line})
 
     def flush(self) -> None:
-        """Send what is pending. What can not be sent (the group was deleted meanwhile) is lost, as it is on AWS."""
+        """Send the pending lines. If that fails (the group was deleted meanwhile), they are lost, as on AWS."""
         with self._flush_lock:
             with self._pending_lock:
                 pending, self._pending = self._pending, []
@@ -49,10 +49,10 @@ class LogStream:
 
 
 class LogShipper:
-    """Sends what the open streams have pending, every ``FLUSH_SECONDS``.
+    """Sends the pending lines of the open streams every ``FLUSH_SECONDS``.
 
     Args:
-        client: answers a CloudWatch Logs client for a region.
+        client: returns a boto3 client for a service and a region.
     """
 
     def __init__(self, client: Callable[[str, str], Any]) -> None:
@@ -64,7 +64,7 @@ class LogShipper:
         self._thread.start()
 
     def open(self, region: str, group: str, stream: str, *, create_group: bool) -> LogStream:
-        """Make a log stream, and its group where that is asked for and needed.
+        """Make a log stream, and its group if that is requested and needed.
 
         Raises:
             ClientError: the group does not exist.
@@ -79,13 +79,13 @@ class LogShipper:
         return opened
 
     def close_stream(self, stream: LogStream) -> None:
-        """Send the rest of a stream that gets no more lines."""
+        """Send the remaining lines of a stream, and close it."""
         with self._lock:
             self._streams.discard(stream)
         stream.flush()
 
     def close(self) -> None:
-        """Send the rest of all streams."""
+        """Send the remaining lines of all streams."""
         self._closing.set()
         self._thread.join()
 

@@ -1,4 +1,4 @@
-"""What SNS sends to a function that is subscribed to a topic."""
+"""Messages of SNS to a subscribed function."""
 
 from __future__ import annotations
 
@@ -13,14 +13,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Notification:
-    """A message on its way to one subscription.
+    """A message to one subscription.
 
     Attributes:
-        subscription_arn: whose.
-        topic_arn: where it was published.
         message_id: the same for all subscriptions.
         message: its text.
-        subject: None where it was published without.
+        subject: None if it has none.
         attributes: by name, each with ``Type`` and ``Value``.
     """
 
@@ -33,7 +31,7 @@ class Notification:
 
 
 def sns_event(notification: Notification, now: float) -> dict[str, Any]:
-    """The event of one message, as the Lambda developer guide shows it (with-sns). Nothing is signed here.
+    """The event of one message, as in the Lambda developer guide (with-sns), but not signed.
 
     Args:
         notification: the message.

@@ -1,4 +1,4 @@
-"""EventBridge Scheduler: the schedules that were deployed, invoking their functions when they are due."""
+"""EventBridge Scheduler: invokes the functions of the deployed schedules when they are due."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-LOOK_SECONDS = 0.5  # how often the schedules are looked at: a new one is seen within this time
+LOOK_SECONDS = 0.5  # interval of reading the schedules; a new one is found within this time
 _RATE = re.compile(r"rate\((?P<number>[1-9]\d*) (?P<unit>minute|hour|day)s?\)")
 
 
@@ -27,11 +27,9 @@ class Schedule:
     """A schedule that is ENABLED.
 
     Attributes:
-        arn: its ARN.
-        region: where it is.
         expression: such as ``rate(1 minute)``.
-        target: the ARN of what it invokes.
-        input: the event, as a text with ``<aws.scheduler.…>`` placeholders.
+        target: the ARN of its target.
+        input: the event, a text with ``<aws.scheduler.…>`` placeholders.
         bounded: whether it has a start or an end date.
     """
 
@@ -44,7 +42,7 @@ class Schedule:
 
 
 def period_of(schedule: Schedule) -> float | None:
-    """Seconds between two invocations; None where this stand-in does not run the schedule."""
+    """Seconds between two invocations; None if this stand-in does not run the schedule."""
     rate = _RATE.fullmatch(schedule.expression)
     if rate is None or schedule.bounded or ":lambda:" not in schedule.target:
         return None
@@ -52,7 +50,7 @@ def period_of(schedule: Schedule) -> float | None:
 
 
 def event_of(schedule: Schedule, now: datetime, execution_id: str) -> str:
-    """The event of one invocation: the schedule's input, its placeholders replaced as Scheduler documents them."""
+    """The event of one invocation: the schedule's input with its placeholders replaced as documented."""
     values = {
         "scheduled-time": f"{now:%Y-%m-%dT%H:%M:%SZ}",
         "execution-id": execution_id,
@@ -70,7 +68,7 @@ class Due:
     """When a schedule is due next.
 
     Attributes:
-        at: on the clock that ``agenda_after`` is given.
+        at: on the clock of ``agenda_after``.
         period: seconds from one time to the next.
     """
 
@@ -81,13 +79,13 @@ class Due:
 def agenda_after(
     agenda: Mapping[str, Due], schedules: Iterable[Schedule], now: float, tick: float | None
 ) -> dict[str, Due]:
-    """Bring an agenda up to date: new and changed schedules begin a period, others keep their time.
+    """Update an agenda: new and changed schedules begin a period, others keep their time.
 
     Args:
         agenda: by the ARN of the schedule.
-        schedules: those there are now.
-        now: seconds on a clock that never goes back.
-        tick: seconds that replace every period; None leaves them as they are.
+        schedules: the present ones.
+        now: seconds on a monotonic clock.
+        tick: seconds; replaces every period unless it is None.
     """
     updated = {}
     for schedule in schedules:
@@ -100,18 +98,18 @@ def agenda_after(
 
 
 def moved_on(due: Due, now: float) -> Due:
-    """The time after one that has come; what was slept through is left out."""
+    """The next time after one that has come; missed times are skipped."""
     following = due.at + due.period
     return replace(due, at=following if following > now else now + due.period)
 
 
 class Scheduler:
-    """Looks at the schedules and invokes what is due, in a thread of its own.
+    """Reads the schedules and invokes what is due, in its own thread.
 
     Args:
-        schedules: answers those that are ENABLED now.
-        invoke: asynchronously invokes a function, given as region, ARN and event.
-        tick: seconds that replace every rate; None leaves them as they are.
+        schedules: returns those that are ENABLED.
+        invoke: invokes a function asynchronously, given region, ARN and event.
+        tick: seconds; replaces every rate unless it is None.
     """
 
     def __init__(
@@ -128,11 +126,11 @@ class Scheduler:
         self._thread = threading.Thread(target=self._run, name="scheduler", daemon=True)
 
     def start(self) -> None:
-        """Begin."""
+        """Start the thread."""
         self._thread.start()
 
     def close(self) -> None:
-        """Invoke nothing more."""
+        """Stop invoking."""
         self._closing.set()
         self._thread.join()
 

@@ -1,4 +1,4 @@
-"""What was asked of RunTask, and what became of each task: for drills that compute figures from it."""
+"""Records each RunTask, so that drills can compute figures."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from rowqueue_local.aws.fargate_tasks import Task
+    from rowqueue_local.aws.fargate_tasks import FargateTask
 
-_REMEMBERED = 10_000  # calls; the oldest make room
+_REMEMBERED = 10_000  # calls; older ones are dropped
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,11 +21,11 @@ class RunTaskCall:
 
     Attributes:
         at: when it was answered, seconds since the epoch.
-        count: how many tasks were asked for.
-        client_token: as it came; None without.
-        tasks: the ids of those it answered, also where the token had launched them before.
+        count: number of requested tasks.
+        client_token: from the request, if it has one.
+        tasks: ids of the answered tasks, also if an earlier call with the same token launched them.
         failures: the items of ``failures[]``.
-        error: the error it answered instead; None as a rule.
+        error: the error that it answered, if any.
     """
 
     at: float
@@ -37,25 +37,25 @@ class RunTaskCall:
 
 
 class Timeline:
-    """The calls in their order; safe to use from several threads."""
+    """The calls in order; safe to use from several threads."""
 
     def __init__(self) -> None:
         self._calls: deque[RunTaskCall] = deque(maxlen=_REMEMBERED)
         self._lock = threading.Lock()
 
     def add(self, call: RunTaskCall) -> None:
-        """Note a call."""
+        """Add a call."""
         with self._lock:
             self._calls.append(call)
 
-    def told(self, tasks: Iterable[Task]) -> dict[str, Any]:
-        """The calls as ``launches``, and ``tasks``, the ones given; as JSON can hold them."""
+    def as_json(self, tasks: Iterable[FargateTask]) -> dict[str, Any]:
+        """The calls as ``launches``, and the given tasks as ``tasks``, ready for JSON."""
         with self._lock:
             calls = list(self._calls)
         return {"launches": [asdict(call) for call in calls], "tasks": [_task(task) for task in tasks]}
 
 
-def _task(task: Task) -> dict[str, Any]:
+def _task(task: FargateTask) -> dict[str, Any]:
     return {
         "id": task.task_id,
         "created_at": task.created_at,

@@ -1,5 +1,5 @@
-"""The benchmark: ours beside a raw loop (the limit) and the way of the first sketch, with all else the same.
+"""The benchmark: our processor, a raw loop (the limit) and the first sketch under the same conditions.
 
-``cases`` says what is run, ``figures`` what is made of it (both pure); ``ground`` is the stand-ins, ``runs`` plays the
-cases there, each in processes of its own (``worker``); ``rows`` is about the size of the table.
+``cases`` lists what is run, ``figures`` computes the results (both pure). ``ground`` starts the stand-ins, ``runs``
+plays the cases there, each in its own processes (``worker``). ``rows`` measures the effect of the table's size.
 """

@@ -1,4 +1,4 @@
-"""What the benchmark runs."""
+"""The cases of the benchmark."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ System = Literal["ours", "limit", "sketch"]
 Sky = Literal["none", "real"]
 
 WEATHERS: dict[Sky, Weather] = {"none": Weather(), "real": Weather(dml_ms=400, select_ms=100)}
-"""Milliseconds on top of what the stand-in takes. ``real`` is a guess at a small warehouse, measured on none."""
+"""Milliseconds added by the stand-in. ``real`` is a guess at a small warehouse, not a measurement."""
 
 CONCURRENCY = 100
 FIRST_BLOCK = 8
@@ -25,14 +25,13 @@ class Case:
     """One thing to measure.
 
     Attributes:
-        system: what delivers.
-        weather: how slow Snowflake is. The limit knows no Snowflake: there it says whose limit it is.
-        processes: how many at once.
-        service_ms: how long the partner takes to answer.
+        weather: how slow Snowflake is. The limit uses no Snowflake; there it names the cases that it is compared with.
+        processes: how many run at once.
+        service_ms: time that the partner takes to answer.
         entries: how many are delivered.
-        block: the first block that a processor claims.
-        largest_block: the largest.
-        slow: takes so long that it is repeated less often.
+        block: size of the first block that a processor claims.
+        largest_block: largest size of a block.
+        slow: whether it is repeated less often because it takes long.
     """
 
     system: System
@@ -50,14 +49,14 @@ class Case:
 
 
 def _side_by_side(*, ours: int, sketch: int, weather: Sky = "none", service_ms: int = 50) -> tuple[Case, ...]:
-    """The limit, ours and the sketch, one process each; the sketch gets few entries, for it is slow."""
+    """The limit, ours and the sketch, one process each. The sketch gets few entries because it is slow."""
     slow = weather == "real"
     common = Case(system="limit", weather=weather, service_ms=service_ms, entries=ours, slow=slow)
     return (common, replace(common, system="ours"), replace(common, system="sketch", entries=sketch))
 
 
 def _fleet(*, weather: Sky, service_ms: int, one: int) -> tuple[Case, ...]:
-    """Ten processors that claim blocks of a tenth of all from the start, and what they are compared with."""
+    """Ten processors, each claiming a tenth of the entries at once, and what they are compared with."""
     share = _FLEET_ENTRIES // FLEET
     limit = Case(system="limit", weather=weather, service_ms=service_ms, entries=one, slow=weather == "real")
     ours = replace(limit, system="ours")
@@ -85,13 +84,12 @@ _SMOKE = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Form:
-    """How much of it is run.
+    """Which cases are run, and how often.
 
     Attributes:
-        cases: in this order, over and over.
-        repetitions: of each case.
-        slow_repetitions: of those that are slow.
-        judged: whether the sizes are those that the promises speak of.
+        cases: in this order, repeatedly.
+        slow_repetitions: repetitions of slow cases.
+        judged: whether the cases are large enough to check the promises.
     """
 
     cases: tuple[Case, ...]
@@ -100,7 +98,7 @@ class Form:
     judged: bool = True
 
     def plays(self) -> list[tuple[int, Case]]:
-        """Repetition and case, interleaved: what disturbs the machine for a while disturbs all of them."""
+        """Repetition and case, interleaved, so that a temporary load on the machine affects all cases."""
         return [
             (repetition, case)
             for repetition in range(self.repetitions)
@@ -110,13 +108,13 @@ class Form:
 
 
 def form(*, groups: tuple[str, ...] = (), quick: bool = False, smoke: bool = False, repetitions: int = 0) -> Form:
-    """What the command's options ask for.
+    """The form for the command's options.
 
     Args:
-        groups: only these; all of them if there are none, or the promised ones when it is to be quick.
-        quick: a few minutes instead of a quarter of an hour.
-        smoke: seconds; enough to see that it works, and too small to judge by.
-        repetitions: of each case; 0 for the form's own.
+        groups: only these; without any, all groups, or with ``quick`` the promised ones.
+        quick: takes a few minutes instead of a quarter of an hour.
+        smoke: takes seconds and is too small to check the promises.
+        repetitions: of each case; 0 for the default.
     """
     if smoke:
         return Form(cases=_SMOKE, repetitions=repetitions or 1, slow_repetitions=repetitions or 1, judged=False)

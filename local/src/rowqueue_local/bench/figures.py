@@ -1,4 +1,4 @@
-"""What the runs say: medians, ratios within a repetition, and whether the promises hold."""
+"""Figures of the runs: medians, ratios within a repetition, and whether the promises are kept."""
 
 from __future__ import annotations
 
@@ -17,12 +17,11 @@ class Measured:
     """One run of one case.
 
     Attributes:
-        case: what was run.
-        repetition: the runs of one repetition were made within a minute or two, and are compared with each other.
+        repetition: runs of one repetition follow each other closely and are compared with each other.
         seconds: from the first claim to the last settle; for the limit, from the first request to the last answer.
-        cpu_seconds: of the processes of the system, between the same moments, to the millisecond.
-        peak_bytes: the most memory that one of them has had.
-        statements: what Snowflake was sent meanwhile, by kind.
+        cpu_seconds: CPU time of the system's processes between the same moments.
+        peak_bytes: largest memory of one process.
+        statements: number of statements sent to Snowflake, by kind.
     """
 
     case: Case
@@ -37,26 +36,23 @@ class Measured:
 
     @property
     def entries_per_second(self) -> float:
-        """Throughput."""
+        """The throughput."""
         return self.case.entries / self.seconds
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
-    """All runs of one case. The figures are medians; a ratio is the median of those of the repetitions.
+    """All runs of one case. Figures are medians; a ratio is the median of the ratios of the repetitions.
 
     Attributes:
-        case: what was run.
-        entries_per_second: throughput.
-        slowest: the smallest of them.
-        fastest: the largest.
-        ratio_to_limit: to a raw loop in one process.
-        ratio_to_sketch: to the sketch in one process.
-        ratio_to_one: of several processors to one.
-        statements_per_100: SELECT, INSERT, UPDATE and what else was sent, for each 100 entries.
-        cpu_seconds_per_1000: of the system's processes, for each 1,000 entries.
+        slowest: the smallest throughput of a run.
+        fastest: the largest throughput of a run.
+        ratio_to_limit: throughput compared with a raw loop in one process.
+        ratio_to_sketch: throughput compared with the sketch in one process.
+        ratio_to_one: throughput of several processors compared with one.
+        statements_per_100: statements of all kinds for each 100 entries.
+        cpu_seconds_per_1000: CPU time of the system's processes for each 1,000 entries.
         peak_mb: megabytes of one process.
-        repetitions: how many runs.
     """
 
     case: Case
@@ -72,7 +68,7 @@ class Row:
     repetitions: int
 
     def as_json(self) -> dict[str, Any]:
-        """As the command's last line has it."""
+        """The row in the command's JSON."""
         case = self.case
         return {
             "system": case.system,
@@ -94,7 +90,7 @@ class Row:
 
 
 def rows_of(runs: Sequence[Measured]) -> list[Row]:
-    """One for each case, in the order of their first runs."""
+    """One row for each case, in the order of their first runs."""
     return [_row(case, runs) for case in dict.fromkeys(run.case for run in runs)]
 
 
@@ -117,7 +113,7 @@ def _row(case: Case, runs: Sequence[Measured]) -> Row:
 
 
 def _ratio(ours: Iterable[Measured], runs: Iterable[Measured], system: System) -> float | None:
-    """To one process of another system under the same conditions, within each repetition; the median of that."""
+    """Median over the repetitions of the ratio to one process of ``system`` under the same conditions."""
     others = {
         (run.repetition, run.case.weather, run.case.service_ms): run.entries_per_second
         for run in runs
@@ -137,17 +133,17 @@ def _rounded(ratio: float | None) -> float | None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Promise:
-    """One that was put to the test.
+    """A promise that was checked.
 
     Attributes:
         text: what was promised.
         got: what was measured.
-        held: whether that is it.
+        kept: whether this keeps the promise.
     """
 
     text: str
     got: float
-    held: bool
+    kept: bool
 
 
 _Which = tuple[str, int, int]
@@ -160,18 +156,18 @@ _PROMISES: tuple[tuple[_Which, Callable[[Row], float | None], str, float], ...] 
     (("real", 1, 50), lambda row: row.ratio_to_sketch, "times the sketch", 300),
     (("real", 10, 50), lambda row: row.ratio_to_one, "of one processor", 0.8),
 )
-"""Of which of our rows, which figure, and how much: at least, or at most if it is negative."""
+"""Which row of ours, which figure, its unit, and its bound: a minimum, or a maximum if it is negative."""
 
 
 def promises(rows: Iterable[Row]) -> list[Promise]:
-    """Those that the rows can answer."""
+    """The promises that these rows can check."""
     ours = {
         (row.case.weather, row.case.processes, row.case.service_ms): row for row in rows if row.case.system == "ours"
     }
-    told = []
+    judged = []
     for which, figure, unit, bound in _PROMISES:
         if which in ours and (got := figure(ours[which])) is not None:
             at_least = bound >= 0
             text = f"{ours[which].case}: at {'least' if at_least else 'most'} {abs(bound):g} {unit}"
-            told.append(Promise(text=text, got=got, held=got >= bound if at_least else got <= -bound))
-    return told
+            judged.append(Promise(text=text, got=got, kept=got >= bound if at_least else got <= -bound))
+    return judged

@@ -1,4 +1,4 @@
-"""Where the benchmark runs: the stand-ins, and a queue of its own for each run."""
+"""The stand-ins for the benchmark, and a new queue for each run."""
 
 from __future__ import annotations
 
@@ -37,12 +37,12 @@ SELECT ?, 'completed', 'dev-gone', 'finished-long-ago', SYSDATE(), SYSDATE(), 20
 
 
 class BenchError(RowqueueError):
-    """A run can not be counted: it did not do its work, or not once."""
+    """A run is invalid: it did not deliver every entry exactly once."""
 
 
 @dataclass(slots=True)
 class Ground:
-    """The stand-ins, and a session to prepare what is run."""
+    """The stand-ins, and a session to prepare the queues."""
 
     stack: Stack
     session: snowflake.connector.SnowflakeConnection
@@ -50,9 +50,9 @@ class Ground:
 
     @contextlib.contextmanager
     def queue(self, *, entries: int, data: str, finished: int = 0) -> Iterator[dict[str, str]]:
-        """A fresh schema with so many ready entries, and so many finished ones; yields what leads a worker to it.
+        """A new schema with ready and finished entries; yields the environment variables with which a worker finds it.
 
-        The next one gets its name, so that the stand-in need not translate the statements anew: Snowflake does not.
+        All schemas have the same name: otherwise the stand-in would translate each statement again.
         """
         self._queues += 1
         schema = f"BENCH_{self._queues}"
@@ -83,7 +83,7 @@ class Ground:
 
     @contextlib.contextmanager
     def weather(self, weather: Weather) -> Iterator[None]:
-        """Slow Snowflake down for a while."""
+        """Slow down Snowflake within the block."""
         self._post("/_local/weather", weather.as_json())
         try:
             yield
@@ -91,11 +91,11 @@ class Ground:
             self._post("/_local/weather", {})
 
     def forget_statements(self) -> None:
-        """Count the statements from now on."""
+        """Count statements from now on."""
         self._post("/_local/reset-stats", {})
 
     def statements(self) -> dict[str, int]:
-        """How many were sent, by kind."""
+        """Number of statements sent, by kind."""
         return dict(self.stack.snowflake_stats()["by_kind"])
 
     def _post(self, path: str, body: dict[str, Any]) -> None:
@@ -106,6 +106,6 @@ class Ground:
 
 @contextlib.contextmanager
 def prepared(state: Path) -> Iterator[Ground]:
-    """Start the stand-ins; they end with the block."""
+    """Start the stand-ins. They end with the block."""
     with stack.running(stack.Options(state=state)) as running, deployment.session(running) as session:
         yield Ground(stack=running, session=session)

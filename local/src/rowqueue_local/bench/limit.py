@@ -1,4 +1,4 @@
-"""The limit: the same requests in a bare loop, with no queue before and no record after them."""
+"""The limit: the same requests in a plain loop, without a queue and without records."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 def prepare(job: Job) -> Callable[[], Stretch]:
-    """Make the body once; what is returned sends it as often as there would be entries."""
+    """Make the body once; the returned function sends it once for each entry."""
     context = tls(job.environ)
     entry = Entry(id=1_000_000, data=job.data, idempotency_key=uuid.uuid4().hex, claim_token="")
     body = exchange.body(entry, processor_id=job.name, now=datetime.now(UTC), max_characters=len(job.data))

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 def prepare(job: Job) -> Callable[[], Stretch]:
-    """Log in to Snowflake; what is returned claims, delivers and settles until nothing is ready."""
+    """Log in to Snowflake; the returned function claims, delivers and settles until nothing is ready."""
     settings = ProcessorSettings.from_env(job.environ)
     observability.configure("processor", environment=settings.environment)
     login = credentials.login(settings.snowflake, environment=settings.environment)

@@ -1,4 +1,4 @@
-"""What a table full of finished entries costs: the same statements on an empty queue and on a full one, in turn."""
+"""The cost of a table full of finished entries: the same statements on an empty and on a full queue, in turn."""
 
 from __future__ import annotations
 
@@ -31,18 +31,18 @@ _PROMISED = ("pulse", "claim")
 
 @dataclass(slots=True)
 class Times:
-    """How long the statements of one duty took.
+    """Durations of the statements of one duty.
 
     Attributes:
         empty_s: on a queue without finished entries, seconds each.
-        full_s: on the full one.
+        full_s: on the full queue, seconds each.
     """
 
     empty_s: list[float] = field(default_factory=list)
     full_s: list[float] = field(default_factory=list)
 
     def as_json(self, duty: str, finished: int) -> dict[str, Any]:
-        """Medians."""
+        """The medians."""
         empty, full = median(self.empty_s), median(self.full_s)
         return {
             "duty": duty,
@@ -54,19 +54,19 @@ class Times:
 
 
 def measure(ground: Ground, *, finished: int, watch: Callable[[str], None]) -> list[dict[str, Any]]:
-    """Each duty on both queues, in turn.
+    """Measure each duty on both queues, in turn.
 
     Args:
         ground: the stand-ins.
-        finished: entries that the full queue holds beside the ready ones.
-        watch: is told what goes on.
+        finished: number of finished entries in the full queue.
+        watch: called with a line about the progress.
     """
     times: dict[str, Times] = {}
     with ExitStack() as cleanup:
         watch(f"Inserting {finished} finished entries ...")
         full = cleanup.enter_context(_stores(ground, finished=finished))
         empty = cleanup.enter_context(_stores(ground, finished=0))
-        watch(f"Each statement {_ROUNDS} times on both ...")
+        watch(f"Running each statement {_ROUNDS} times on both ...")
         for number in range(-1, _ROUNDS):  # the first round warms up
             for stores, of in ((empty, "empty_s"), (full, "full_s")):
                 for duty, seconds in _round(*stores, token=f"round-{number}"):
@@ -76,12 +76,12 @@ def measure(ground: Ground, *, finished: int, watch: Callable[[str], None]) -> l
 
 
 def promises(rows: list[dict[str, Any]]) -> list[Promise]:
-    """What was promised of these figures."""
+    """The promises about these figures."""
     return [
         Promise(
             text=f"{row['duty']} with {row['table_rows']} finished entries: at most {_MOST} times the empty table's",
             got=row["ratio"],
-            held=row["ratio"] <= _MOST,
+            kept=row["ratio"] <= _MOST,
         )
         for row in rows
         if row["duty"] in _PROMISED
@@ -101,7 +101,7 @@ def _stores(ground: Ground, *, finished: int) -> Iterator[tuple[PollerQueue, Pro
 
 
 def _round(poller: PollerQueue, store: ProcessorStore, *, token: str) -> Iterator[tuple[str, float]]:
-    """Every duty once, and the seconds that it took."""
+    """Every duty once, with its duration in seconds."""
     yield "pulse", _seconds(poller.pulse)
     yield "count_ready", _seconds(store.count_ready)
     began = time.perf_counter()

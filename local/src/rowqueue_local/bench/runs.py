@@ -1,4 +1,4 @@
-"""Plays the cases: each in processes and on a queue of its own, and counted only if every entry arrived once."""
+"""Plays the cases, each in its own processes and on its own queue. A run counts only if every entry arrived once."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 _READY_WITHIN_S = 120.0
 _DONE_WITHIN_S = 900.0
 _WARM_UP = Case(system="ours", entries=20)
-"""Is not counted: the stand-in translates a statement when it meets it for the first time, in some 30 ms."""
+"""Not counted: the stand-in takes some 30 ms to translate a statement that it has not seen before."""
 _SETTINGS = {
     "ENVIRONMENT": "bench",
     "CERT_BUCKET": "not-asked",
@@ -38,10 +38,10 @@ _SETTINGS = {
 
 @dataclass(slots=True)
 class _Worker:
-    """A measured process, and the pipe that it tells by."""
+    """A measured process, and the pipe for its reports."""
 
     process: subprocess.Popen[bytes]
-    report: IO[str]
+    reports: IO[str]
     log: Path
     stdin: IO[bytes] = field(init=False)
 
@@ -53,15 +53,15 @@ class _Worker:
         self.stdin.write(f"{line}\n".encode())
         self.stdin.flush()
 
-    def told(self, within_s: float) -> dict[str, Any]:
-        """The next thing that it tells.
+    def report(self, within_s: float) -> dict[str, Any]:
+        """Wait for its next report.
 
         Raises:
             BenchError: it ended, or took too long.
         """
         with selectors.DefaultSelector() as selector:
-            selector.register(self.report, selectors.EVENT_READ)
-            line = self.report.readline() if selector.select(within_s) else ""
+            selector.register(self.reports, selectors.EVENT_READ)
+            line = self.reports.readline() if selector.select(within_s) else ""
         if not line:
             last = "\n".join(self.log.read_text(errors="replace").splitlines()[-15:])
             raise BenchError(f"a measured process ended, or took more than {within_s:g} s; its last lines:\n{last}")
@@ -69,10 +69,10 @@ class _Worker:
 
 
 def play(ground: Ground, form: Form, *, watch: Callable[[Measured], None]) -> list[Measured]:
-    """Run every case of the form, as often as it says.
+    """Run every case of the form as often as it asks for.
 
     Raises:
-        BenchError: a run failed, or did not deliver every entry once.
+        BenchError: a run failed, or did not deliver every entry exactly once.
     """
     runs = []
     _play(ground, _WARM_UP, repetition=0)
@@ -84,26 +84,26 @@ def play(ground: Ground, form: Form, *, watch: Callable[[Measured], None]) -> li
 
 def _play(ground: Ground, case: Case, repetition: int) -> Measured:
     data = payload(case.service_ms)
-    waiting = 0 if case.system == "limit" else case.entries
-    with ground.queue(entries=waiting, data=data) as queue, contextlib.ExitStack() as cleanup:
+    ready = 0 if case.system == "limit" else case.entries
+    with ground.queue(entries=ready, data=data) as queue, contextlib.ExitStack() as cleanup:
         environ = queue | _SETTINGS | _blocks(case)
         workers = [cleanup.enter_context(_started(ground, case, environ, data)) for _ in range(case.processes)]
         for worker in workers:
-            worker.told(_READY_WITHIN_S)
+            worker.report(_READY_WITHIN_S)
         before = ground.stack.partner_stats()
         ground.forget_statements()
         with ground.weather(WEATHERS[case.weather]):
             for worker in workers:
                 worker.say("go")
-            told = [worker.told(_DONE_WITHIN_S) for worker in workers]
+            reports = [worker.report(_DONE_WITHIN_S) for worker in workers]
         statements = ground.statements()
-        check(case, sum(one["entries"] for one in told), ground.counts(), before, ground.stack.partner_stats())
+        check(case, sum(one["entries"] for one in reports), ground.counts(), before, ground.stack.partner_stats())
     return Measured(
         case=case,
         repetition=repetition,
-        seconds=max(one["ended"] for one in told) - min(one["began"] for one in told),
-        cpu_seconds=sum(one["cpu_seconds"] for one in told),
-        peak_bytes=max(one["peak_bytes"] for one in told),
+        seconds=max(one["ended"] for one in reports) - min(one["began"] for one in reports),
+        cpu_seconds=sum(one["cpu_seconds"] for one in reports),
+        peak_bytes=max(one["peak_bytes"] for one in reports),
         statements=statements,
     )
 
@@ -130,7 +130,7 @@ def _started(ground: Ground, case: Case, environ: dict[str, str], data: str) -> 
             pass_fds=[writable],
         )
         os.close(writable)
-        worker = _Worker(process=process, report=report, log=log)
+        worker = _Worker(process=process, reports=report, log=log)
         try:
             worker.say(json.dumps(asdict(job)))
             yield worker
@@ -140,24 +140,24 @@ def _started(ground: Ground, case: Case, environ: dict[str, str], data: str) -> 
     log.unlink()
 
 
-def check(case: Case, told: int, counts: dict[str, int], before: dict[str, Any], after: dict[str, Any]) -> None:
-    """Make sure that a run did all of its work, and once.
+def check(case: Case, delivered: int, counts: dict[str, int], before: dict[str, Any], after: dict[str, Any]) -> None:
+    """Check that a run delivered every entry exactly once.
 
     Args:
         case: what was run.
-        told: how many entries the system says it has delivered.
+        delivered: number of entries that the system reports as delivered.
         counts: entries by status.
-        before: what the partner had seen before it.
-        after: what it has seen now.
+        before: the partner's counts before the run.
+        after: the partner's counts after the run.
 
     Raises:
-        BenchError: with the counts that do not fit.
+        BenchError: the counts do not agree; it names them.
     """
     requests = after["requests"] - before["requests"]
     again = after["duplicates"] - before["duplicates"]
     recorded = case.entries if case.system == "limit" else counts.get("completed", 0)
-    if not told == requests == recorded == case.entries or again or counts.keys() - {"completed"}:
+    if not delivered == requests == recorded == case.entries or again or counts.keys() - {"completed"}:
         raise BenchError(
-            f"{case}: {told} delivered as the system says, {requests} as the partner says, {again} of them again; "
-            f"in the queue: {counts}"
+            f"{case}: delivered {delivered} as reported by the system, {requests} as counted by the partner, "
+            f"{again} of them again; in the queue: {counts}"
         )

@@ -1,8 +1,8 @@
-"""The way of the first sketch, in our own words and in SQL that runs: a baseline, and nothing to learn from.
+"""The method of the first sketch, as a baseline. Do not copy it.
 
-It claims eight, opens TLS connections for them and for no others, and records each by an UPDATE and a COMMIT of its
-own, in the event loop. Flattered: it loops in one process with one login, where the sketch starts a task for every
-eight.
+It claims eight entries, opens new TLS connections for them, and records each with its own UPDATE and COMMIT in the
+event loop. This version is faster than the sketch: it loops in one process with one login, whereas the sketch starts a
+task for every eight entries.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _RECORD = "UPDATE PROCESSING_QUEUE SET status = ?, completed_at = SYSDATE() WHER
 
 
 def prepare(job: Job) -> Callable[[], Stretch]:
-    """Log in to Snowflake; what is returned works until a claim comes back empty."""
+    """Log in to Snowflake; the returned function works until a claim is empty."""
     environ = job.environ
     connection = snowflake.connector.connect(
         account=environ["SNOWFLAKE_ACCOUNT"],

@@ -1,4 +1,4 @@
-"""The figures as Markdown, so that what is printed is what ``docs/performance.md`` shows."""
+"""The figures as Markdown, in the form of ``docs/performance.md``."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def of_times(rows: Iterable[dict[str, Any]]) -> str:
 
 def of_promises(promises: Iterable[Promise]) -> str:
     """One line for each promise."""
-    lines = [[promise.text, f"{promise.got:.3g}", "held" if promise.held else "NOT held"] for promise in promises]
+    lines = [[promise.text, f"{promise.got:.3g}", "kept" if promise.kept else "NOT kept"] for promise in promises]
     return _markdown(("promise", "measured", "verdict"), lines)
 
 

@@ -1,4 +1,4 @@
-"""What the measured systems share: the payload, the partner's TLS, and what they tell of their work."""
+"""What the measured systems share: the payload, the partner's TLS, and the form of their reports."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
-    """What a worker is to do.
+    """What a worker has to do.
 
     Attributes:
         environ: the stack's addresses and the processor's settings, as environment variables.
-        name: of this worker, in this run only.
-        entries: how many are delivered in all; the limit knows of no queue that would tell it.
+        name: of this worker in this run.
+        entries: how many the limit sends, because it has no queue.
         concurrency: deliveries in flight.
-        data: what an entry holds.
+        data: the ``data`` of every entry.
     """
 
     environ: Mapping[str, str]
@@ -36,10 +36,10 @@ class Job:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stretch:
-    """From the first claim to the last settle.
+    """The time from the first claim to the last settle.
 
     Attributes:
-        began: seconds on the machine's monotonic clock, which its processes share.
+        began: seconds on the monotonic clock, which the processes share.
         ended: the same.
         entries: how many were delivered.
     """
@@ -50,14 +50,14 @@ class Stretch:
 
 
 def payload(service_ms: int) -> str:
-    """``data`` of an entry, about 200 characters; the body of its delivery has 320."""
+    """The ``data`` of an entry, about 200 characters; the body of its delivery has 320."""
     order = {"id": "A-1700000", "currency": "EUR", "amount": "129.90", "items": [{"sku": "S-1002", "count": 2}] * 2}
-    told = {"partner": {"delay_ms": service_ms}} if service_ms else {}
-    return json.dumps({"type": "order", "payload": order, **told})
+    partner = {"partner": {"delay_ms": service_ms}} if service_ms else {}
+    return json.dumps({"type": "order", "payload": order, **partner})
 
 
 def tls(environ: Mapping[str, str]) -> ssl.SSLContext:
-    """What a processor would make of the certificates in its bucket."""
+    """The TLS context that a processor makes from the certificates in its bucket."""
     files = ("PARTNER_CLIENT_CERTIFICATE", "PARTNER_CLIENT_KEY", "PARTNER_CA")
     names = (certificates.CLIENT, certificates.KEY, certificates.CA)
     objects = {name: Path(environ[file]).read_bytes() for name, file in zip(names, files, strict=True)}

@@ -1,7 +1,7 @@
-"""One measured process: prepares, says so, waits for the word, runs, and tells what that took.
+"""One measured process: it prepares, reports ready, waits for a line, runs, and reports its figures.
 
-``python -m rowqueue_local.bench.worker SYSTEM --report-to FD`` is started by ``runs``, with a :class:`Job` as JSON on
-the first line of stdin; the second line is the word.
+``runs`` starts ``python -m rowqueue_local.bench.worker SYSTEM --report-to FD``. The first line of stdin is a
+:class:`Job` as JSON; the second line starts the run.
 """
 
 from __future__ import annotations
@@ -20,19 +20,19 @@ _SYSTEMS = ("ours", "limit", "sketch")
 
 
 def main() -> None:
-    """See the module."""
+    """Run one job."""
     parser = argparse.ArgumentParser(description="One measured process of the benchmark.")
     parser.add_argument("system", choices=_SYSTEMS)
     parser.add_argument("--report-to", type=int, required=True, help="file descriptor")
     arguments = parser.parse_args()
-    # Only the one that is measured: what another needs would lie in its memory.
+    # Import only the measured system, because the others would count in its memory.
     system = import_module(f"rowqueue_local.bench.{arguments.system}")
     job = Job(**json.loads(sys.stdin.readline()))
     with os.fdopen(arguments.report_to, "w", buffering=1) as report:
         run = system.prepare(job)
         print(json.dumps({"ready": True}), file=report)
         if not sys.stdin.readline():
-            return  # whoever started it has gone
+            return  # the parent has ended
         before = _cpu_seconds()
         stretch = run()
         spent = _cpu_seconds() - before
@@ -45,7 +45,7 @@ def _cpu_seconds() -> float:
 
 
 def _peak_bytes() -> int:
-    """The unit differs: kilobytes on Linux, bytes on macOS (getrusage(2))."""
+    """The unit of ru_maxrss differs: kilobytes on Linux, bytes on macOS (getrusage(2))."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 

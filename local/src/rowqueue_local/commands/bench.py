@@ -12,11 +12,13 @@ from rowqueue_local.commands.console import FOLDER, console
 
 
 @click.command("bench")
-@click.option("--only", multiple=True, type=click.Choice(list(cases.GROUPS)), help="This part; may be repeated.")
-@click.option("--quick", is_flag=True, help="The promised parts, slow ones once: four minutes instead of eleven.")
-@click.option("--smoke", is_flag=True, help="Seconds: does it work? Too small to judge by.")
-@click.option("--repetitions", type=click.IntRange(1, 50), default=None, help="Of each case.")
-@click.option("--table-rows", type=click.IntRange(1, 10_000_000), help="Instead: statements on a table this full.")
+@click.option("--only", multiple=True, type=click.Choice(list(cases.GROUPS)), help="Run this part; may be repeated.")
+@click.option("--quick", is_flag=True, help="Run the promised parts, slow ones once: four minutes instead of eleven.")
+@click.option("--smoke", is_flag=True, help="Check in seconds that it works. Too small to judge promises.")
+@click.option("--repetitions", type=click.IntRange(1, 50), default=None, help="Runs of each case.")
+@click.option(
+    "--table-rows", type=click.IntRange(1, 10_000_000), help="Instead, measure statements on a table of this size."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the figures as one JSON object on the last line.")
 @click.option("--state-dir", type=FOLDER, default=Path(".local/bench"), show_default=True)
 def bench_command(
@@ -29,24 +31,24 @@ def bench_command(
     smoke: bool,
     as_json: bool,
 ) -> None:
-    """Measure beside a raw loop (the limit) and the way of the first sketch; exit code 0 only if the promises hold.
+    """Compare the throughput with a raw loop (the limit) and the first sketch. Exit code 0 if promises are kept.
 
-    Ratios of one run mean something also on a busy machine; entries/s do not.
+    On a busy machine, ratios are still meaningful; entries/s are not.
     """
     terminal = console(stderr=as_json)
     with ground.prepared(state_dir.resolve()) as prepared:
         if table_rows:
             times = rows.measure(prepared, finished=table_rows, watch=terminal.print)
-            told, promises, table = {"table": times}, rows.promises(times), tables.of_times(times)
+            output, promises, table = {"table": times}, rows.promises(times), tables.of_times(times)
         else:
             form = cases.form(groups=only, quick=quick, smoke=smoke, repetitions=repetitions or 0)
             measured = figures.rows_of(runs.play(prepared, form, watch=lambda run: terminal.print(str(run))))
-            told = {"runs": [row.as_json() for row in measured]}
+            output = {"runs": [row.as_json() for row in measured]}
             promises, table = figures.promises(measured) if form.judged else [], tables.of_rows(measured)
     click.echo(f"\n{table}\n", err=as_json)
     if promises:
         click.echo(f"{tables.of_promises(promises)}\n", err=as_json)
     if as_json:
-        click.echo(json.dumps(told))
-    if not all(promise.held for promise in promises):
-        raise click.ClickException("a promise did not hold: see above, and whether the machine was busy")
+        click.echo(json.dumps(output))
+    if not all(promise.kept for promise in promises):
+        raise click.ClickException("a promise was not kept: see above, and check whether the machine was busy")

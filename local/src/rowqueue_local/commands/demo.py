@@ -26,33 +26,33 @@ if TYPE_CHECKING:
 @click.option("--json", "as_json", is_flag=True, help="Print the figures as one JSON object on the last line.")
 @click.option("--state-dir", type=FOLDER, default=Path(".local/demo"), show_default=True)
 def demo_command(entries: int, state_dir: Path, *, as_json: bool) -> None:
-    """Run the whole system on this machine, from INSERT to completed, on an embedded stack.
+    """Run the whole system on this machine, from INSERT to the end of each entry.
 
-    The fleet is sized for a laptop: at most 4 tasks, each with larger blocks than the defaults, a tick each second.
+    The demo suits a laptop: at most 4 tasks, larger blocks than the defaults, a tick each second.
     """
     terminal = console(stderr=as_json)
     terminal.print(
         f"Starting the embedded stack, deploying into it, inserting {entries} entries; "
-        f"the fleet is a laptop's: at most {demo.MAX_CONTAINERS} tasks, a tick each {demo.TICK_S:g} s ..."
+        f"at most {demo.MAX_CONTAINERS} tasks, a tick each {demo.TICK_S:g} s ..."
     )
     with _watching(terminal, entries) as watch:
         result = demo.play(state_dir.resolve(), entries, watch=watch)
     _summarise(terminal, result)
     if as_json:
         click.echo(result.as_json())
-    if not result.held:
-        raise click.ClickException("the promise did not hold: see the figures above")
+    if not result.kept:
+        raise click.ClickException("the promise was not kept: see the figures above")
 
 
-class _watching:  # noqa: N801 -- reads as what it does
-    """Draws the looks on a terminal; elsewhere writes one line now and then."""
+class _watching:  # noqa: N801 -- used like a function
+    """Draws a progress bar on a terminal; elsewhere prints a line every few seconds."""
 
     _QUIET_EVERY_S = 5.0
 
     def __init__(self, terminal: Console, entries: int) -> None:
         self._terminal = terminal
         self._entries = entries
-        self._told_at = -self._QUIET_EVERY_S
+        self._printed_at = -self._QUIET_EVERY_S
         self._progress = Progress(
             TextColumn("{task.completed}/{task.total} done"),
             BarColumn(),
@@ -77,8 +77,8 @@ class _watching:  # noqa: N801 -- reads as what it does
             f"{look.of(Status.FAILED)} failed, {look.live} tasks of {look.launched} alive"
         )
         self._progress.update(self._bar, completed=done, description=described)
-        if not self._terminal.is_terminal and look.seconds - self._told_at >= self._QUIET_EVERY_S:
-            self._told_at = look.seconds
+        if not self._terminal.is_terminal and look.seconds - self._printed_at >= self._QUIET_EVERY_S:
+            self._printed_at = look.seconds
             self._terminal.print(f"{look.seconds:5.1f} s  {done}/{self._entries} done, {described}")
 
 

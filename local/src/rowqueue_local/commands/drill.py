@@ -21,11 +21,11 @@ if TYPE_CHECKING:
 
 @click.command("drill")
 @click.argument("name", required=False, type=click.Choice(sorted(drills.ALL)))
-@click.option("--list", "listed", is_flag=True, help="Name the drills and what each promises.")
+@click.option("--list", "listed", is_flag=True, help="List the drills and their promises.")
 @click.option("--json", "as_json", is_flag=True, help="Print the figures as one JSON object on the last line.")
 @click.option("--state-dir", type=FOLDER, default=Path(".local/drill"), show_default=True)
 def drill_command(name: str | None, state_dir: Path, *, listed: bool, as_json: bool) -> None:
-    """Play one fault on a fresh embedded stack; exit code 0 only if the promise held."""
+    """Play one fault on a fresh embedded stack. Exit code 0 only if the promise was kept."""
     if listed or name is None:
         for drill in drills.ALL.values():
             click.echo(f"{drill.name:<12} {drill.promise}")
@@ -36,8 +36,8 @@ def drill_command(name: str | None, state_dir: Path, *, listed: bool, as_json: b
     _show(terminal, verdict)
     if as_json:
         click.echo(json.dumps(verdict.as_json(drill.name)))
-    if not verdict.held:
-        raise click.ClickException("the promise did not hold")
+    if not verdict.kept:
+        raise click.ClickException("the promise was not kept")
 
 
 def _show(terminal: Console, verdict: Verdict) -> None:
@@ -51,4 +51,4 @@ def _show(terminal: Console, verdict: Verdict) -> None:
         terminal.print(f"{figure:<32} {value}", markup=False)
     for name, value in verdict.compressed.items():
         terminal.print(f"compressed: {name} {value}", markup=False)
-    terminal.print("[bold green]held[/bold green]" if verdict.held else "[bold red]NOT held[/bold red]")
+    terminal.print("[bold green]kept[/bold green]" if verdict.kept else "[bold red]NOT kept[/bold red]")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
+import signal
 import threading
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
 @click.group("local")
 def local_group() -> None:
-    """The embedded stack."""
+    """Run the embedded stack."""
 
 
 @local_group.command("up")
@@ -35,7 +36,7 @@ def local_group() -> None:
     type=click.FloatRange(0, 600),
     default=0.3,
     show_default=True,
-    help="From RunTask to the task's start.",
+    help="Time from RunTask to the task's start.",
 )
 @click.option("--state-dir", type=FOLDER, default=Path(".local/up"), show_default=True)
 @click.option(
@@ -43,13 +44,15 @@ def local_group() -> None:
     type=click.Path(dir_okay=False, path_type=Path),
     default=Path(".local/env"),
     show_default=True,
-    help="Where the exports are written while the stack runs.",
+    help="File for the exports while the stack runs.",
 )
 def up(tick_s: float | None, task_start_seconds: float, state_dir: Path, env_file: Path) -> None:
-    """Start the stack, deploy into it, and keep it running until Ctrl-C.
+    """Start the stack, deploy into it, and run it until Ctrl-C.
 
-    `source` the env file, and the AWS CLI, boto3 and any Snowflake connector reach the stack.
+    After `source` of the env file, the AWS CLI, boto3 and Snowflake connectors reach the stack.
     """
+    # A shell that starts this in the background makes it ignore SIGINT.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     terminal = console()
     poller = {"TICK_SECONDS": str(tick_s)} if tick_s is not None else {}
     options = stack.Options(state=state_dir.resolve(), tick_s=tick_s, task_start_s=task_start_seconds, poller=poller)

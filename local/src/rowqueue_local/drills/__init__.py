@@ -1,7 +1,4 @@
-"""Drills: one fault, played on a fresh embedded stack, with the story, the figures and the verdict.
-
-For people who want to see before they trust, and for CI.
-"""
+"""Drills: each plays one fault on a fresh embedded stack and checks a promise."""
 
 from __future__ import annotations
 
@@ -19,32 +16,32 @@ Tell = Callable[[str], None]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verdict:
-    """What a drill has shown.
+    """The result of a drill.
 
     Attributes:
-        held: whether the promise held.
+        kept: whether the promise was kept.
         figures: by name.
-        compressed: settings by which time was compressed, against their defaults.
+        compressed: settings that are shorter than their defaults, to save time.
         table: rows for people, the first is the heading; may be empty.
     """
 
-    held: bool
+    kept: bool
     figures: Mapping[str, Any]
     compressed: Mapping[str, str] = field(default_factory=dict)
     table: Sequence[Sequence[str]] = ()
 
     def as_json(self, drill: str) -> dict[str, Any]:
-        """One object: the drill, the verdict, the figures, the compressed settings."""
-        return {"drill": drill, "held": self.held, **self.figures, "compressed": dict(self.compressed)}
+        """The verdict as one JSON object."""
+        return {"drill": drill, "held": self.kept, **self.figures, "compressed": dict(self.compressed)}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Drill:
-    """One fault that can be played.
+    """A drill.
 
     Attributes:
         name: on the command line.
-        promise: what is to hold.
+        promise: what it checks.
         play: plays it with its state below a folder.
     """
 

@@ -1,4 +1,4 @@
-"""The drills by name."""
+"""All drills by name."""
 
 from __future__ import annotations
 

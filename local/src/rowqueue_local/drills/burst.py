@@ -1,4 +1,4 @@
-"""A burst arrives, tasks take long to start, and ticks go on: as many are launched as it needs, and no more."""
+"""Many entries arrive, and tasks take long to start while ticks go on: no more tasks are launched than needed."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ START_S = 20
 
 
 def naive(pending: int) -> int:
-    """What a poller launches that only looks at the queue, each tick anew: the commonest fault of such launchers."""
+    """What a poller launches each tick if it ignores the tasks that are starting, a common fault."""
     return min(math.ceil(pending / PER_CONTAINER), MAX_CONTAINERS)
 
 
@@ -55,13 +55,13 @@ def _play(state: Path, tell: Tell) -> Verdict:
         )
         for tick in ticks
     ]
-    held = figures["launched"] == needed < figures["launched_by_naive_rule"]
+    kept = figures["launched"] == needed < figures["launched_by_naive_rule"]
     compressed = {"TICK_SECONDS": f"{TICK_S} instead of 60"}
-    return Verdict(held=held, figures=figures, compressed=compressed, table=table)
+    return Verdict(kept=kept, figures=figures, compressed=compressed, table=table)
 
 
 DRILL = Drill(
     name="burst",
-    promise="However long tasks take to start, a burst launches as many as it needs.",
+    promise="However long tasks take to start, a burst launches exactly the tasks that it needs.",
     play=_play,
 )

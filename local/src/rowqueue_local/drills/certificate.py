@@ -1,4 +1,4 @@
-"""The client certificate is expired, of another key, or missing: nothing is claimed, and the message says why."""
+"""The client certificate is expired, does not match its key, or is missing: nothing is claimed, the error says why."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _PREFIX = f"s3://{deployment.BUCKET}/dev/"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Case:
-    """One unfit certificate: what stands in the bucket (``None``: nothing), and what the message has to name."""
+    """An unfit certificate: the objects in the bucket (``None``: missing), and what the error has to name."""
 
     name: str
     objects: dict[str, bytes | None]
@@ -43,7 +43,7 @@ def _cases(folder: Path) -> list[_Case]:
             objects={"client-key.pem": other.client_key.read_bytes()},
             named=(f"{_PREFIX}client.pem", f"{_PREFIX}client-key.pem", "key values mismatch"),
         ),
-        _Case(name="missing", objects={"client.pem": None}, named=(f"{_PREFIX}client.pem", "can not be read")),
+        _Case(name="missing", objects={"client.pem": None}, named=(f"{_PREFIX}client.pem", "cannot be read")),
     ]
 
 
@@ -72,7 +72,7 @@ def _play(state: Path, tell: Tell) -> Verdict:
         completed = stage.counts().get("completed", 0)
         tell(f"renewed, and the hold deleted: the next processor ends with {renewed_code}, {completed} completed")
     refused = claimed == 0 and codes == {3} and not silent and holds == len(rows) - 1
-    held = refused and renewed_code == 0 and completed == ENTRIES
+    kept = refused and renewed_code == 0 and completed == ENTRIES
     figures = {
         "claimed": claimed,
         "exit_codes": sorted(codes),
@@ -80,11 +80,11 @@ def _play(state: Path, tell: Tell) -> Verdict:
         "holds_with_that_reason": holds,
         "completed_after_renewal": completed,
     }
-    return Verdict(held=held, figures=figures, table=rows)
+    return Verdict(kept=kept, figures=figures, table=rows)
 
 
 def _put(stage: Stage, case: _Case) -> None:
-    """The case's objects over the good ones."""
+    """Put the good objects into the bucket, replaced by the case's."""
     s3 = deployment.client(stage.stack, "s3")
     good = stage.stack.certificates
     objects = {"client.pem": good.client.read_bytes(), "client-key.pem": good.client_key.read_bytes(), **case.objects}
@@ -97,6 +97,6 @@ def _put(stage: Stage, case: _Case) -> None:
 
 DRILL = Drill(
     name="certificate",
-    promise="With an unfit client certificate nothing is claimed, and the message names the object and the reason.",
+    promise="With an unfit client certificate nothing is claimed, and the error names the object and the reason.",
     play=_play,
 )

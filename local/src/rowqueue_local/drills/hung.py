@@ -1,4 +1,4 @@
-"""Tasks freeze, before their first claim and after it: they are stopped, and the queue drains all the same."""
+"""Tasks freeze before or after their first claim: they are stopped, and every entry is still delivered."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def _play(state: Path, tell: Tell) -> Verdict:
     with staged(state, tick_s=TICK_S, stop_timeout_s=STOP_TIMEOUT_S, poller=_POLLER, processor=_PROCESSOR) as stage:
         stage.stack.inject(hang_every=ONE_IN)
         stage.insert([{"delay_ms": 1500}] * ENTRIES)
-        tell(f"{ENTRIES} entries for {ENTRIES // PER_CONTAINER} tasks, one in {ONE_IN} of which freezes at its start")
+        tell(f"{ENTRIES} entries for {ENTRIES // PER_CONTAINER} tasks; one in {ONE_IN} freezes at its start")
         frozen = _freeze_a_worker(stage)
         tell(f"{frozen} has claimed, and freezes too")
         if not wait_until(lambda: stage.counts() == {"completed": ENTRIES}, seconds=100):
@@ -52,18 +52,18 @@ def _play(state: Path, tell: Tell) -> Verdict:
             "completed": stage.counts().get("completed", 0),
             "left_running": len(stage.live()),
         }
-    held = figures["stopped"] == figures["hung"] > 0 and figures["stopped_after_a_claim"] > 0
+    kept = figures["stopped"] == figures["hung"] > 0 and figures["stopped_after_a_claim"] > 0
     compressed = {
         "TICK_SECONDS": f"{TICK_S} instead of 60",
         "BOOT_DEADLINE_SECONDS": f"{BOOT_DEADLINE_S} instead of 180",
         "TASK_DEADLINE_SECONDS": f"{TASK_DEADLINE_S} instead of 540",
         "stopTimeout": f"{STOP_TIMEOUT_S} instead of 120",
     }
-    return Verdict(held=held, figures=figures, compressed=compressed)
+    return Verdict(kept=kept, figures=figures, compressed=compressed)
 
 
 def _freeze_a_worker(stage: Stage) -> str:
-    """The first task that holds entries."""
+    """Freeze the first task that has claimed entries; returns its processor id."""
     if not wait_until(lambda: "processing" in stage.counts(), seconds=60):
         raise StackError(f"no task has claimed: {stage.counts()}")
     ((name,), *_) = stage.sql("SELECT DISTINCT processor_id FROM PROCESSING_QUEUE WHERE status = 'processing'")
@@ -73,6 +73,6 @@ def _freeze_a_worker(stage: Stage) -> str:
 
 DRILL = Drill(
     name="hung",
-    promise="A task that freezes, before its first claim or after it, is stopped, and what it held is delivered.",
+    promise="A task that freezes before or after its first claim is stopped, and its entries are delivered.",
     play=_play,
 )

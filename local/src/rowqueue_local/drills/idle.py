@@ -1,4 +1,4 @@
-"""Ten ticks on an empty queue: one statement each, always the same, and nothing else."""
+"""Ten ticks on an empty queue send one statement each, always the same text, and do nothing else."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def _play(state: Path, tell: Tell) -> Verdict:
         for _ in range(TICKS):
             answer = stage.invoke()
             tell(f"tick: {answer['pendingEntries']} ready, {answer['containersLaunched']} launched")
-        wait_until(lambda: len(stage.ticks()) == TICKS, seconds=10)  # the log is shipped in the background
+        wait_until(lambda: len(stage.ticks()) == TICKS, seconds=10)  # the log arrives later
         sent = stage.stack.snowflake_stats()["by_kind"]
         texts = {statement["text"] for statement in _statements(stage)}
         figures = {
@@ -34,12 +34,12 @@ def _play(state: Path, tell: Tell) -> Verdict:
             "distinct_texts": len(texts),
             "tasks": len(stage.stack.launches()["tasks"]),
         }
-    held = figures == {"ticks": TICKS, "statements": TICKS, "dml": 0, "distinct_texts": 1, "tasks": 0}
-    return Verdict(held=held, figures=figures)
+    kept = figures == {"ticks": TICKS, "statements": TICKS, "dml": 0, "distinct_texts": 1, "tasks": 0}
+    return Verdict(kept=kept, figures=figures)
 
 
 def _forget(stage: Stage) -> None:
-    """What the deployment has sent is not the poller's."""
+    """Reset the statistics, so that the deployment's statements are not counted."""
     urllib.request.urlopen(f"{stage.stack.snowflake}/_local/reset-stats", data=b"", timeout=10).close()  # noqa: S310
 
 
@@ -50,6 +50,6 @@ def _statements(stage: Stage) -> list[dict[str, str]]:
 
 DRILL = Drill(
     name="idle",
-    promise="A tick on an empty queue sends Snowflake one statement, whose text never changes, and starts nothing.",
+    promise="A tick on an empty queue sends Snowflake one statement with a constant text, and starts nothing.",
     play=_play,
 )

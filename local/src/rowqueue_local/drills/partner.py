@@ -1,4 +1,4 @@
-"""A partner that misbehaves in every way we know of: what each does to the entry, to its neighbours and to the task."""
+"""Faults of the partner, and the effect of each on the entry, on other entries and on the task."""
 
 from __future__ import annotations
 
@@ -29,22 +29,22 @@ NEIGHBOURS = 4
 _HOST = "127.0.0.1"
 _SETTINGS = {
     "SERVICE_TIMEOUT_SECONDS": "2",
-    "RETRY_BACKOFF_SECONDS": "3600",  # what backs off is still there to be looked at
+    "RETRY_BACKOFF_SECONDS": "3600",  # so that an entry in back-off is still pending when the drill looks
     "RETRY_BACKOFF_CAP_SECONDS": "3600",
     "FLUSH_SECONDS": "0.2",
 }
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Seen:
-    """What a fault did.
+class FaultEffect:
+    """The effect of a fault.
 
     Attributes:
-        entry: its status.
-        neighbours: theirs.
-        counted: attempts counted, of all.
+        entry: the entry's status.
+        neighbours: status of the other entries.
+        counted: counted attempts of all entries.
         code: the task's exit code.
-        hold: whether a hold stands.
+        hold: whether a hold was placed.
     """
 
     entry: str
@@ -54,28 +54,28 @@ class Seen:
     hold: bool = False
 
 
-_COMPLETES = Seen(entry="completed", neighbours="completed", counted=0)
-_RETRIES = Seen(entry="pending", neighbours="completed", counted=1)
-_FAILS = Seen(entry="failed", neighbours="completed", counted=1)
-_ALL_RETRY = Seen(entry="pending", neighbours="pending", counted=1 + NEIGHBOURS, code=5)
-_STOPS = Seen(entry="pending", neighbours="pending", counted=0, code=4, hold=True)
+_COMPLETES = FaultEffect(entry="completed", neighbours="completed", counted=0)
+_RETRIES = FaultEffect(entry="pending", neighbours="completed", counted=1)
+_FAILS = FaultEffect(entry="failed", neighbours="completed", counted=1)
+_ALL_RETRY = FaultEffect(entry="pending", neighbours="pending", counted=1 + NEIGHBOURS, code=5)
+_STOPS = FaultEffect(entry="pending", neighbours="pending", counted=0, code=4, hold=True)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Fault:
-    """One way to misbehave.
+class PartnerFault:
+    """A fault of the partner.
 
     Attributes:
         name: for the table.
-        expected: what it may do.
-        told: to the partner, by the entry; its neighbours are answered 200.
-        everyone: whether the neighbours tell it too.
+        expected: the promised effect.
+        behaviour: what the entry asks of the partner; its neighbours are answered 200.
+        everyone: whether the neighbours ask for it too.
         server: makes another partner than the stack's.
     """
 
     name: str
-    expected: Seen
-    told: dict[str, Any] = field(default_factory=dict)
+    expected: FaultEffect
+    behaviour: dict[str, Any] = field(default_factory=dict)
     everyone: bool = False
     server: Callable[[Certificates, Path], Server] | None = None
 
@@ -110,28 +110,28 @@ def _answers_with_a_page(ours: Certificates, _folder: Path) -> Server:
 
 
 FAULTS = (
-    Fault(name="resets in the middle of a 200", told={"body": "cut"}, expected=_COMPLETES),
-    Fault(name="trickles a 200, a byte a second", told={"body": "trickle"}, expected=_COMPLETES),
-    Fault(name="answers 200 with 10 MB", told={"body": "large"}, expected=_COMPLETES),
-    Fault(name="answers 200 with bad gzip", told={"body": "gzip"}, expected=_COMPLETES),
-    Fault(name="resets in the middle of a 500", told={"body": "cut", "status": 500}, expected=_RETRIES),
-    Fault(name="answers 429, Retry-After 2", told={"status": 429, "retry_after": 2}, expected=_RETRIES),
-    Fault(name="answers 503", told={"status": 503}, expected=_RETRIES),
-    Fault(name="does not answer in time", told={"delay_ms": 4000}, expected=_RETRIES),
-    Fault(name="hangs up on one entry", told={"hang_up": True}, expected=_RETRIES),
-    Fault(name="answers one entry 401", told={"status": 401}, expected=_FAILS),
-    Fault(name="answers 302", told={"status": 302, "location": "https://127.0.0.1:1/"}, expected=_FAILS),
-    Fault(name="answers 400", told={"status": 400}, expected=_FAILS),
-    Fault(name="answers everybody 401", told={"status": 401}, everyone=True, expected=_STOPS),
-    Fault(name="hangs up on everybody", told={"hang_up": True}, everyone=True, expected=_STOPS),
-    Fault(name="has a wrong host name", server=_wrong_host, expected=_STOPS),
-    Fault(name="has an expired certificate", server=_expired, expected=_STOPS),
-    Fault(name="has a certificate of a foreign CA", server=_foreign_ca, expected=_STOPS),
-    Fault(name="refuses our certificate, TLS 1.2", server=_refuses_our_certificate("1.2"), expected=_STOPS),
-    Fault(name="refuses our certificate, TLS 1.3", server=_refuses_our_certificate("1.3"), expected=_STOPS),
-    Fault(name="refuses our certificate, 400 page", server=_answers_with_a_page, expected=_STOPS),
+    PartnerFault(name="resets in the middle of a 200", behaviour={"body": "cut"}, expected=_COMPLETES),
+    PartnerFault(name="trickles a 200, a byte a second", behaviour={"body": "trickle"}, expected=_COMPLETES),
+    PartnerFault(name="answers 200 with 10 MB", behaviour={"body": "large"}, expected=_COMPLETES),
+    PartnerFault(name="answers 200 with bad gzip", behaviour={"body": "gzip"}, expected=_COMPLETES),
+    PartnerFault(name="resets in the middle of a 500", behaviour={"body": "cut", "status": 500}, expected=_RETRIES),
+    PartnerFault(name="answers 429, Retry-After 2", behaviour={"status": 429, "retry_after": 2}, expected=_RETRIES),
+    PartnerFault(name="answers 503", behaviour={"status": 503}, expected=_RETRIES),
+    PartnerFault(name="does not answer in time", behaviour={"delay_ms": 4000}, expected=_RETRIES),
+    PartnerFault(name="hangs up on one entry", behaviour={"hang_up": True}, expected=_RETRIES),
+    PartnerFault(name="answers one entry 401", behaviour={"status": 401}, expected=_FAILS),
+    PartnerFault(name="answers 302", behaviour={"status": 302, "location": "https://127.0.0.1:1/"}, expected=_FAILS),
+    PartnerFault(name="answers 400", behaviour={"status": 400}, expected=_FAILS),
+    PartnerFault(name="answers everybody 401", behaviour={"status": 401}, everyone=True, expected=_STOPS),
+    PartnerFault(name="hangs up on everybody", behaviour={"hang_up": True}, everyone=True, expected=_STOPS),
+    PartnerFault(name="has a wrong host name", server=_wrong_host, expected=_STOPS),
+    PartnerFault(name="has an expired certificate", server=_expired, expected=_STOPS),
+    PartnerFault(name="has a certificate of a foreign CA", server=_foreign_ca, expected=_STOPS),
+    PartnerFault(name="refuses our certificate, TLS 1.2", server=_refuses_our_certificate("1.2"), expected=_STOPS),
+    PartnerFault(name="refuses our certificate, TLS 1.3", server=_refuses_our_certificate("1.3"), expected=_STOPS),
+    PartnerFault(name="refuses our certificate, 400 page", server=_answers_with_a_page, expected=_STOPS),
 )
-_REFUSED = Fault(name="refuses the connection", expected=_ALL_RETRY)
+_REFUSED = PartnerFault(name="refuses the connection", expected=_ALL_RETRY)
 
 
 def _play(state: Path, tell: Tell) -> Verdict:
@@ -140,31 +140,33 @@ def _play(state: Path, tell: Tell) -> Verdict:
     with staged(state) as stage:
         for fault in (_REFUSED, *FAULTS):
             with _url(stage, fault, state / "tmp" / "misbehaving") as url:
-                seen = _seen(stage, fault, url)
-            tell(f"{fault.name}: entry {seen.entry}, neighbours {seen.neighbours}, exit code {seen.code}")
-            if seen != fault.expected:
+                effect = _effect(stage, fault, url)
+            tell(f"{fault.name}: entry {effect.entry}, neighbours {effect.neighbours}, exit code {effect.code}")
+            if effect != fault.expected:
                 unexpected.append(fault.name)
             rows.append(
                 (
                     fault.name,
-                    seen.entry,
-                    seen.neighbours,
-                    str(seen.counted),
-                    str(seen.code),
-                    "yes" if seen.hold else "no",
-                    "yes" if seen == fault.expected else f"NO: {fault.expected}",
+                    effect.entry,
+                    effect.neighbours,
+                    str(effect.counted),
+                    str(effect.code),
+                    "yes" if effect.hold else "no",
+                    "yes" if effect == fault.expected else f"NO: {fault.expected}",
                 )
             )
     figures = {"faults": len(rows) - 1, "as_promised": len(rows) - 1 - len(unexpected), "unexpected": unexpected}
     compressed = {"SERVICE_TIMEOUT_SECONDS": "2 instead of 30"}
-    return Verdict(held=not unexpected, figures=figures, compressed=compressed, table=rows)
+    return Verdict(kept=not unexpected, figures=figures, compressed=compressed, table=rows)
 
 
 @contextlib.contextmanager
-def _url(stage: Stage, fault: Fault, folder: Path) -> Iterator[str]:
-    """Where the misbehaving partner is."""
+def _url(stage: Stage, fault: PartnerFault, folder: Path) -> Iterator[str]:
+    """The URL of the faulty partner."""
     if fault is _REFUSED:
-        with socket.socket() as closed:  # bound and not listening: nobody answers, and nobody else gets the port
+        with (
+            socket.socket() as closed
+        ):  # bound but not listening: connections are refused, and nobody else gets the port
             closed.bind((_HOST, 0))
             yield f"https://{_HOST}:{closed.getsockname()[1]}/process"
     elif fault.server is None:
@@ -174,22 +176,22 @@ def _url(stage: Stage, fault: Fault, folder: Path) -> Iterator[str]:
             yield f"https://{_HOST}:{port}/process"
 
 
-def _seen(stage: Stage, fault: Fault, url: str) -> Seen:
+def _effect(stage: Stage, fault: PartnerFault, url: str) -> FaultEffect:
     stage.empty()
-    told = fault.told
-    # The neighbours take a moment, so that the entry's fate is not decided by who comes first.
-    stage.insert([told] + [told if fault.everyone else {"delay_ms": 50}] * NEIGHBOURS)
+    behaviour = fault.behaviour
+    # The neighbours are answered late, so that the order of the answers does not decide what happens to the entry.
+    stage.insert([behaviour] + [behaviour if fault.everyone else {"delay_ms": 50}] * NEIGHBOURS)
     _, code = stage.run(_SETTINGS | {"EXTERNAL_SERVICE_URL": url})
     (entry, *neighbours) = [status for (status,) in stage.sql("SELECT status FROM PROCESSING_QUEUE ORDER BY id")]
     ((counted,),) = stage.sql("SELECT SUM(retry_count) FROM PROCESSING_QUEUE")
     ((holds,),) = stage.sql("SELECT COUNT(*) FROM PROCESSING_HOLDS")
-    return Seen(
+    return FaultEffect(
         entry=entry, neighbours=", ".join(sorted(set(neighbours))), counted=int(counted), code=code, hold=holds > 0
     )
 
 
 DRILL = Drill(
     name="partner",
-    promise="Whatever the partner does harms no neighbour, spends no attempt needlessly, and leaves a reason.",
+    promise="No fault of the partner harms other entries or wastes attempts, and each leaves a reason.",
     play=_play,
 )

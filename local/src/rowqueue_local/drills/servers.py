@@ -1,4 +1,4 @@
-"""Servers that a drill or a test starts inside its own process, to misbehave in ways that no payload can ask for."""
+"""Servers that a drill or a test runs in its own process, for faults that no payload can ask for."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ _STARTS_WITHIN_S = 10.0
 
 @contextlib.contextmanager
 def serving(app: web.Application, context: ssl.SSLContext | None, *, host: str = "127.0.0.1") -> Iterator[int]:
-    """Serve in a thread of its own; yields the port, a free one.
+    """Serve in another thread; yields the port.
 
     Raises:
-        TimeoutError: it did not start.
+        TimeoutError: the server did not start.
     """
     ready = threading.Event()
-    told: dict[str, int] = {}
+    bound: dict[str, int] = {}
     loop = asyncio.new_event_loop()
     stop = asyncio.Event()
 
@@ -32,7 +32,7 @@ def serving(app: web.Application, context: ssl.SSLContext | None, *, host: str =
         runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
         await runner.setup()
         await web.TCPSite(runner, host, 0, ssl_context=context).start()
-        told["port"] = runner.addresses[0][1]
+        bound["port"] = runner.addresses[0][1]
         ready.set()
         await stop.wait()
         await runner.cleanup()
@@ -46,8 +46,8 @@ def serving(app: web.Application, context: ssl.SSLContext | None, *, host: str =
     try:
         if not ready.wait(_STARTS_WITHIN_S):
             raise TimeoutError("the server did not start")
-        yield told["port"]
+        yield bound["port"]
     finally:
-        with contextlib.suppress(RuntimeError):  # it has ended by itself, and says why in its thread
+        with contextlib.suppress(RuntimeError):  # it has ended by itself; its thread reports why
             loop.call_soon_threadsafe(stop.set)
         thread.join(_STARTS_WITHIN_S)

@@ -1,4 +1,4 @@
-"""A processor is asked to stop in mid-work: nothing is lost, and no attempt is spent on what never started."""
+"""A processor gets SIGTERM while it delivers: nothing is lost, and entries that were not sent lose no attempt."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def _play(state: Path, tell: Tell) -> Verdict:
         tell(f"{ENTRIES} entries; the partner takes 2 s for each; one processor delivers {IN_FLIGHT} at once")
         with stage.processor(_SETTINGS) as run:
             if not wait_until(lambda: stage.stack.partner_stats()["in_flight"] == IN_FLIGHT, seconds=30):
-                raise StackError(f"the processor did not come to {IN_FLIGHT} deliveries in flight: {run.error()}")
+                raise StackError(f"the processor did not reach {IN_FLIGHT} deliveries in flight: {run.error()}")
             tell(f"{IN_FLIGHT} deliveries are in flight: SIGTERM")
             run.process.send_signal(signal.SIGTERM)
             asked = time.monotonic()
@@ -55,16 +55,16 @@ def _play(state: Path, tell: Tell) -> Verdict:
             "grace_seconds": GRACE_S,
             "exit_code": code,
         }
-    held = (
+    kept = (
         code == 0
         and seconds <= GRACE_S
         and not (figures["lost"] or unstarted_spent or figures["delivered_but_not_recorded"])
     )
-    return Verdict(held=held, figures=figures, compressed={"STOP_GRACE_SECONDS": f"{GRACE_S} instead of 60"})
+    return Verdict(kept=kept, figures=figures, compressed={"STOP_GRACE_SECONDS": f"{GRACE_S} instead of 60"})
 
 
 DRILL = Drill(
     name="sigterm",
-    promise="A stop costs no entry and no attempt: what is in flight finishes and is recorded, the rest is released.",
+    promise="A stop loses no entry and no attempt: deliveries in flight finish and are recorded, the rest is released.",
     play=_play,
 )

@@ -1,4 +1,4 @@
-"""What the drills share: a deployed stack, ways to act on it, and a look at the tables, the tasks and the ticks."""
+"""What the drills share: a deployed stack, actions on it, and views of the tables, the tasks and the ticks."""
 
 from __future__ import annotations
 
@@ -26,10 +26,9 @@ _TABLES = ("PROCESSING_QUEUE", "PROCESSING_ATTEMPTS", "PROCESSORS", "PROCESSING_
 
 @dataclass(slots=True)
 class Run:
-    """A processor's process.
+    """A process of a processor.
 
     Attributes:
-        process: ended or not.
         log: the file it writes to.
     """
 
@@ -37,17 +36,17 @@ class Run:
     log: Path
 
     def lines(self) -> list[dict[str, Any]]:
-        """What it has logged."""
+        """The lines of its log."""
         return [json.loads(line) for line in self.log.read_text().splitlines() if line.startswith("{")]
 
     def error(self) -> str:
-        """Why it failed, if it said so."""
+        """The error that it logged, or nothing."""
         return next((line["error"] for line in self.lines() if line["event"] == "processor_failed"), "")
 
 
 @dataclass(slots=True)
 class Stage:
-    """A deployed stack and how a drill acts on it."""
+    """A deployed stack and a drill's actions on it."""
 
     stack: Stack
     session: snowflake.connector.SnowflakeConnection
@@ -60,13 +59,13 @@ class Stage:
             return [tuple(row) for row in cursor.fetchall()]
 
     def empty(self) -> None:
-        """Begin anew."""
+        """Delete all rows."""
         for table in _TABLES:
             self.sql(f"DELETE FROM {table}")  # noqa: S608 -- constants
 
-    def insert(self, told: list[dict[str, Any]]) -> None:
-        """One entry for each thing that the partner is told."""
-        self.sql(_INSERT, json.dumps([json.dumps({"number": n, "partner": what}) for n, what in enumerate(told)]))
+    def insert(self, behaviours: list[dict[str, Any]]) -> None:
+        """Insert one entry for each behaviour that the partner shall show."""
+        self.sql(_INSERT, json.dumps([json.dumps({"number": n, "partner": what}) for n, what in enumerate(behaviours)]))
 
     def counts(self) -> dict[str, int]:
         """Entries by status."""
@@ -77,7 +76,7 @@ class Stage:
 
     @contextlib.contextmanager
     def processor(self, environ: Mapping[str, str]) -> Iterator[Run]:
-        """container/processor.py as a process of its own, with the deployment's environment and ``environ`` over it."""
+        """container/processor.py as its own process, with the deployment's environment and ``environ`` in addition."""
         self._runs += 1
         state = self.stack.options.state
         log = state / "logs" / f"processor-{self._runs}.log"
@@ -101,26 +100,26 @@ class Stage:
             process.wait()
 
     def run(self, environ: Mapping[str, str], *, seconds: float = 60.0) -> tuple[Run, int]:
-        """Run a processor to its end; returns it and its exit code."""
+        """Run a processor until it ends; returns it and its exit code."""
         with self.processor(environ) as run:
             return run, run.process.wait(seconds)
 
     def invoke(self, event: Mapping[str, Any] | None = None) -> dict[str, Any]:
-        """Invoke the poller and wait for it; returns the body of its answer.
+        """Invoke the poller and wait; returns the body of its answer.
 
         Raises:
-            StackError: it raised.
+            StackError: the poller raised an error.
         """
         answer = deployment.client(self.stack, "lambda").invoke(
             FunctionName=deployment.POLLER, Payload=json.dumps(event or {}).encode()
         )
-        told = json.loads(answer["Payload"].read())
+        reply = json.loads(answer["Payload"].read())
         if "FunctionError" in answer:
-            raise stack.StackError(f"the poller raised {told.get('errorType')}: {told.get('errorMessage')}")
-        return dict(json.loads(told["body"]))
+            raise stack.StackError(f"the poller raised {reply.get('errorType')}: {reply.get('errorMessage')}")
+        return dict(json.loads(reply["body"]))
 
     def ticks(self) -> list[dict[str, Any]]:
-        """The lines in which the poller has explained its ticks, oldest first."""
+        """The ``tick`` lines of the poller's log, oldest first."""
         pages = (
             deployment.client(self.stack, "logs")
             .get_paginator("filter_log_events")
@@ -131,7 +130,7 @@ class Stage:
         return sorted((line for line in logged if line.get("event") == "tick"), key=lambda line: line["timestamp"])
 
     def live(self) -> list[str]:
-        """ARNs of the tasks that ECS wants running."""
+        """ARNs of the tasks with the desired status RUNNING."""
         pages = (
             deployment.client(self.stack, "ecs")
             .get_paginator("list_tasks")
@@ -150,15 +149,15 @@ def staged(
     poller: Mapping[str, str] | None = None,
     processor: Mapping[str, str] | None = None,
 ) -> Iterator[Stage]:
-    """A fresh stack, deployed; unless told otherwise nothing in it runs by itself.
+    """A fresh, deployed stack. By default nothing in it runs by itself.
 
     Args:
-        state: everything is written below it.
+        state: the folder for everything that is written.
         tick_s: the schedule's period, seconds.
         task_start_s: from RunTask to the start of the process, seconds.
         stop_timeout_s: from SIGTERM to SIGKILL, seconds.
-        poller: environment of the function, over the deployment's.
-        processor: environment of the tasks, over the deployment's.
+        poller: environment variables of the function, in addition to the deployed ones.
+        processor: environment variables of the tasks, in addition to the deployed ones.
     """
     options = stack.Options(
         state=state,
@@ -175,7 +174,7 @@ def staged(
 
 
 def wait_until(condition: Callable[[], bool], *, seconds: float) -> bool:
-    """Look again and again; returns whether it came true in time."""
+    """Poll a condition; returns whether it became true in time."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         if condition():

@@ -1,5 +1,5 @@
-"""The Snowflake stand-in: fakesnow as the engine, behind what it lacks: table locks, a waiter limit, honest errors.
+"""The Snowflake stand-in: fakesnow as the engine, with table locks, a limit of waiting statements, and plain errors.
 
-``http`` speaks the driver's protocol, ``account`` knows all sessions and the locks between them, ``engine``,
-``repairs`` and ``shortcuts`` are the only importers of fakesnow.
+``http`` implements the driver's protocol. ``account`` has the sessions and the locks between them. Only ``engine``,
+``repairs`` and ``shortcuts`` import fakesnow.
 """

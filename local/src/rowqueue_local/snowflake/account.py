@@ -1,4 +1,4 @@
-"""The sessions of the Snowflake stand-in, and what Snowflake does between them: table locks, and an end to orphans."""
+"""The sessions of the Snowflake stand-in, the table locks between them, and the end of orphaned transactions."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ from rowqueue_local.snowflake.weather import Weather, pass_by
 if TYPE_CHECKING:
     from starlette.requests import Request
 
-    from rowqueue_local.snowflake.statements import Statement
+    from rowqueue_local.snowflake.statements import StatementFacts
 
-_CONFLICT_RETRIES: Final = 25  # with the growing pauses 1.6 s, and then the client is told
+_CONFLICT_RETRIES: Final = 25  # 1.6 s with the growing pauses; then the client gets the error
 _CONFLICT_PAUSE_SECONDS: Final = 0.005
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Limits:
-    """What bounds waiting.
+class AccountLimits:
+    """Limits of waiting.
 
     Attributes:
-        lock_waiters: how many statements may wait for one table.
-        lock_timeout_seconds: how long each of them may wait; a session can ask for less.
+        lock_waiters: number of statements that may wait for one table.
+        lock_timeout_seconds: how long each may wait; a session can ask for less.
         orphan_seconds: how long a transaction may be idle while others wait for it (Snowflake: 5 minutes).
     """
 
@@ -38,21 +38,21 @@ class Limits:
 
 
 @dataclass(eq=False, slots=True, kw_only=True)
-class Call:
+class StatementCall:
     """One statement that a session sent.
 
     Attributes:
-        session: who sent it.
-        id: the client's request id. It stands in for Snowflake's query id too: a client's log shows it.
-        statement: what it is.
-        request: it, as the engine takes it.
-        describe_only: the client wants to know its columns, and nothing is to happen.
-        is_waiting: for its turn, for a lock or in the weather. Only then can it be cancelled; what runs is interrupted.
+        session: the sender.
+        id: the client's request id, also used as Snowflake's query id, because a client's log shows it.
+        request: the request for the engine.
+        describe_only: whether the client asks only for the columns, and the statement must not run.
+        is_waiting: whether it waits for its turn, for a lock or for the latency. Only then it can be cancelled; a
+            running statement is interrupted.
     """
 
     session: Session
     id: str
-    statement: Statement
+    statement: StatementFacts
     request: Request
     describe_only: bool
     is_waiting: bool = True
@@ -62,12 +62,12 @@ class Account:
     """All sessions, and the locks between them.
 
     Attributes:
-        locks: who holds which table.
+        locks: which session has locked which table.
         counters: ``refused_625``, ``conflict_retries`` and ``orphans`` so far.
         weather: how slow statements are; it may change at any time.
     """
 
-    def __init__(self, engine: Engine, limits: Limits, *, weather: Weather) -> None:
+    def __init__(self, engine: Engine, limits: AccountLimits, *, weather: Weather) -> None:
         self.locks: TableLocks[Session] = TableLocks(max_waiters=limits.lock_waiters)
         self.counters: Counter[str] = Counter()
         self.weather = weather
@@ -79,30 +79,30 @@ class Account:
         return len(self._sessions)
 
     def find(self, token: str) -> Session | None:
-        """The session with this token, unless it has been closed."""
+        """The open session with this token."""
         return self._sessions.get(token)
 
     def open(self, token: str, parameters: dict[str, Any]) -> Session:
-        """Add the session that the engine knows by ``token``."""
+        """Add a session for the engine's connection ``token``."""
         self._sessions[token] = session = Session(self._engine, token, parameters)
         return session
 
     async def close(self, session: Session) -> None:
-        """Roll back what is open, as Snowflake does, and forget the session."""
+        """Roll back the open transaction, as Snowflake does, and remove the session."""
         del self._sessions[session.token]
         async with session.turn:
             session.rollback()
             self._engine.close(session.token)
             self.locks.release(session)
 
-    async def perform(self, call: Call) -> bytes:
+    async def perform(self, call: StatementCall) -> bytes:
         """Run a statement when it is its turn.
 
         Returns:
             The answer for the client, JSON.
 
         Raises:
-            Failure: it did not work, or was refused.
+            Failure: the statement failed or was refused.
         """
         session = call.session
         async with session.turn:
@@ -117,7 +117,7 @@ class Account:
                     self.locks.release(session)
 
     async def end_orphans(self) -> None:
-        """For ever: roll back transactions that have been idle too long while others wait for them."""
+        """Loop without end: roll back transactions that are idle too long while others wait for them."""
         limit = self._limits.orphan_seconds
         while True:
             await asyncio.sleep(min(1.0, limit / 4))
@@ -128,7 +128,7 @@ class Account:
                     session.lose(f"it was idle for more than {limit:g} s while others waited for it")
                     self.locks.release(session)
 
-    async def _prepare(self, call: Call) -> None:
+    async def _prepare(self, call: StatementCall) -> None:
         session, statement = call.session, call.statement
         if statement.refusal:
             raise Failure(UNSUPPORTED, "58000", f"[local stand-in] {statement.refusal}")
@@ -139,8 +139,8 @@ class Account:
             if statement.locks:
                 await self._lock(call)
 
-    async def _control_transaction(self, session: Session, statement: Statement) -> None:
-        """Begin and end transactions where Snowflake does (docs.snowflake.com/en/sql-reference/transactions)."""
+    async def _control_transaction(self, session: Session, statement: StatementFacts) -> None:
+        """Begin and end transactions as Snowflake does (docs.snowflake.com/en/sql-reference/transactions)."""
         if statement.kind == "begin" or (statement.changes_rows and not session.autocommit):
             session.begin()
         elif statement.kind == "rollback":
@@ -151,7 +151,7 @@ class Account:
         if statement.autocommit is not None:
             session.autocommit = statement.autocommit
 
-    async def _lock(self, call: Call) -> None:
+    async def _lock(self, call: StatementCall) -> None:
         session = call.session
         table = (*self._engine.current_schema(session.token), *call.statement.locks)[-3:]
         limit = min(self._limits.lock_timeout_seconds, session.lock_timeout_seconds)
@@ -166,12 +166,12 @@ class Account:
         finally:
             call.is_waiting = False
 
-    def _refused(self, call: Call, table: Table, why: str) -> Failure:
-        """Worded as Snowflake words it when there are too many waiters: several independent reports quote it."""
+    def _refused(self, call: StatementCall, table: Table, why: str) -> Failure:
+        """The error in Snowflake's words for too many waiters, which several independent reports quote."""
         self.counters["refused_625"] += 1
-        holder = self.locks.holder(table)
-        statement = holder.statement_id if holder else ""
-        transaction = holder.transaction.number if holder and holder.transaction else 0
+        owner = self.locks.owner_of(table)
+        statement = owner.statement_id if owner else ""
+        transaction = owner.transaction.number if owner and owner.transaction else 0
         return Failure(
             625,
             "57014",
@@ -179,8 +179,8 @@ class Account:
             f"has not yet been released.\nYour statement '{call.id}' was aborted because {why}.",
         )
 
-    async def _execute(self, call: Call) -> bytes:
-        """Run what has got all its locks: the weather passes while the table is locked."""
+    async def _execute(self, call: StatementCall) -> bytes:
+        """Run a statement that has its locks. The latency passes while the table is locked."""
         call.is_waiting = True
         await pass_by(self.weather.milliseconds(call.statement, describe_only=call.describe_only))
         call.is_waiting = False
@@ -193,8 +193,8 @@ class Account:
             session.lose(f"a statement failed in it ({failure.message[:120]})")
             raise
 
-    async def _execute_alone(self, call: Call) -> bytes:
-        """Run a statement outside a transaction, again when the engine had a conflict: Snowflake knows none there."""
+    async def _execute_alone(self, call: StatementCall) -> bytes:
+        """Run a statement outside a transaction, and repeat it after a conflict, which Snowflake does not have."""
         for attempt in range(1, _CONFLICT_RETRIES + 1):
             try:
                 return await self._execute_once(call)
@@ -203,7 +203,7 @@ class Account:
                 await asyncio.sleep(_CONFLICT_PAUSE_SECONDS * attempt)
         return await self._execute_once(call)
 
-    async def _execute_once(self, call: Call) -> bytes:
+    async def _execute_once(self, call: StatementCall) -> bytes:
         if call.statement.changes_rows and not call.describe_only:
             return await self._engine.execute_atomically(call.session.token, call.request)
         return await self._engine.execute(call.request)

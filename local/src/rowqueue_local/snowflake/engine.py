@@ -1,6 +1,6 @@
-"""The engine of the Snowflake stand-in: fakesnow, reached through its own HTTP endpoints.
+"""The engine of the Snowflake stand-in: fakesnow, used through its HTTP endpoints.
 
-Only this module, ``repairs`` and ``shortcuts`` import fakesnow, in the release that ``pyproject.toml`` pins.
+Only this module, ``repairs`` and ``shortcuts`` import fakesnow. ``pyproject.toml`` pins its release.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ if TYPE_CHECKING:
     from starlette.routing import BaseRoute
 
 UNSUPPORTED: Final = 390999
-"""The errno of what only the stand-in refuses. Snowflake has no such code, so nobody takes it for a real answer."""
+"""The errno of what only the stand-in refuses. Snowflake has no such code, so it cannot be mistaken for a real one."""
 
 _unhandled: ContextVar[BaseException | None] = ContextVar("unhandled", default=None)
 
 
 class Failure(Exception):  # noqa: N818 - an answer to the client, not a fault of ours
-    """What the client is told when a statement did not work."""
+    """The error that the client gets for a statement."""
 
     def __init__(self, errno: int, sqlstate: str, message: str) -> None:
         super().__init__(errno, sqlstate, message)
@@ -42,22 +42,22 @@ class Failure(Exception):  # noqa: N818 - an answer to the client, not a fault o
 
 
 class Conflict(Failure):
-    """Two transactions wrote the same rows or definitions, and this one lost. Snowflake would have made it wait."""
+    """Two transactions wrote the same rows or definitions, and this one failed. Snowflake would make it wait."""
 
 
 def cancelled() -> Failure:
-    """What Snowflake answers when a statement was cancelled."""
+    """Snowflake's answer to a cancelled statement."""
     return Failure(604, "57014", "SQL execution canceled")
 
 
 class Engine:
-    """The databases, and one connection to them for each session token.
+    """The databases, with one connection for each session token.
 
-    A connection runs one statement at a time: whoever calls sees to that.
+    A connection runs one statement at a time; the caller has to ensure that.
 
     Args:
-        db_path: the directory with a file for each database; without it everything is in memory.
-        keep_results: how many results stay available to RESULT_SCAN. A statement leaves two.
+        db_path: the folder with a file for each database; without it everything is in memory.
+        keep_results: number of results that RESULT_SCAN can read. A statement makes two.
     """
 
     def __init__(self, *, db_path: Path | None, keep_results: int) -> None:
@@ -65,22 +65,22 @@ class Engine:
         shortcuts.take()
         _set_up_logging()
         self._fakesnow = FakeSnow(db_path=db_path)
-        # A queue's statements are small, and other processes want the other cores; sessions have threads of their own.
+        # The statements are small, sessions have their own threads, and other processes need the cores.
         self._fakesnow.duck_conn.execute("SET threads = 1")
         self._fakesnow.results_cache = repairs.RecentResults(keep_results)
-        # A database path that comes with a login, fakesnow's documented way, fails from the second connection on.
+        # fakesnow's documented way, a database path in the login, fails from the second connection on.
         fakesnow.server.shared_fs = self._fakesnow
 
     async def login(self, request: Request) -> dict[str, Any]:
-        """Connect, and create the database and the schema when they are missing.
+        """Connect, and create the database and the schema if they are missing.
 
         Returns:
-            fakesnow's answer; ``["data"]["token"]`` names the connection from now on.
+            fakesnow's answer; ``["data"]["token"]`` is the name of the connection.
         """
-        with _told_as_failures():
+        with _mapped_to_failures():
             response = await fakesnow.server.login_request(request)
         reply: dict[str, Any] = json.loads(response.body)
-        # fakesnow would begin and end transactions on its own account otherwise.
+        # Otherwise fakesnow would begin and end transactions itself.
         fakesnow.server.sessions[reply["data"]["token"]]._autocommit = True  # noqa: SLF001
         return reply
 
@@ -91,7 +91,7 @@ class Engine:
             The answer for the client, JSON.
         """
         _unhandled.set(None)
-        with _told_as_failures():
+        with _mapped_to_failures():
             response = await fakesnow.server.query_request(request)
             if error := _unhandled.get():
                 raise error
@@ -102,7 +102,7 @@ class Engine:
         return body
 
     async def execute_atomically(self, token: str, request: Request) -> bytes:
-        """Run the statement in a transaction of its own: fakesnow makes several of a MERGE or an array of bindings."""
+        """Run the statement in its own transaction: fakesnow splits a MERGE or an array of bindings into several."""
         self.begin(token)
         try:
             answer = await self.execute(request)
@@ -113,47 +113,47 @@ class Engine:
         return answer
 
     def begin(self, token: str) -> None:
-        """Begin a transaction. What it sees is settled by its first statement, not now."""
-        with _told_as_failures():
+        """Begin a transaction. Its snapshot is taken by its first statement, not now."""
+        with _mapped_to_failures():
             _connection(token).begin()
 
     async def commit(self, token: str) -> None:
-        """Commit; the engine writes its log to the disk here."""
-        with _told_as_failures():
+        """Commit. The engine writes its log to the disk."""
+        with _mapped_to_failures():
             await run_in_threadpool(_connection(token).commit)
 
     def rollback(self, token: str) -> None:
-        """Roll back, also when the engine has already given the transaction up."""
+        """Roll back, also if the engine has already abandoned the transaction."""
         with contextlib.suppress(duckdb.TransactionException):
             _connection(token).rollback()
 
     def interrupt(self, token: str) -> None:
-        """Make the statement that the connection runs fail; without one, nothing happens."""
+        """Make the running statement of the connection fail, if there is one."""
         _connection(token).interrupt()
 
     def close(self, token: str) -> None:
-        """Roll back, and forget the connection."""
+        """Roll back and remove the connection."""
         self.rollback(token)
         _connection(token).close()
         del fakesnow.server.sessions[token]
 
     def current_schema(self, token: str) -> tuple[str, str]:
-        """The database and the schema that an unqualified name means."""
+        """The database and the schema of unqualified names."""
         session = fakesnow.server.sessions[token]
         return session.database or "", session.schema or ""
 
     @property
     def routes(self) -> list[BaseRoute]:
-        """The HTTP endpoints that fakesnow has."""
+        """The HTTP endpoints of fakesnow."""
         return list(fakesnow.server.routes)
 
     @property
     def results_kept(self) -> int:
-        """How many results RESULT_SCAN can find."""
+        """Number of results that RESULT_SCAN can read."""
         return len(self._fakesnow.results_cache)
 
     def shutdown(self) -> None:
-        """Close every connection; with the last one the engine folds its log into the database files."""
+        """Close every connection. With the last one the engine merges its log into the database files."""
         for token in list(fakesnow.server.sessions):
             self.close(token)
         self._fakesnow.duck_conn.close()
@@ -165,7 +165,7 @@ def _connection(token: str) -> duckdb.DuckDBPyConnection:
 
 
 @contextlib.contextmanager
-def _told_as_failures() -> Iterator[None]:
+def _mapped_to_failures() -> Iterator[None]:
     try:
         yield
     except Exception as error:
@@ -173,28 +173,28 @@ def _told_as_failures() -> Iterator[None]:
 
 
 def _failure(error: Exception) -> Failure:
-    told = str(error)
-    if isinstance(error, duckdb.TransactionException) and "conflict" in told.lower():
-        return Conflict(UNSUPPORTED, "58000", f"[local stand-in] a conflict that Snowflake does not have: {told}")
+    text = str(error)
+    if isinstance(error, duckdb.TransactionException) and "conflict" in text.lower():
+        return Conflict(UNSUPPORTED, "58000", f"[local stand-in] a conflict that Snowflake does not have: {text}")
     if isinstance(error, duckdb.InterruptException):
         return cancelled()
-    if "NOT NULL constraint" in told:
-        return Failure(100072, "22000", f"NULL result in a non-nullable column: {told}")
-    if "Malformed JSON" in told:
-        return Failure(100069, "22P02", f"Error parsing JSON: {told}")
-    return Failure(UNSUPPORTED, "58000", f"[local stand-in] {type(error).__name__}: {told}")
+    if "NOT NULL constraint" in text:
+        return Failure(100072, "22000", f"NULL result in a non-nullable column: {text}")
+    if "Malformed JSON" in text:
+        return Failure(100069, "22P02", f"Error parsing JSON: {text}")
+    return Failure(UNSUPPORTED, "58000", f"[local stand-in] {type(error).__name__}: {text}")
 
 
 def _set_up_logging() -> None:
-    # fakesnow shares uvicorn's list of handlers, hence a new list and not an addition to that one.
+    # fakesnow shares uvicorn's list of handlers, so this makes a new list instead of adding to it.
     fakesnow.server.logger.handlers = [_UnhandledErrors(logging.ERROR)]
     fakesnow.server.logger.propagate = False
-    # It warns of every CREATE TABLE that it leaves out what only Snowflake has.
+    # fakesnow warns at every CREATE TABLE about clauses that only Snowflake has.
     logging.getLogger("sqlglot").setLevel(logging.ERROR)
 
 
 class _UnhandledErrors(logging.Handler):
-    """fakesnow turns what it did not expect into a bare HTTP 500, and tells the error only to its log."""
+    """Collects unexpected errors: fakesnow answers them with a bare HTTP 500 and writes them only to its log."""
 
     def emit(self, record: logging.LogRecord) -> None:
         if record.exc_info:

@@ -1,4 +1,4 @@
-"""The HTTP face of the Snowflake stand-in: what the connector (4.8.1) asks for, and ``/_local`` for tests."""
+"""The HTTP endpoints of the Snowflake stand-in: those that the connector (4.8.1) uses, and ``/_local`` for tests."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from rowqueue_local.snowflake import statements
-from rowqueue_local.snowflake.account import Account, Call
+from rowqueue_local.snowflake.account import Account, StatementCall
 from rowqueue_local.snowflake.engine import UNSUPPORTED, Engine, Failure
 from rowqueue_local.snowflake.requests import Requests, StatementLog, rendered
 from rowqueue_local.snowflake.weather import UnknownWeather, Weather, pass_by
@@ -25,31 +25,31 @@ if TYPE_CHECKING:
 
     from starlette.types import Message
 
-    from rowqueue_local.snowflake.account import Limits
+    from rowqueue_local.snowflake.account import AccountLimits
     from rowqueue_local.snowflake.session import Session
 
 _NOTHING: Final = "SELECT 'Statement executed successfully.' AS \"status\""
 _SUCCESS: Final = {"data": None, "code": None, "message": None, "success": True}
 
 
-class StandIn:
-    """The stand-in, but for the socket.
+class SnowflakeStandIn:
+    """The stand-in without its socket.
 
     Args:
         engine: runs the SQL.
-        limits: what bounds waiting.
-        keep_answers: how many answers to keep, in case a request is repeated.
+        limits: limits of waiting.
+        keep_answers: number of answers to keep, in case a request is repeated.
         weather: how slow it is at first.
     """
 
-    def __init__(self, engine: Engine, limits: Limits, *, keep_answers: int, weather: Weather) -> None:
+    def __init__(self, engine: Engine, limits: AccountLimits, *, keep_answers: int, weather: Weather) -> None:
         self._engine = engine
         self._account = Account(engine, limits, weather=weather)
         self._requests = Requests(self._account, engine, keep=keep_answers)
         self._log = StatementLog()
 
     def application(self) -> Starlette:
-        """The ASGI application; what is not ours in it is fakesnow's (heartbeat, query status, uploads)."""
+        """The ASGI application. Endpoints that are not ours are fakesnow's (heartbeat, query status, uploads)."""
         ours = [
             Route("/session/v1/login-request", self._login, methods=["POST"]),
             Route("/session", self._session, methods=["POST"]),
@@ -64,7 +64,7 @@ class StandIn:
         return Starlette(routes=routes, lifespan=self._lifespan, exception_handlers={Exception: _unexpected})
 
     def drop_statements(self) -> None:
-        """Give up every statement that runs or waits, so that no client holds up the end."""
+        """Drop every statement that runs or waits, so that no client delays the end."""
         self._requests.drop_all()
 
     @contextlib.asynccontextmanager
@@ -76,7 +76,7 @@ class StandIn:
     async def _login(self, request: Request) -> Response:
         body = json.loads(await _raw(request))
         await pass_by(self._account.weather.login_ms)
-        # Not for the engine: some of its own would change it (FAKESNOW_DB_PATH, nop_regexes).
+        # The engine must not see these: some names would change its behaviour (FAKESNOW_DB_PATH, nop_regexes).
         parameters = body["data"].pop("SESSION_PARAMETERS", None) or {}
         try:
             raw = json.dumps({"data": {**body["data"], "SESSION_PARAMETERS": {}}}).encode()
@@ -85,7 +85,7 @@ class StandIn:
             return _json(rendered(failure))
         data = reply["data"]
         session = self._account.open(data["token"], parameters)
-        # Without a master token the connector takes the connection for closed, and never sends the end of the session.
+        # Without a master token the connector regards the connection as closed and never sends the end of the session.
         data |= {"masterToken": session.token, "sessionId": session.number}
         data["parameters"] += [
             {"name": "AUTOCOMMIT", "value": session.autocommit},
@@ -111,14 +111,14 @@ class StandIn:
         )
         return _json(answer)
 
-    def _call(self, session: Session, request_id: str, request: Request, raw: bytes) -> Call:
+    def _call(self, session: Session, request_id: str, request: Request, raw: bytes) -> StatementCall:
         body = json.loads(raw)
         statement = statements.read(body["sqlText"])
         describe_only = bool(body.get("describeOnly"))
         self._log.add(statement.kind, body["sqlText"])
         if not statement.for_engine:
             raw = json.dumps({"sqlText": _NOTHING, "describeOnly": describe_only}).encode()
-        return Call(
+        return StatementCall(
             session=session,
             id=request_id,
             statement=statement,
@@ -156,10 +156,10 @@ class StandIn:
         return JSONResponse(_SUCCESS)
 
     async def _weather(self, request: Request) -> Response:
-        """Tell the weather; with POST, change it first, for every statement that starts from now on."""
+        """Answer the weather. POST changes it first, for every statement that starts later."""
         if request.method == "POST":
             try:
-                self._account.weather = Weather.told(json.loads(await _raw(request)))
+                self._account.weather = Weather.requested(json.loads(await _raw(request)))
             except UnknownWeather as error:
                 return JSONResponse({"error": str(error)}, status_code=400)
         return JSONResponse(self._account.weather.as_json())
@@ -175,7 +175,7 @@ async def _raw(request: Request) -> bytes:
 
 
 def _with_body(request: Request, raw: bytes) -> Request:
-    """The same request with this body, ready to be read again."""
+    """The same request with this body, which can be read again."""
 
     async def receive() -> Message:
         return {"type": "http.request", "body": raw, "more_body": False}
@@ -189,7 +189,7 @@ def _json(content: bytes) -> Response:
 
 
 async def _unexpected(_: Request, error: Exception) -> Response:
-    """The connector repeats a request for ever that ends in HTTP 5xx, and hides why."""
+    """Answer an error as a failed statement: the connector would repeat an HTTP 5xx without end and hide the reason."""
     return _json(rendered(Failure(UNSUPPORTED, "58000", f"[local stand-in] {type(error).__name__}: {error}")))
 
 

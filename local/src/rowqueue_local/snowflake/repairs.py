@@ -1,4 +1,4 @@
-"""What fakesnow 0.12.1 gets wrong and a queue would notice. Each was measured with the real connector."""
+"""Repairs of faults in fakesnow 0.12.1 that a queue would notice. Each was measured with the real connector."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def apply() -> None:
-    """Put our functions in the place of fakesnow's, once for the process."""
+    """Replace functions of fakesnow by ours, once for the process."""
     fakesnow.arrow.timestamp_to_sf_struct = _timestamps
     fakesnow.server.from_binding = _bound_value
     for name in ("insert_table_comment_sql", "insert_text_lengths_sql"):
@@ -29,7 +29,7 @@ def apply() -> None:
 
 
 def _timestamps(column: pa.ChunkedArray) -> pa.StructArray:
-    """Snowflake's form of a timestamp column. fakesnow's own drops the nulls, and the client then reads 1970-01-01."""
+    """Snowflake's form of a timestamp column. fakesnow's drops the nulls, so that the client reads 1970-01-01."""
     values = column.combine_chunks()
     zone = values.type.tz
     micros = pc.fill_null(values.cast(pa.timestamp("us", zone), safe=False).cast(pa.int64()), 0)
@@ -37,14 +37,14 @@ def _timestamps(column: pa.ChunkedArray) -> pa.StructArray:
     fraction = pc.multiply(pc.subtract(micros, pc.multiply(seconds, 1_000_000)), 1_000).cast(pa.int32())
     parts = {"epoch": seconds, "fraction": fraction}
     if zone:
-        # Minutes east of UTC plus 1440, as Snowflake counts them; the engine's sessions are all in UTC.
+        # Snowflake's encoding: minutes east of UTC plus 1440. The engine's sessions are all in UTC.
         parts["timezone"] = pa.array([1440] * len(values), pa.int32())
     fields = [pa.field(name, part.type, nullable=False) for name, part in parts.items()]
     return pa.StructArray.from_arrays(list(parts.values()), fields=fields, mask=values.is_null())
 
 
 def _bound_value(binding: dict[str, Any]) -> Any:
-    """Read a bound value. With fakesnow a Decimal fails, so does a NULL in an array, and a float becomes a string."""
+    """Read a bound value. fakesnow fails on a Decimal and on a NULL in an array, and turns a float into a string."""
     match binding:
         case {"value": None}:
             return None
@@ -57,10 +57,10 @@ def _bound_value(binding: dict[str, Any]) -> Any:
 
 
 def _but_not_for_merge(write_about_table: Callable[..., str]) -> Callable[..., str]:
-    """Leave out what fakesnow notes about the temporary table of a MERGE.
+    """Do not record the temporary table of a MERGE.
 
-    It notes it in a database of its own, and the engine lets a transaction write to one database only. No MERGE would
-    work in a transaction.
+    fakesnow records it in another database, and a transaction of the engine can write to one database only. So no MERGE
+    would work in a transaction.
     """
 
     def sql(catalog: str, schema: str, table: str, *details: Any) -> str:
@@ -70,7 +70,7 @@ def _but_not_for_merge(write_about_table: Callable[..., str]) -> Callable[..., s
 
 
 def _naming_schemas_too(named: Callable[..., exp.Expr]) -> Callable[..., exp.Expr]:
-    """Resolve CREATE SCHEMA IDENTIFIER(...), which fakesnow runs and then answers with an error."""
+    """Resolve CREATE SCHEMA IDENTIFIER(...), which fakesnow executes but answers with an error."""
 
     def identifier(expression: exp.Expr, *rest: Any) -> exp.Expr:
         schema = expression.args.get("db") if isinstance(expression, exp.Table) else None
@@ -82,7 +82,7 @@ def _naming_schemas_too(named: Callable[..., exp.Expr]) -> Callable[..., exp.Exp
 
 
 class RecentResults(dict[Any, Any]):
-    """The newest entries only. Fakesnow forgets none: 19 KB for the smallest, and a large result as large as it is."""
+    """Keeps only the newest results. fakesnow keeps all, and even the smallest takes 19 KB."""
 
     def __init__(self, keep: int) -> None:
         self._keep = keep

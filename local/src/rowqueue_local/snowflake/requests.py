@@ -1,4 +1,4 @@
-"""Requests to the Snowflake stand-in: what one asks for runs once, however often it is repeated."""
+"""Requests to the Snowflake stand-in: a repeated request runs its statement only once."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from rowqueue_local.snowflake.engine import Failure, cancelled
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
 
-    from rowqueue_local.snowflake.account import Account, Call
+    from rowqueue_local.snowflake.account import Account, StatementCall
     from rowqueue_local.snowflake.engine import Engine
     from rowqueue_local.snowflake.session import Session
 
@@ -26,12 +26,12 @@ RequestKey = tuple[str, str]
 
 @dataclass(slots=True)
 class StatementLog:
-    """What was sent so far; repeated requests are not counted again.
+    """Statistics of the statements; repeated requests are not counted again.
 
     Attributes:
-        total: how many statements.
-        by_kind: how many of each kind, as ``statements`` tells them apart.
-        texts: how often each text came; of long texts the beginning, and none that are new once there are 2,000.
+        total: number of statements.
+        by_kind: number of each kind; see ``statements``.
+        texts: how often each text came; long texts are cut, and after 2,000 texts new ones are not added.
     """
 
     total: int = 0
@@ -49,22 +49,22 @@ class StatementLog:
 
 @dataclass(slots=True)
 class _Run:
-    """A statement on its way, and how many requests would notice if it were dropped."""
+    """A statement in progress, and the number of requests that wait for its answer."""
 
-    call: Call
+    call: StatementCall
     clients: int = 0
 
 
 class Requests:
-    """The statements that run, and the latest answers.
+    """The statements in progress, and the latest answers.
 
-    The connector repeats a request under the same id when the network failed it, and a statement outlives the request
-    that brought it: so each runs in a task of its own, which any number of requests may wait for.
+    After a network error the connector repeats a request with the same id, and a statement outlives its request. So
+    each statement runs in its own task, and any number of requests may wait for it.
 
     Args:
-        account: what runs the statements.
-        engine: what to interrupt when one is dropped while it runs.
-        keep: how many answers to keep for a repeat.
+        account: runs the statements.
+        engine: interrupts a statement that is dropped while it runs.
+        keep: number of answers to keep for repeated requests.
     """
 
     def __init__(self, account: Account, engine: Engine, *, keep: int) -> None:
@@ -75,11 +75,11 @@ class Requests:
         self._answers: dict[RequestKey, asyncio.Task[bytes]] = {}
 
     async def answer(
-        self, key: RequestKey, call: Callable[[], Call], client_leaves: Callable[[], Coroutine[Any, Any, None]]
+        self, key: RequestKey, call: Callable[[], StatementCall], client_leaves: Callable[[], Coroutine[Any, Any, None]]
     ) -> bytes:
-        """The answer to a request: that of an earlier one with the same key, or of the new ``call``.
+        """The answer to a request: the one of an earlier request with the same key, or of the new ``call``.
 
-        ``client_leaves`` is over when nobody waits any more for what this returns.
+        ``client_leaves`` ends when the client has closed its connection.
         """
         if key not in self._answers:
             self._start(key, call())
@@ -90,7 +90,7 @@ class Requests:
         return await asyncio.shield(answer)
 
     def drop(self, key: RequestKey) -> None:
-        """Give a statement up; its answer is then errno 604."""
+        """Drop a statement; its answer is then errno 604."""
         run = self._running.get(key)
         if run is None:
             return
@@ -100,12 +100,12 @@ class Requests:
             self._engine.interrupt(run.call.session.token)
 
     def drop_all(self, session: Session | None = None) -> None:
-        """Give up every statement, or every one of ``session``."""
+        """Drop every statement, or every one of ``session``."""
         for key, run in list(self._running.items()):
             if session is None or session is run.call.session:
                 self.drop(key)
 
-    def _start(self, key: RequestKey, call: Call) -> None:
+    def _start(self, key: RequestKey, call: StatementCall) -> None:
         self._running[key] = run = _Run(call)
         self._answers[key] = asyncio.create_task(self._perform(key, run))
         for old in list(self._answers)[: max(0, len(self._answers) - self._keep)]:
@@ -125,7 +125,7 @@ class Requests:
             return
         self.drop(key)
         if run.call.is_waiting:
-            del self._answers[key]  # it has not run, so it runs if the request is repeated after all
+            del self._answers[key]  # it has not run, so a repeated request runs it
 
     async def _perform(self, key: RequestKey, run: _Run) -> bytes:
         try:
@@ -135,12 +135,12 @@ class Requests:
         except asyncio.CancelledError:
             return rendered(cancelled(), run.call.id)
         finally:
-            if self._running[key] is run:  # and not a repeat, after this one was dropped
+            if self._running[key] is run:  # otherwise this one was dropped, and a repeated request runs
                 del self._running[key]
 
 
 def rendered(failure: Failure, statement_id: str = "") -> bytes:
-    """A failure as the connector reads it."""
+    """A failure in the form that the connector reads."""
     code = f"{failure.errno:06d}"
     data = {"errorCode": code, "sqlState": failure.sqlstate, "queryId": statement_id}
     return json.dumps({"data": data, "code": code, "message": failure.message, "success": False}).encode()

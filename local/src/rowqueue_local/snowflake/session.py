@@ -1,4 +1,4 @@
-"""One login to the Snowflake stand-in: what it asked for, and its transaction."""
+"""One session of the Snowflake stand-in: its parameters and its transaction."""
 
 from __future__ import annotations
 
@@ -15,33 +15,33 @@ if TYPE_CHECKING:
     from rowqueue_local.snowflake.engine import Engine
 
 LOST_TRANSACTION: Final = 390998
-"""The errno of a statement in a transaction whose work the engine has thrown away. Snowflake has no such code."""
+"""The errno of a statement in a transaction that the engine has already rolled back. Snowflake has no such code."""
 
 _numbers = itertools.count(1)
 
 
 @dataclass(slots=True)
 class Transaction:
-    """An open transaction; ``lost`` says why its work is gone although the client has not rolled it back."""
+    """An open transaction; ``lost`` says why the engine has rolled it back without the client's request."""
 
     number: int
     lost: str | None = None
 
 
 class Session:
-    """A login, and its connection to the engine.
+    """A session and its connection to the engine.
 
     Args:
-        engine: what runs its statements.
-        token: what the client shows with every request, and the engine's name for the connection.
+        engine: runs its statements.
+        token: the client sends it with every request; the engine's name of the connection.
         parameters: the session parameters of the login.
 
     Attributes:
-        number: the session id that the client is told.
-        autocommit: whether a change outside a transaction is a transaction of its own.
-        lock_timeout_seconds: the session's own LOCK_TIMEOUT.
-        drops_detached: a statement whose client has gone is given up (ABORT_DETACHED_QUERY).
-        turn: held by the statement that runs; Snowflake runs those of one session one at a time.
+        number: the session id for the client.
+        autocommit: whether each change outside a transaction is its own transaction.
+        lock_timeout_seconds: the session's LOCK_TIMEOUT.
+        drops_detached: whether a statement is dropped when its client has gone (ABORT_DETACHED_QUERY).
+        turn: locked by the running statement, because Snowflake runs one statement of a session at a time.
         statement_id: the latest statement.
         idle_since: when it ended, in seconds on the monotonic clock.
         transaction: the open one.
@@ -61,7 +61,7 @@ class Session:
         self._engine = engine
 
     def begin(self) -> None:
-        """Begin a transaction; inside one nothing happens, as on Snowflake."""
+        """Begin a transaction. Inside one this does nothing, as on Snowflake."""
         if self.transaction is None:
             self._engine.begin(self.token)
             self.transaction = Transaction(next(_numbers))
@@ -70,7 +70,7 @@ class Session:
         """Commit the open transaction, if there is one.
 
         Raises:
-            Failure: its work could not be kept; the transaction is over all the same.
+            Failure: its work is lost; the transaction has ended anyway.
         """
         if self.transaction is None:
             return
@@ -81,31 +81,31 @@ class Session:
         await self._engine.commit(self.token)
 
     def rollback(self) -> None:
-        """Roll the open transaction back, if there is one."""
+        """Roll back the open transaction, if there is one."""
         if self.transaction is not None:
             self._engine.rollback(self.token)
             self.transaction = None
 
     def lose(self, reason: str) -> None:
-        """Note that the work of the open transaction is gone. From now on it can only be ended."""
+        """Record that the work of the open transaction is lost. From now on it can only be ended."""
         if self.transaction is not None:
             self.transaction.lost = self.transaction.lost or reason
 
     def require_transaction_intact(self) -> None:
-        """Raise ``Failure`` when the work of the open transaction is lost."""
+        """Raise ``Failure`` if the work of the open transaction is lost."""
         if self.transaction is not None and self.transaction.lost:
-            raise _lost("the statement", self.transaction.lost, "Only ROLLBACK is left.")
+            raise _lost("the statement", self.transaction.lost, "Only ROLLBACK is possible.")
 
     def idle_seconds(self) -> float:
-        """For how long no statement has run; 0 while one does, or waits."""
+        """Seconds without a statement; 0 while one runs or waits."""
         return 0 if self.turn.locked() else time.monotonic() - self.idle_since
 
 
 def _lost(what: str, reason: str, way_out: str) -> Failure:
-    told = f"[local stand-in] {what} is refused: this transaction has lost its work, because {reason}. {way_out}"
-    return Failure(LOST_TRANSACTION, "58000", told)
+    message = f"[local stand-in] {what} is refused: this transaction has lost its work, because {reason}. {way_out}"
+    return Failure(LOST_TRANSACTION, "58000", message)
 
 
 def _is_true(value: object) -> bool:
-    """A session parameter as a boolean: it may come as text."""
+    """A session parameter as a boolean; it may be text."""
     return str(value).lower() == "true"

@@ -1,7 +1,7 @@
-"""What fakesnow does anew for each statement, done once or not at all. Its answers stay what they are.
+"""Caches for work that fakesnow repeats for each statement. The answers do not change.
 
-A queue sends the same few texts with other values, and its processors share the stand-in's machine: what this saves
-(20 to 40 ms for each of a queue's statements, of 40 to 60) they have for themselves.
+A queue sends the same few texts with different values. This saves 20 to 40 of 40 to 60 ms for each statement, and
+leaves more of the machine to the processors.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _KEPT: Final = 300
 _SENT_AS: Final = "sent_as"
 _UNQUALIFIED: Final = "unqualified"
 
-# FLATTEN of an array or an object. It looks at its input once; fakesnow does so for each column it could have.
+# FLATTEN of an array or an object. It reads its input once; fakesnow reads it for each possible column.
 _FLATTEN = Template(
     """
 CREATE OR REPLACE MACRO ${catalog}._fs_flatten(input) AS TABLE
@@ -47,7 +47,7 @@ SELECT hash(whole)::UBIGINT AS SEQ,
 
 
 def take() -> None:
-    """Put our functions before fakesnow's, or in their place; once for the process."""
+    """Put our functions before fakesnow's, or replace them; once for the process."""
     parse_once = _parsing_once(fakesnow.cursor.parse_one)
     fakesnow.cursor.parse_one = parse_once
     fakesnow.server.parse_one = parse_once
@@ -55,7 +55,7 @@ def take() -> None:
     cursor = fakesnow.cursor.FakeSnowflakeCursor
     cursor._transform = _rewriting_once(cursor._transform)  # noqa: SLF001 - there is no other way in
     cursor._execute = _noting_scans(cursor._execute)  # noqa: SLF001
-    cursor._describe_last_sql = _told_by_the_result(cursor._describe_last_sql)  # noqa: SLF001
+    cursor._describe_last_sql = _described_by_the_result(cursor._describe_last_sql)  # noqa: SLF001
     fakesnow.macros.FS_FLATTEN = _FLATTEN
 
 
@@ -76,7 +76,7 @@ def _parsing_once(parse: Callable[[str], exp.Expr]) -> Callable[[str], exp.Expr]
 
 
 def _rewriting_once(rewrite: Callable[..., exp.Expr]) -> Callable[..., exp.Expr]:
-    """In a tree of its own, for fakesnow rewrites in place; then it only reads it, and writes it as text."""
+    """Cache the rewritten tree. fakesnow rewrites trees in place, so each text gets its own."""
     rewritten = RecentResults(_KEPT)
 
     def transform(cursor: Any, tree: exp.Expr, parameters: Any) -> exp.Expr:
@@ -106,7 +106,7 @@ def _looking_once(look: Callable[[exp.Expr], tuple[bool, bool]]) -> Callable[[ex
 
 
 def _depends_on_its_text_only(tree: exp.Expr) -> bool:
-    """Not on a bound name, nor on a random seed; and it is not cut into several statements."""
+    """Whether the rewritten tree never changes: no bound name, no random seed, not split into several statements."""
     if not isinstance(tree, exp.Select | exp.Insert | exp.Update | exp.Delete) or tree.args.get("overwrite"):
         return False
     return tree.find(exp.DynamicIdentifier, exp.Rand) is None
@@ -120,11 +120,11 @@ def _noting_scans(execute: Callable[..., None]) -> Callable[..., None]:
     return noting
 
 
-def _told_by_the_result(describe: Callable[[Any], list[Any]]) -> Callable[[Any], list[Any]]:
-    """As DESCRIBE tells them, for which fakesnow would plan the statement again: name, type, and what nobody reads."""
+def _described_by_the_result(describe: Callable[[Any], list[Any]]) -> Callable[[Any], list[Any]]:
+    """The columns from the result. fakesnow would run DESCRIBE, which plans the statement again."""
 
     def columns(cursor: Any) -> list[Any]:
-        if cursor.has_brought_back:  # by RESULT_SCAN: the connection knows only of the results after it
+        if cursor.has_brought_back:  # by RESULT_SCAN: the connection has only the results after it
             return describe(cursor)
         description = cursor._duck_conn.description  # noqa: SLF001
         return [(name, str(kind), None, None, None, None) for name, kind, *_ in description]

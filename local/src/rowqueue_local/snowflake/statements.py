@@ -1,7 +1,7 @@
-"""What the Snowflake stand-in has to know of a statement before it runs it.
+"""What the Snowflake stand-in has to know about a statement before it runs it.
 
-Only the first words are looked at: they say what kind of statement it is and which table it locks. A full parse would
-cost more than many a statement, and the engine does one anyway.
+It reads only the first words, which tell the kind of the statement and the table that it locks. A full parse would
+take longer than many statements, and the engine does one anyway.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _TOKEN = re.compile(
     """,
     re.VERBOSE | re.DOTALL,
 )
-_MANY_ENOUGH = 48  # tokens that are read; ALTER SESSION with a dozen parameters still fits
+_MANY_ENOUGH = 48  # number of tokens to read; enough for ALTER SESSION with a dozen parameters
 
 _KEYWORDS: Final = frozenset(
     {"SELECT", "INSERT", "UPDATE", "DELETE", "MERGE", "TRUNCATE", "COPY", "BEGIN", "COMMIT", "ROLLBACK"}
@@ -34,7 +34,7 @@ _KEYWORDS: Final = frozenset(
 _SYNONYMS: Final = {"WITH": "SELECT", "START": "BEGIN", "DESC": "DESCRIBE"}
 _TRANSACTION_CONTROL: Final = frozenset({"begin", "commit", "rollback"})
 _CHANGES: Final = frozenset({"insert", "update", "delete", "merge"})
-# Each of these commits an open transaction and is a transaction of its own
+# Each of these commits an open transaction and is its own transaction
 # (docs.snowflake.com/en/sql-reference/transactions#ddl).
 _DEFINITIONS: Final = frozenset({"create", "alter", "drop", "undrop", "truncate", "comment", "grant", "revoke"})
 _OBJECT_VERBS: Final = frozenset({"create", "alter", "drop", "undrop", "execute"})
@@ -53,17 +53,17 @@ _SESSION_CHOICES: Final = frozenset({"ROLE", "WAREHOUSE", "SECONDARY ROLES"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Statement:
-    """A statement, as far as its first words tell.
+class StatementFacts:
+    """Facts from the first words of a statement.
 
     Attributes:
         kind: its leading keyword in lower case (``with`` counts as ``select``, ``start`` as ``begin``), or ``other``.
-        locks: the table it must have for itself as the parts of its name, folded to upper case as the engine compares
-            them; empty when it locks none.
-        changes_rows: it belongs to a transaction.
-        defines: it commits an open transaction first, as DDL does.
-        autocommit: what it sets AUTOCOMMIT to, when that is what it does.
-        for_engine: the engine must see it. The rest controls the transaction, or has nothing here to act on.
+        locks: the parts of the name of the table that it locks, in upper case, as the engine compares them; empty if
+            it locks none.
+        changes_rows: whether it belongs to a transaction.
+        defines: whether it is DDL, which commits an open transaction first.
+        autocommit: the value that it sets AUTOCOMMIT to, if it does.
+        for_engine: whether the engine must see it. Others control the transaction, or have no effect here.
         refusal: why the stand-in does not run it.
     """
 
@@ -76,13 +76,15 @@ class Statement:
     refusal: str | None = None
 
 
-def read(text: str) -> Statement:
-    """Tell from its first words what ``text`` is."""
+def read(text: str) -> StatementFacts:
+    """Read the first words of a statement."""
     tokens = _leading_tokens(text)
     kind = _kind(tokens)
     if kind == "alter" and tokens[1:2] == ["SESSION"]:
-        return Statement(kind=kind, autocommit=_autocommit(tokens), for_engine=False, refusal=_refusal(kind, tokens))
-    return Statement(
+        return StatementFacts(
+            kind=kind, autocommit=_autocommit(tokens), for_engine=False, refusal=_refusal(kind, tokens)
+        )
+    return StatementFacts(
         kind=kind,
         locks=_locked_table(kind, tokens),
         changes_rows=kind in _CHANGES,
@@ -93,7 +95,7 @@ def read(text: str) -> Statement:
 
 
 def _leading_tokens(text: str) -> list[str]:
-    """The first tokens without comments and opening brackets; words in upper case, the rest as it is."""
+    """The first tokens without comments and opening brackets; words are in upper case."""
     found = (match for match in _TOKEN.finditer(text) if match.lastgroup != "blank")
     tokens = [match[0].upper() if match.lastgroup == "word" else match[0] for match in islice(found, _MANY_ENOUGH)]
     while tokens and tokens[0] == "(":
@@ -117,7 +119,7 @@ def _locked_table(kind: str, tokens: Sequence[str]) -> tuple[str, ...]:
 
 
 def _name(tokens: Sequence[str]) -> tuple[str, ...]:
-    """The dotted name that ``tokens`` begin with."""
+    """The parts of the dotted name at the beginning of ``tokens``."""
     end = 1
     while tokens[end : end + 1] == ["."]:
         end += 2
@@ -129,7 +131,7 @@ def _unquoted(name: str) -> str:
 
 
 def _object_type(tokens: Sequence[str]) -> set[str]:
-    """What the statement is about, as one word and as two: ``CREATE OR REPLACE NETWORK RULE`` gives both forms."""
+    """The type of the object as one word and as two, for ``CREATE OR REPLACE NETWORK RULE``."""
     words = [token for token in tokens[1:] if token not in _OBJECT_ADJECTIVES]
     return {" ".join(words[:1]), " ".join(words[:2])}
 

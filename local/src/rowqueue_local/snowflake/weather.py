@@ -1,4 +1,4 @@
-"""How slow the Snowflake stand-in pretends to be: a model, measured on no Snowflake."""
+"""The artificial latency of the Snowflake stand-in: a model, not a measurement of Snowflake."""
 
 from __future__ import annotations
 
@@ -7,23 +7,23 @@ from dataclasses import asdict, dataclass, fields
 from typing import TYPE_CHECKING, Any, Self
 
 if TYPE_CHECKING:
-    from rowqueue_local.snowflake.statements import Statement
+    from rowqueue_local.snowflake.statements import StatementFacts
 
 LONGEST_MS = 60_000
 _CHANGES = frozenset({"insert", "update", "delete", "merge"})
 
 
 class UnknownWeather(Exception):  # noqa: N818 - reads as what happened
-    """What was asked for is no weather; the message says what is."""
+    """The request is not valid; the message says what is expected."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Weather:
-    """Milliseconds added to what the engine takes.
+    """Milliseconds added to the engine's own time.
 
     Attributes:
-        dml_ms: to an INSERT, UPDATE, DELETE or MERGE. Those that lock their table hold the lock meanwhile, so that
-            they add up over all sessions; an INSERT locks nothing, and does not.
+        dml_ms: to an INSERT, UPDATE, DELETE or MERGE. All but INSERT keep their table locked meanwhile, so that the
+            latencies of all sessions add up.
         select_ms: to a SELECT.
         login_ms: to a login.
     """
@@ -33,11 +33,11 @@ class Weather:
     login_ms: float = 0
 
     @classmethod
-    def told(cls, wishes: dict[str, Any]) -> Self:
-        """The weather that a request asks for; what it does not name is 0.
+    def requested(cls, wishes: dict[str, Any]) -> Self:
+        """The weather that a request asks for; values that it does not name are 0.
 
         Raises:
-            UnknownWeather: a name or a value is not one.
+            UnknownWeather: a name or a value is not valid.
         """
         names = {field.name for field in fields(cls)}
         fits = all(name in names and _is_time(value) for name, value in wishes.items())
@@ -47,11 +47,11 @@ class Weather:
         return cls(**wishes)
 
     def as_json(self) -> dict[str, float]:
-        """By name."""
+        """The values by name."""
         return asdict(self)
 
-    def milliseconds(self, statement: Statement, *, describe_only: bool) -> float:
-        """What a statement costs more; nothing when the client only asks for its columns."""
+    def milliseconds(self, statement: StatementFacts, *, describe_only: bool) -> float:
+        """The latency of a statement; none if the client asks only for its columns."""
         if describe_only:
             return 0
         if statement.kind in _CHANGES:
@@ -60,7 +60,7 @@ class Weather:
 
 
 async def pass_by(milliseconds: float) -> None:
-    """Wait; not even a turn of the event loop in fair weather."""
+    """Wait. Without latency, do not even yield to the event loop."""
     if milliseconds:
         await asyncio.sleep(milliseconds / 1000)
 
