@@ -109,7 +109,7 @@ FOREIGN_OPERATORS = frozenset(
 
 
 @dataclass(frozen=True, slots=True)
-class Statement:
+class ParsedStatement:
     """One statement: its text, its tree and its tokens."""
 
     text: str
@@ -157,12 +157,12 @@ class Finding:
         return f"{self.rule}: {self.detail}"
 
 
-RULES: dict[str, Callable[[Statement], Iterator[str]]] = {}
+RULES: dict[str, Callable[[ParsedStatement], Iterator[str]]] = {}
 
 _CHANGES = (exp.Insert, exp.Update, exp.Delete, exp.Merge)
 
 
-def rule(function: Callable[[Statement], Iterator[str]]) -> Callable[[Statement], Iterator[str]]:
+def rule(function: Callable[[ParsedStatement], Iterator[str]]) -> Callable[[ParsedStatement], Iterator[str]]:
     """Add a function to :data:`RULES`."""
     RULES[function.__name__] = function
     return function
@@ -177,7 +177,7 @@ def findings(text: str) -> list[Finding]:
         return [Finding("does_not_parse", str(error).splitlines()[0])]
     if len(trees) != 1:
         return [Finding("not_one_statement", f"{len(trees)} statements")]
-    statement = Statement(text, trees[0], tokens)
+    statement = ParsedStatement(text, trees[0], tokens)
     return [Finding(name, detail) for name, check in RULES.items() for detail in check(statement)]
 
 
@@ -200,7 +200,7 @@ def split(script: str) -> list[str]:
 
 
 @rule
-def unknown_to_the_parser(statement: Statement) -> Iterator[str]:
+def unknown_to_the_parser(statement: ParsedStatement) -> Iterator[str]:
     """The parser does not know the statement, so no other rule can check it."""
     kinds = ("SELECT", "WITH", "INSERT", "UPDATE", "DELETE", "MERGE", "CREATE TABLE", "CREATE VIEW", "CREATE TRANSIENT")
     if isinstance(statement.tree, exp.Command) and statement.text.upper().startswith(kinds):
@@ -208,32 +208,32 @@ def unknown_to_the_parser(statement: Statement) -> Iterator[str]:
 
 
 @rule
-def returning(statement: Statement) -> Iterator[str]:
+def returning(statement: ParsedStatement) -> Iterator[str]:
     """There is no RETURNING. A claim is read by its token."""
     yield from (node.sql() for node in statement.tree.find_all(exp.Returning))
 
 
 @rule
-def row_lock(statement: Statement) -> Iterator[str]:
+def row_lock(statement: ParsedStatement) -> Iterator[str]:
     """FOR UPDATE exists only for hybrid tables. There is no SKIP LOCKED."""
     yield from (node.sql() for node in statement.tree.find_all(exp.Lock))
 
 
 @rule
-def with_before_a_change(statement: Statement) -> Iterator[str]:
+def with_before_a_change(statement: ParsedStatement) -> Iterator[str]:
     """A WITH clause is allowed only before SELECT."""
     yield from (type(node).__name__.upper() for node in statement.tree.find_all(*_CHANGES) if node.args.get("with_"))
 
 
 @rule
-def order_or_limit_of_a_change(statement: Statement) -> Iterator[str]:
+def order_or_limit_of_a_change(statement: ParsedStatement) -> Iterator[str]:
     """UPDATE and DELETE have neither ORDER BY nor LIMIT."""
     for node in statement.tree.find_all(exp.Update, exp.Delete):
         yield from (node.args[part].sql().strip() for part in ("order", "limit") if node.args.get(part))
 
 
 @rule
-def upsert(statement: Statement) -> Iterator[str]:
+def upsert(statement: ParsedStatement) -> Iterator[str]:
     """There is no ON CONFLICT and no INSERT OR REPLACE. Use MERGE, or INSERT ... SELECT of the missing rows."""
     yield from (node.sql() for node in statement.tree.find_all(exp.OnConflict))
     for node in statement.tree.find_all(exp.Insert):
@@ -242,7 +242,7 @@ def upsert(statement: Statement) -> Iterator[str]:
 
 
 @rule
-def qualified_target(statement: Statement) -> Iterator[str]:
+def qualified_target(statement: ParsedStatement) -> Iterator[str]:
     """In SET, a column has no table name before it."""
     for node in statement.tree.find_all(exp.Update):
         for change in node.expressions:
@@ -251,13 +251,13 @@ def qualified_target(statement: Statement) -> Iterator[str]:
 
 
 @rule
-def distinct_on(statement: Statement) -> Iterator[str]:
+def distinct_on(statement: ParsedStatement) -> Iterator[str]:
     """There is no DISTINCT ON. Use QUALIFY ROW_NUMBER()."""
     yield from (node.sql() for node in statement.tree.find_all(exp.Distinct) if node.args.get("on"))
 
 
 @rule
-def set_operation_with_all(statement: Statement) -> Iterator[str]:
+def set_operation_with_all(statement: ParsedStatement) -> Iterator[str]:
     """EXCEPT and INTERSECT have no ALL."""
     for node in statement.tree.find_all(exp.Except, exp.Intersect):
         if node.args.get("distinct") is False:
@@ -265,14 +265,14 @@ def set_operation_with_all(statement: Statement) -> Iterator[str]:
 
 
 @rule
-def from_first(statement: Statement) -> Iterator[str]:
+def from_first(statement: ParsedStatement) -> Iterator[str]:
     """A query begins with SELECT or WITH."""
     if statement.tokens[0].token_type is TokenType.FROM:
         yield statement.text[:60]
 
 
 @rule
-def foreign_operator(statement: Statement) -> Iterator[str]:
+def foreign_operator(statement: ParsedStatement) -> Iterator[str]:
     """A path into JSON is written with a colon, not with these operators."""
     yield from (token.text for token in statement.tokens if token.token_type in FOREIGN_OPERATORS)
 
@@ -281,7 +281,7 @@ def foreign_operator(statement: Statement) -> Iterator[str]:
 
 
 @rule
-def expression_in_values(statement: Statement) -> Iterator[str]:
+def expression_in_values(statement: ParsedStatement) -> Iterator[str]:
     """VALUES accepts only constants: "Invalid expression [...] in VALUES clause". Use INSERT ... SELECT."""
     for values in statement.tree.find_all(exp.Values):
         for node in values.find_all(exp.Func, exp.Query):
@@ -291,7 +291,7 @@ def expression_in_values(statement: Statement) -> Iterator[str]:
 
 
 @rule
-def too_many_rows_in_values(statement: Statement) -> Iterator[str]:
+def too_many_rows_in_values(statement: ParsedStatement) -> Iterator[str]:
     """One VALUES clause has at most 16,384 rows."""
     for values in statement.tree.find_all(exp.Values):
         if len(values.expressions) > MOST_ROWS_IN_VALUES:
@@ -299,7 +299,7 @@ def too_many_rows_in_values(statement: Statement) -> Iterator[str]:
 
 
 @rule
-def bind_in_limit(statement: Statement) -> Iterator[str]:
+def bind_in_limit(statement: ParsedStatement) -> Iterator[str]:
     """The number of rows cannot be bound: "Invalid row count '?' in limit clause"."""
     for node in statement.tree.find_all(exp.Limit, exp.Offset, exp.Fetch):
         if node.find(exp.Placeholder):
@@ -307,13 +307,13 @@ def bind_in_limit(statement: Statement) -> Iterator[str]:
 
 
 @rule
-def bind_in_a_window_frame(statement: Statement) -> Iterator[str]:
+def bind_in_a_window_frame(statement: ParsedStatement) -> Iterator[str]:
     """The bounds of a window frame are constants."""
     yield from (node.sql() for node in statement.tree.find_all(exp.WindowSpec) if node.find(exp.Placeholder))
 
 
 @rule
-def limit_in_a_scalar_subquery(statement: Statement) -> Iterator[str]:
+def limit_in_a_scalar_subquery(statement: ParsedStatement) -> Iterator[str]:
     """A scalar subquery with LIMIT is an "Unsupported subquery type"."""
     for node in statement.tree.find_all(exp.Subquery):
         is_table = isinstance(node.parent, exp.From | exp.Join | exp.Lateral | exp.In | exp.Insert | exp.Query)
@@ -326,7 +326,7 @@ def limit_in_a_scalar_subquery(statement: Statement) -> Iterator[str]:
 
 
 @rule
-def unknown_function(statement: Statement) -> Iterator[str]:
+def unknown_function(statement: ParsedStatement) -> Iterator[str]:
     """The function is not in :data:`FUNCTIONS`."""
     if isinstance(statement.tree, exp.Command):
         return  # not parsed, so names of tables look like functions
@@ -336,7 +336,7 @@ def unknown_function(statement: Statement) -> Iterator[str]:
 
 
 @rule
-def unknown_type(statement: Statement) -> Iterator[str]:
+def unknown_type(statement: ParsedStatement) -> Iterator[str]:
     """The type is not one of Snowflake's, for example JSON, BLOB, HUGEINT or TEXT[]."""
     yield from (token.text for token in statement.words() if token.text.upper() in FOREIGN_SYNONYMS)
     for node in statement.tree.find_all(exp.DataType):
@@ -348,7 +348,7 @@ def unknown_type(statement: Statement) -> Iterator[str]:
 
 
 @rule
-def quoted_identifier(statement: Statement) -> Iterator[str]:
+def quoted_identifier(statement: ParsedStatement) -> Iterator[str]:
     """In Snowflake a quoted name keeps its case, so "id" is not ID. In DuckDB both are the same."""
     for node in statement.tree.find_all(exp.Identifier):
         if node.args.get("quoted") and node.name != node.name.upper():
@@ -356,7 +356,7 @@ def quoted_identifier(statement: Statement) -> Iterator[str]:
 
 
 @rule
-def reserved_word(statement: Statement) -> Iterator[str]:
+def reserved_word(statement: ParsedStatement) -> Iterator[str]:
     """A reserved word can be a name only if it is quoted."""
     for node in statement.tree.find_all(exp.Identifier):
         if not node.args.get("quoted") and node.name.upper() in RESERVED:
@@ -367,7 +367,7 @@ def reserved_word(statement: Statement) -> Iterator[str]:
 
 
 @rule
-def clock_of_the_session(statement: Statement) -> Iterator[str]:
+def clock_of_the_session(statement: ParsedStatement) -> Iterator[str]:
     """CURRENT_TIMESTAMP follows the session's time zone, America/Los_Angeles by default; SYSDATE() is UTC."""
     yield from (token.text for token in statement.words() if token.text.upper() in SESSION_CLOCKS)
 
@@ -376,7 +376,7 @@ def clock_of_the_session(statement: Statement) -> Iterator[str]:
 
 
 @rule
-def privilege_that_the_object_lacks(statement: Statement) -> Iterator[str]:
+def privilege_that_the_object_lacks(statement: ParsedStatement) -> Iterator[str]:
     """Each kind of object has its own privileges. There is no INSERT on a view, and no USAGE on a table."""
     text = " ".join(token.text for token in statement.tokens).upper()
     granted = re.match(r"(?:GRANT|REVOKE) ([\w ,]+) ON (?:FUTURE |ALL )?(\w+)", text)
@@ -387,21 +387,21 @@ def privilege_that_the_object_lacks(statement: Statement) -> Iterator[str]:
 
 
 @rule
-def property_that_the_object_lacks(statement: Statement) -> Iterator[str]:
+def property_that_the_object_lacks(statement: ParsedStatement) -> Iterator[str]:
     """The object has no property of this name."""
     kind, properties = _administered(statement)
     yield from (f"{name} of a {kind}" for name in properties if name not in PROPERTIES[kind])
 
 
 @rule
-def service_with_what_a_person_has(statement: Statement) -> Iterator[str]:
+def service_with_what_a_person_has(statement: ParsedStatement) -> Iterator[str]:
     """A user of TYPE = SERVICE has no password. It logs in by key pair, token or workload identity."""
     _, properties = _administered(statement)
     if properties.get("TYPE") == "SERVICE":
         yield from (name for name in properties if name in OF_A_PERSON)
 
 
-def _administered(statement: Statement) -> tuple[str, dict[str, str]]:
+def _administered(statement: ParsedStatement) -> tuple[str, dict[str, str]]:
     """The kind of object that the statement creates or alters, and the first word of each property."""
     words = [token.text.upper() for token in statement.tokens]
     kind = next((word for word in words[1:4] if word in PROPERTIES), "")

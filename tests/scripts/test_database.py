@@ -16,7 +16,7 @@ import database
 ROOT = Path(__file__).parents[2]
 
 
-class Clock:
+class SleepingClock:
     """A clock that moves only when something sleeps."""
 
     def __init__(self):
@@ -34,7 +34,7 @@ def entry(status, *, failed=0, answered=None, error=None, result=None):
 
 
 def followed(*looks, within_s=10):
-    lines, remaining, clock = [], list(looks), Clock()
+    lines, remaining, clock = [], list(looks), SleepingClock()
 
     def look():
         return remaining.pop(0) if len(remaining) > 1 else remaining[0]

@@ -346,12 +346,8 @@ def test_no_two_classes_have_the_same_name():
     for path in sorted(path for folder in folders for path in (ROOT / folder).rglob("*.py")):
         for name in class_names(path):
             places[name].append(name_of(path))
-    doubled = {name: paths for name, paths in places.items() if len(paths) > 1 and name not in STILL_DOUBLED}
+    doubled = {name: paths for name, paths in places.items() if len(paths) > 1}
     assert doubled == {}, "give one of them a name that says what it is there"
-
-
-# Being renamed; nothing is added here.
-STILL_DOUBLED = {"Clock", "Statement"}
 
 
 # What is generated
