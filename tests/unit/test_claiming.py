@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import json
 
 import pytest
 from processor_played import ENVIRON, PlayedQueue, now
 
 from rowqueue.errors import WarehouseUnavailable
+from rowqueue.observability import configure
 from rowqueue.processor.claiming import Claiming, first_of
 from rowqueue.processor.gate import Gate
 from rowqueue.processor.in_hand import InHand
@@ -253,6 +255,69 @@ async def test_suspects_that_are_all_that_is_ready_are_claimed_when_nothing_is_i
     assert [[entry.id for entry in block] for block in queue.blocks] == [[0], [100], []][: len(queue.blocks)]
     assert len(queue.blocks) >= 2
     assert now() - began >= 6
+
+
+class Arriving(PlayedQueue):
+    """Claims take as long as the plan says."""
+
+    def __init__(self, entries, *seconds):
+        super().__init__(entries)
+        self.seconds = list(seconds)
+
+    async def claim(self, request):
+        await asyncio.sleep(self.seconds.pop(0) if self.seconds else 0.0)
+        return await super().claim(request)
+
+
+async def test_the_time_of_a_claim_is_averaged_with_those_before_and_never_below_a_tenth_of_a_second():
+    stage = PlayedClaiming(Arriving(60, 0.5, 0.9, 0.0, 0.0, 0.0, 0.0))
+    seen = []
+    claim = stage.claiming._claim
+
+    for _ in range(6):
+        await claim()
+        seen.append(round(stage.claiming._claim_s, 4))
+    assert seen == [0.3, 0.6, 0.3, 0.15, 0.1, 0.1]
+
+
+async def test_a_block_is_logged_and_an_empty_claim_is_not(capsys):
+    configure("processor")
+    stage = PlayedClaiming(Arriving(3, 0.12345))
+    await with_deliveries(stage)
+    claims = [json.loads(line) for line in capsys.readouterr().out.splitlines() if "block_claimed" in line]
+    assert [(line["claim_token"], line["entries"], line["seconds"]) for line in claims] == [("token-0", 3, 0.123)]
+
+
+async def test_after_a_block_of_the_first_ones_size_the_wait_ends_with_its_deliveries():
+    stage = PlayedClaiming(PlayedQueue(10), FLUSH_SECONDS="50", MAX_ENTRIES="10", MAX_BLOCK_ENTRIES="10")
+    stage.claiming._block_size = 11  # so that ten entries are a short block
+    began = now()
+    assert await with_deliveries(stage, seconds=0.5) == "nothing is ready"
+    assert now() - began == pytest.approx(5, abs=0.1)
+
+
+async def test_the_wait_for_suspects_ends_with_the_budget():
+    queue = PlayedQueue(0)
+    queue.insert(1, first=100, crash_count=1)
+    stage = PlayedClaiming(queue)
+    await asyncio.sleep(20)  # so that the clock is not at 0
+    began = now()
+    assert await stage.until(7) == "the budget is spent"
+    assert now() - began == pytest.approx(7, abs=0.1)
+
+
+async def test_the_wait_until_suspects_may_be_claimed_ends_with_the_budget():
+    queue = PlayedQueue(1)
+    queue.insert(1, first=100, crash_count=1)
+    stage = PlayedClaiming(queue)
+    await asyncio.sleep(20)
+    began = now()
+    assert await stage.until(7) == "the budget is spent"
+    assert now() - began == pytest.approx(7, abs=0.1)
+
+
+async def test_a_claim_is_stale_after_the_minutes_of_the_setting():
+    assert PlayedClaiming(PlayedQueue()).claiming._limits().stale_s == 1800
 
 
 # first_of
