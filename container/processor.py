@@ -82,7 +82,7 @@ def main() -> ExitCode:
                 report = asyncio.run(_run_until_stopped(settings, queue, context, name, stopped=stopped_early.is_set))
     except RowqueueError as error:
         return _failed(error)
-    except Exception as fault:  # noqa: BLE001 -- a fault of this program is one line in the log, as everything else
+    except Exception as fault:  # noqa: BLE001 -- a fault of this program is one line in the log, not a bare traceback
         log_fault(Event.PROCESSOR_FAILED, fault)
         return ExitCode.FAULT
     log(Event.PROCESSOR_ENDED, reason=report.reason, seconds=round(report.seconds, 3), **report.settled)
@@ -90,9 +90,9 @@ def main() -> ExitCode:
 
 
 def tune_garbage_collection() -> None:
-    """Collect less often: entries form no cycles, and looking for some took 9 % of the CPU (docs/performance.md)."""
+    """Collect less often: entries form no reference cycles, and the search for them took CPU (docs/performance.md)."""
     gc.set_threshold(20_000, 20, 20)
-    gc.freeze()  # what is imported by now stays
+    gc.freeze()  # the imported modules stay, so the collector need not visit them
 
 
 async def run(
@@ -131,7 +131,7 @@ async def run(
 
 
 def _certificates(settings: ProcessorSettings, store: ProcessorStore) -> ssl.SSLContext:
-    """Without usable certificates every task would fail, so a hold stops the poller from starting one each minute."""
+    """Load the certificates. If they are unfit, place a hold, so that the poller starts no more tasks that fail."""
     try:
         return certificates.load(settings.cert_bucket, settings.environment, passphrase=settings.key_passphrase)
     except CertificateUnreadable:

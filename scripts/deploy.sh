@@ -51,7 +51,7 @@ use_region "${positional[1]}"
 need_terraform
 need_aws
 if [[ -z $image_uri ]]; then builder="$(builder)"; fi
-[[ -n $dry_run || ${#approve[@]} -gt 0 || -t 0 ]] || misuse "standard input is not a terminal, so nobody can be asked: pass --auto-approve"
+[[ -n $dry_run || ${#approve[@]} -gt 0 || -t 0 ]] || misuse "standard input is not a terminal, so nobody can confirm: pass --auto-approve"
 account="$(account)"
 export_secrets
 say "account $account, region $AWS_REGION, environment $environment"

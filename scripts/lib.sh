@@ -146,7 +146,7 @@ lambda_zip() { printf '../build/snowflake-poller-%s.zip' "$1"; }
 # architecture: print arm64 or x86_64, from the settings of this environment. Needs terraform_arguments.
 architecture() {
   local value=ARM64
-  # Without .terraform this is a dry run, and Terraform cannot be asked.
+  # Without .terraform this is a dry run, and Terraform cannot evaluate variables.
   if [[ -d $root/terraform/.terraform ]]; then value="$(tf_value architecture)" || exit; fi
   case $value in
     ARM64) printf arm64 ;;

@@ -29,7 +29,7 @@ use_region "${positional[1]}"
 [[ -z ${ALERT_EMAIL:-} || $ALERT_EMAIL == ?*@?*.?* ]] || misuse "ALERT_EMAIL: expected an address, got '$ALERT_EMAIL'"
 need_terraform
 need_aws
-[[ -n $dry_run || -n $approved || -t 0 ]] || misuse "standard input is not a terminal, so nobody can be asked: pass --auto-approve"
+[[ -n $dry_run || -n $approved || -t 0 ]] || misuse "standard input is not a terminal, so nobody can confirm: pass --auto-approve"
 account > /dev/null
 
 image="$(deployed_image "$environment")"

@@ -11,7 +11,7 @@ from pathlib import Path
 MOST_ZIPPED = 50 * 2**20
 MOST_UNZIPPED = 250 * 2**20
 
-_EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest time that a zip can hold
+_EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest time that a zip can store
 _READABLE = 0o644  # the user that runs the function does not own the files
 
 

@@ -13,7 +13,7 @@ CREDENTIALS = ("AWS_", "SNOWFLAKE_", "ECS_")
 
 @pytest.fixture(autouse=True)
 def a_clean_environment(monkeypatch, tmp_path_factory):
-    """No test reaches a real account by what the caller has exported, and none writes elsewhere than below tmp_path."""
+    """Removes the caller's credentials, so that no test reaches a real account. Temporary files go below tmp_path."""
     import os
 
     for name in list(os.environ):

@@ -150,7 +150,7 @@ async def test_a_released_entry_keeps_its_place_and_its_last_failure(tables, que
     assert tables.rows("available_at") == ready_at
 
 
-async def test_a_worker_that_lost_its_claim_changes_nothing_and_learns_it(tables, queue):
+async def test_a_worker_that_lost_its_claim_changes_nothing_and_gets_the_entry_as_lost(tables, queue):
     tables.insert("1", "2")
     one, two = await queue.claim(asking(token="old"))
     tables.take_over(one.id)

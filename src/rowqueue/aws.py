@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from mypy_boto3_secretsmanager import SecretsManagerClient
 
 ERRORS = (BotoCoreError, ClientError)
-"""What a client raises when AWS could not be asked, or refused."""
+"""What a client raises when AWS refuses a request or does not answer."""
 
 # boto3's defaults are a minute for a connection and one for a read, up to five times.
 _CONFIG = Config(connect_timeout=5, read_timeout=10, retries={"mode": "standard", "total_max_attempts": 3})

@@ -69,7 +69,7 @@ def _key_pair(settings: SnowflakeSettings, name: str) -> dict[str, object]:
 
 
 def _incomplete(settings: SnowflakeSettings, **proof: Secret | None) -> str:
-    """Why the secret is read. A person who did not expect that needs to know which variables are not set."""
+    """Why the secret is read: which variables are not set. It is part of the message if the secret cannot be read."""
     given = {"SNOWFLAKE_USER": settings.user, **proof}
     names = [name for name, value in given.items() if not value]
     unset = f"{' and '.join(names)} {'is' if len(names) == 1 else 'are'} not set"
@@ -90,12 +90,12 @@ def _der(pem: str, passphrase: str | None, key_name: str, passphrase_name: str) 
     except TypeError:  # what the library raises for a passphrase that is missing or not needed
         if passphrase is None:
             raise CredentialsError(f"{passphrase_name}: expected the passphrase of {key_name}") from None
-        raise CredentialsError(f"{passphrase_name}: expected nothing, because {key_name} is not encrypted") from None
+        raise CredentialsError(f"{passphrase_name}: expected no value, because {key_name} is not encrypted") from None
     except (ValueError, UnsupportedAlgorithm):
         expected = "a PKCS#8 private key in PEM, from -----BEGIN to the last line" + (
-            f", that {passphrase_name} opens" if passphrase else ""
+            f", which {passphrase_name} decrypts" if passphrase else ""
         )
-        raise CredentialsError(f"{key_name}: expected {expected}; got something else, which is not shown") from None
+        raise CredentialsError(f"{key_name}: expected {expected}; got a value that is not shown") from None
     strong = isinstance(key, RSAPrivateKey) and key.key_size >= _SMALLEST_RSA_KEY
     if strong or (isinstance(key, EllipticCurvePrivateKey) and isinstance(key.curve, _CURVES)):
         return key.private_bytes(

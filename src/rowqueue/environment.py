@@ -21,7 +21,7 @@ T = TypeVar("T")
 
 
 class Secret:
-    """A text that is shown only by :meth:`reveal`. It is no ``str``, so that no formatting shows it by mistake."""
+    """A text that is shown only by :meth:`reveal`. It is not a ``str``, so formatting does not show it by mistake."""
 
     __slots__ = ("_value",)
 
@@ -173,10 +173,10 @@ class FromEnvironment:
                 values[item.name] = item.metadata["parse"](given)
             except Problem as problem:
                 hidden = item.metadata["parse"] is secret or "@" in given  # a URL may carry a password
-                shown = "something that is not shown" if hidden else repr(given[:100])
+                shown = "a value that is not shown" if hidden else repr(given[:100])
                 problems.append(f"{name}: expected {problem.expected}, got {shown}")
         return values, problems
 
     def contradictions(self) -> Iterator[str]:
-        """Settings that are valid alone and wrong together, as ``NAME: expected ..., got ...``."""
+        """Settings that are valid alone but contradict each other, as ``NAME: expected ..., got ...``."""
         yield from ()

@@ -4,13 +4,13 @@
     ├── SettingsError             an environment variable is missing, malformed, or contradicts another
     ├── CredentialsError          the Snowflake secret is missing, unreadable or malformed
     ├── CertificateError          a client certificate, its key or the CA is missing, expired or unfit
-    │   └── CertificateUnreadable S3 could not be asked; the next task may succeed
+    │   └── CertificateUnreadable S3 failed or did not answer; the next task may succeed
     ├── CredentialsStop           mutual TLS or authorization failed; nothing more is claimed until a hold ends
     ├── ServiceUnreachable        no delivery got an answer
     ├── DeliveryFault             a delivery met a fault of this program
     ├── EventError                the Lambda got an unknown event
     ├── TickOverdue               the tick ran out of time
-    ├── LaunchError               ECS refused, or could not be asked
+    ├── LaunchError               ECS refused a request, or did not answer
     └── WarehouseError            Snowflake refused or failed
         ├── LoginRefused          the credentials are wrong; never repeated
         ├── StatementRefused      the SQL or an object in it is wrong; never repeated
@@ -18,7 +18,7 @@
         ├── LockContention        the statement did not run, because the lock was taken; repeat with jitter
         └── WarehouseUnavailable  the connection failed; a statement that was sent may have run, or may still run
 
-Every class carries a message that can be shown to a person as it stands. None holds a secret.
+Each message can be shown to a person as it is. No message contains a secret.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class CertificateError(RowqueueError):
 
 
 class CertificateUnreadable(CertificateError):  # noqa: N818
-    """S3 could not be asked. Nothing is known about the certificate, and the next task may succeed."""
+    """S3 failed or did not answer. Nothing is known about the certificate, and the next task may succeed."""
 
 
 class CredentialsStop(RowqueueError):  # noqa: N818 -- reads as what happened
@@ -73,7 +73,7 @@ class TickOverdue(RowqueueError):  # noqa: N818 -- reads as what happened
 
 
 class LaunchError(RowqueueError):
-    """ECS refused a request, or could not be asked."""
+    """ECS refused a request, or did not answer."""
 
 
 class WarehouseError(RowqueueError):

@@ -37,8 +37,8 @@ NETWORK_TIMEOUT_S = STATEMENT_TIMEOUT_S + 5
 """How long the driver repeats a request. Without this limit it never stops (measured on 4.8.1)."""
 
 # What an error number means here. Snowflake publishes no list; these were reported by users or measured.
-_LOCK_CONTENTION = frozenset({625})  # also the table's lock not free in time
-_CANCELLED = frozenset({604, 630})  # by somebody, or by STATEMENT_TIMEOUT_IN_SECONDS
+_LOCK_CONTENTION = frozenset({625})  # too many waiting statements, or the lock was not free in time
+_CANCELLED = frozenset({604, 630})  # by a person, or by STATEMENT_TIMEOUT_IN_SECONDS
 _LOGIN_REFUSED = frozenset({*range(390100, 390104), 390144, *range(390186, 390202), *range(394300, 394307)})
 # The driver raises these before it sends anything: an unfit private key, no AWS region or credentials, a host that is
 # not Snowflake's (4.8.1, errorcode.py).
@@ -48,7 +48,7 @@ _UNAVAILABLE = frozenset({250001, 250003, 250006, 251005, 290503, 580503})
 _INTERNAL = frozenset({603})
 _NOT_THERE = frozenset({904, 2003, 2043})  # a column, a table or a view that is missing, or not granted
 _HINT = "; run snowflake/01_create_table.sql, or grant the role what it needs"
-_VALUE_REFUSED = range(100_000, 101_000)  # SQLSTATE class 22 is wider: it also holds a used-up quota
+_VALUE_REFUSED = range(100_000, 101_000)  # SQLSTATE class 22 is wider: it also contains a used-up quota
 
 
 class SnowflakeWarehouse:
@@ -79,8 +79,8 @@ class SnowflakeWarehouse:
         times = {"login_timeout": login_timeout_s, "network_timeout": network_patience_s}
         self._arguments = _connect_arguments(settings, query_tag) | times | dict(login)
         self._connection: snowflake.connector.SnowflakeConnection | None = None
-        # The 21st statement that waits for a table's lock is refused at once (errno 625). Repeating it without a random
-        # wait only keeps the line full: on the stand-in, 25 workers that did so left entries stuck.
+        # The 21st statement that waits for a table's lock is refused at once (errno 625). The wait before it is
+        # repeated is random: on the stand-in, without a random wait, 25 workers left entries stuck.
         self._at_the_lock = tenacity.Retrying(
             retry=tenacity.retry_if_exception_type(LockContention),
             wait=tenacity.wait_random_exponential(multiplier=0.1, max=3),

@@ -100,7 +100,7 @@ def wait_until():
     def run(condition, *, seconds=20.0):
         deadline = time.monotonic() + seconds
         while not (result := condition()):
-            assert time.monotonic() < deadline, "it did not happen in time"
+            assert time.monotonic() < deadline, "the condition did not become true in time"
             time.sleep(0.05)
         return result
 

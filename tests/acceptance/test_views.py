@@ -45,8 +45,8 @@ def test_each_view_answers_its_question(rows):
     assert float(milliseconds) >= 10
     assert reason == "nothing is ready"
 
-    ((holder, held_seconds),) = rows("STALE_ENTRIES", "processor_id", "held_seconds")
-    assert holder == "dev-gone"
+    ((worker, held_seconds),) = rows("STALE_ENTRIES", "processor_id", "held_seconds")
+    assert worker == "dev-gone"
     assert 890 <= held_seconds <= 960
 
     ((status, reason, count, example),) = rows(

@@ -43,7 +43,7 @@ def stand_in():
         sent = _sent_to(url)
         refused = {text: [str(finding) for finding in findings(text)] for text in sent}
         assert not {text: found for text, found in refused.items() if found}, "Snowflake would refuse what was sent"
-        assert not [text[:100] for text in sent if len(text) >= LONGEST_KEPT], "too long to be looked at"
+        assert not [text[:100] for text in sent if len(text) >= LONGEST_KEPT], "too long to be checked"
     finally:
         process.terminate()
         process.wait(10)

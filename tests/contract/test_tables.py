@@ -251,7 +251,7 @@ def test_the_workers_with_claims_are_listed_with_their_entries_and_times(sql, po
 
 def test_what_a_dead_worker_had_in_hand_is_released_without_a_retry_and_nothing_else(sql, poller, workers):
     insert(sql, "1", "2", "3")
-    held = claim(workers, 2, token="a", processor="dev-1")
+    in_hand = claim(workers, 2, token="a", processor="dev-1")
     (other,) = claim(workers, 1, token="b", processor="dev-2")
     poller.record_deaths([death()])
     assert poller.release_dead([death()]) == 2
@@ -261,7 +261,7 @@ def test_what_a_dead_worker_had_in_hand_is_released_without_a_retry_and_nothing_
         ("processing", 0, 0),
     ]
     assert poller.release_dead([death()]) == 0, "again changes nothing"
-    assert workers().settle([completed(entry) for entry in held], []) == {e.id for e in held}
+    assert workers().settle([completed(entry) for entry in in_hand], []) == {e.id for e in in_hand}
     assert workers("dev-2").settle([completed(other)], []) == frozenset()
 
 
@@ -285,7 +285,7 @@ def test_suspects_are_claimed_by_a_worker_with_nothing_in_hand_and_without_other
     assert state(sql, "crash_count") == [1, 1, 1, 1, 0, 0]
     more = {"processor": "dev-2", "suspects": 3}
     busy = claim(workers, 9, token="a", nothing_in_hand=False, **more)
-    assert [entry.data for entry in busy] == ["5", "6"], "a worker that holds something gets none of them"
+    assert [entry.data for entry in busy] == ["5", "6"], "a worker with entries in hand gets none of them"
     insert(sql, "7")
     suspects = claim(workers, 9, token="b", **more)
     assert [(entry.data, entry.is_suspect) for entry in suspects] == [("1", True), ("2", True), ("3", True)]
@@ -306,7 +306,7 @@ def test_an_entry_that_crashes_workers_alone_is_failed_as_poison(sql, poller, wo
     assert poller.release_dead([death(crashed=True, alone=True)]) == 0
     ((status, crashes, message, failed_at),) = state(sql, "status", "crash_count", "error_message", "failed_at")
     assert (status, crashes) == ("failed", 3)
-    assert message.startswith("poison: 3 workers have died holding it; the last: the task has stopped")
+    assert message.startswith("poison: 3 workers have died on it; the last: the task has stopped")
     assert failed_at is not None
 
 

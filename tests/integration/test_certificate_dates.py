@@ -1,4 +1,4 @@
-"""The boundaries of a certificate's life, to the second, and of what S3's silence means."""
+"""The boundaries of a certificate's validity, to the second, and what it means when S3 does not answer."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def test_a_certificate_is_valid_from_its_first_second_to_its_last(now):
         (ENDS + SECOND, "s3://certs/dev/client.pem: CN=client expired on 2026-07-01"),
     ],
 )
-def test_a_second_outside_its_life_it_is_refused(now, expected):
+def test_a_certificate_is_refused_a_second_before_and_after_its_validity(now, expected):
     with pytest.raises(CertificateError) as caught:
         context(now)
     assert str(caught.value) == expected
@@ -105,14 +105,14 @@ def test_fewer_than_thirty_days_left_are_a_warning(capsys, left, days, level):
     assert line["certificate"] == "s3://certs/dev/client.pem"
 
 
-def test_the_certificate_of_the_chain_that_ends_first_tells_the_days_left(capsys):
+def test_the_days_left_are_those_of_the_certificate_of_the_chain_that_expires_first(capsys):
     configure("processor")
     short, _ = certificate("intermediate", ends=BEGINS + 10 * DAY)
     context(BEGINS, client_pem=CLIENT + short)
     assert json.loads(capsys.readouterr().out)["CertificateDaysLeft"] == 10
 
 
-def test_a_private_file_can_be_read_by_this_user_alone_and_is_never_one_that_was_there(tmp_path):
+def test_a_private_file_is_new_and_only_this_user_can_read_it(tmp_path):
     path = certificates._private_file(tmp_path, "key.pem", b"key")
     assert path.read_bytes() == b"key"
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
@@ -154,7 +154,7 @@ def test_load_downloads_and_names_where_the_objects_came_from(monkeypatch):
         assert type(caught.value) is CertificateError, "S3 has answered"
 
 
-def test_when_s3_cannot_be_asked_nothing_is_known_about_the_certificate(monkeypatch, unused_tcp_port):
+def test_when_s3_does_not_answer_nothing_is_known_about_the_certificate(monkeypatch, unused_tcp_port):
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
         monkeypatch.setenv(name, "testing")
     monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")

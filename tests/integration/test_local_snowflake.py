@@ -133,7 +133,7 @@ def refused(connection, text, *binds, **options) -> DatabaseError:
 def until(condition, seconds: float = 10) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
-        assert time.monotonic() < deadline, "it did not come to pass"
+        assert time.monotonic() < deadline, "the condition did not become true in time"
         time.sleep(0.02)
 
 
@@ -190,7 +190,7 @@ class TestValues:
             (None,) * 5
         ]
 
-    def test_bound_values_come_back_as_they_went(self, connection):
+    def test_bound_values_come_back_unchanged(self, connection):
         values = (
             Decimal("12.50"),
             Decimal(-3),
@@ -261,7 +261,7 @@ class TestErrors:
             "ALTER SESSION SET QUERY_TAG = 'x'",
         ],
     )
-    def test_what_has_nothing_to_act_on_here_succeeds(self, connection, text):
+    def test_a_statement_without_an_effect_here_succeeds(self, connection, text):
         assert run(connection, text) == [("Statement executed successfully.",)]
 
     def test_a_session_that_is_gone(self, stand_in, connect):
@@ -705,7 +705,7 @@ class TestTranslations:
             assert run(elsewhere, "SELECT COUNT(*) FROM queue") == [(0,)]
             assert run(connection, "SELECT COUNT(*) FROM queue") == [(1,)]
 
-    def test_the_same_text_sees_a_table_that_was_made_anew(self, connection):
+    def test_the_same_text_sees_a_table_that_was_replaced(self, connection):
         for columns in ("a VARCHAR, b VARCHAR", "b VARCHAR, a VARCHAR"):
             run(connection, f"CREATE OR REPLACE TABLE t ({columns})")
             run(connection, "INSERT INTO t (a, b) SELECT ?, ?", "first", "second")
@@ -713,7 +713,7 @@ class TestTranslations:
             expected = tuple({"a": "first", "b": "second"}[name] for name in names)
             assert run(connection, "SELECT * FROM t") == [expected]
 
-    def test_a_bound_name_is_not_kept(self, connection):
+    def test_a_statement_with_a_bound_name_is_not_cached(self, connection):
         for table in ("one", "two"):
             run(connection, f"CREATE TABLE {table} (name VARCHAR)")
             run(connection, f"INSERT INTO {table} VALUES ('{table}')")
@@ -722,7 +722,7 @@ class TestTranslations:
             [("two",)],
         ]
 
-    def test_chance_is_not_kept(self, connection):
+    def test_a_statement_with_a_random_value_is_not_cached(self, connection):
         drawn = {run(connection, "SELECT RANDOM()")[0][0] for _ in range(5)}
         assert len(drawn) == 5
 

@@ -39,7 +39,7 @@ def test_a_cleanup_stops_the_poller_then_the_tasks_then_destroys_the_rest(sandbo
 @pytest.mark.parametrize(
     "looking", ["aws .*get-function", "aws .*list-schedules", "aws .*list-tasks", "terraform .*show"]
 )
-def test_a_cleanup_that_cannot_look_destroys_nothing(sandbox, looking):
+def test_a_cleanup_that_cannot_list_the_resources_destroys_nothing(sandbox, looking):
     refused = [f"^{looking}", "An error occurred (AccessDenied)", 254]
     done = sandbox.run("cleanup.sh", "dev", "us-east-1", "--confirm", "dev", answers=[refused])
     assert done.returncode != 0

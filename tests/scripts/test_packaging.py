@@ -68,7 +68,7 @@ def test_the_handler_loads_from_the_zip_alone(host_zips, tmp_path):
     assert done.stdout.splitlines()[-1] == '[[], "EventError"]'
 
 
-def test_the_zip_holds_the_poller_and_neither_the_processor_nor_the_embedded_stack(host_zips):
+def test_the_zip_contains_the_poller_and_neither_the_processor_nor_the_embedded_stack(host_zips):
     names = set(zipfile.ZipFile(host_zips[0][0]).namelist())
     assert {"index.py", "rowqueue/poller/tick.py", "rowqueue/sql/queries.sql"} <= names
     assert not [

@@ -67,7 +67,7 @@ def test_scripts_are_executable_and_the_sourced_file_is_not(script):
             "expected a zip that build_lambda.sh made, got 'none",
         ),
         ("deploy.sh", ["dev", "us-east-1", "--force"], "unknown argument '--force'"),
-        ("deploy.sh", ["dev", "us-east-1"], "nobody can be asked: pass --auto-approve"),
+        ("deploy.sh", ["dev", "us-east-1"], "nobody can confirm: pass --auto-approve"),
         ("setup_monitoring.sh", ["dev"], "expected ENV and REGION"),
         ("test_system.sh", [], "expected ENV"),
         ("test_system.sh", ["dev", "--within", "soon"], "--within: expected seconds, got 'soon'"),

@@ -34,7 +34,7 @@ def ddl():
     return {path.name: path.read_bytes() for path in (ROOT / "snowflake").glob("*.sql")}
 
 
-def test_the_wheel_holds_the_product_and_its_ddl_and_nothing_of_the_lab(wheel):
+def test_the_wheel_contains_the_product_and_its_ddl_and_nothing_of_the_lab(wheel):
     names = wheel.namelist()
     assert {name.split("/")[0] for name in names} == {"rowqueue", f"rowqueue-{__version__}.dist-info"}
     assert {"rowqueue/cli.py", "rowqueue/sql/queries.sql", "rowqueue/py.typed"} <= set(names)
@@ -44,7 +44,7 @@ def test_the_wheel_holds_the_product_and_its_ddl_and_nothing_of_the_lab(wheel):
     assert "01_create_table.sql" in in_wheel
 
 
-def test_the_source_distribution_holds_the_ddl_and_nothing_of_the_lab(tmp_path):
+def test_the_source_distribution_contains_the_ddl_and_nothing_of_the_lab(tmp_path):
     with tarfile.open(built("sdist", tmp_path)) as archive:
         names = {name.partition("/")[2] for name in archive.getnames()}
     assert {f"snowflake/{name}" for name in ddl()} <= names

@@ -103,9 +103,9 @@ def test_every_variable_reaches_the_programs_that_read_it(tested):
     poller = PollerSettings.from_env(of_the_function(tested.plans["other_values"]))
     processor = ProcessorSettings.from_env(of_the_task(tested.plans["other_values"]))
     for settings, role in ((poller, "OTHER_POLLER"), (processor, "OTHER_PROCESSOR")):
-        queue = settings.snowflake
-        assert [queue.warehouse, queue.database, queue.schema] == ["OTHER_WH", "OTHER_DB", "OTHER"]
-        assert [queue.table, queue.role] == ["OTHER_QUEUE", role]
+        place = settings.snowflake
+        assert [place.warehouse, place.database, place.schema] == ["OTHER_WH", "OTHER_DB", "OTHER"]
+        assert [place.table, place.role] == ["OTHER_QUEUE", role]
         assert [settings.budget_s, settings.service_timeout_s, settings.max_retries] == [61, 31, 4]
         assert settings.stale_threshold_minutes == 31
     assert [poller.entries_per_container, poller.max_containers, poller.max_crashes] == [9, 26, 3]
@@ -150,7 +150,7 @@ def test_the_secret_is_written_again_when_the_login_changes(tested):
 
 
 @pytest.mark.parametrize("login", RUNS)
-def test_no_plan_holds_a_secret(tested, login):
+def test_no_plan_contains_a_secret(tested, login):
     planned = json.dumps(tested.plans[login].resources)
     assert "dev-snowflake" in planned
     assert not re.search("not a (key|passphrase|password)", planned)

@@ -211,7 +211,7 @@ UNFIT = {
         None,
         "SNOWFLAKE_PRIVATE_KEY: expected a PKCS#8 private key in PEM",
     ),
-    "the wrong passphrase": (LOCKED, "wrong-canary", "that SNOWFLAKE_PRIVATE_KEY_PASSPHRASE opens"),
+    "the wrong passphrase": (LOCKED, "wrong-canary", "which SNOWFLAKE_PRIVATE_KEY_PASSPHRASE decrypts"),
     "no passphrase": (
         LOCKED,
         None,
@@ -220,7 +220,7 @@ UNFIT = {
     "a passphrase too many": (
         PLAIN,
         PASSPHRASE,
-        "SNOWFLAKE_PRIVATE_KEY_PASSPHRASE: expected nothing, because SNOWFLAKE_PRIVATE_KEY is not encrypted",
+        "SNOWFLAKE_PRIVATE_KEY_PASSPHRASE: expected no value, because SNOWFLAKE_PRIVATE_KEY is not encrypted",
     ),
     "RSA, too short": (
         pem(rsa.generate_private_key(public_exponent=65537, key_size=1024)),

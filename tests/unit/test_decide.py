@@ -29,8 +29,8 @@ LATER = replace(PULSE, earliest_available_at=NAIVE + timedelta(minutes=5))
 STANDING = replace(PULSE, holds=1, held_until=NAIVE + timedelta(minutes=4))
 ENDED = replace(PULSE, holds=1, held_until=NAIVE - timedelta(seconds=1))
 GOOD = Backoff()
-WAITING = Backoff(failures=3, until=NOW + timedelta(seconds=1), reason="exit code 1")
-WAITED = replace(WAITING, until=NOW)
+BACKING_OFF = Backoff(failures=3, until=NOW + timedelta(seconds=1), reason="exit code 1")
+BACKED_OFF = replace(BACKING_OFF, until=NOW)
 
 
 def observation(pulse=PULSE, *, live=0, starting=0, **more):
@@ -65,18 +65,23 @@ def late(number):
         ("An idle queue needs nothing.", observation(LATER), {}, None),
         ("With no live tasks, recent launches may have failed.", observation(), {}, Need.BACKOFF),
         ("After good launches the entries are counted.", observation(backoff=GOOD), {}, Need.COUNT),
-        ("After failed launches and the wait, too.", observation(backoff=WAITED), {}, Need.COUNT),
-        ("While launches back off nothing is counted.", observation(backoff=WAITING), {}, None),
+        ("After failed launches and the wait, too.", observation(backoff=BACKED_OFF), {}, Need.COUNT),
+        ("While launches back off nothing is counted.", observation(backoff=BACKING_OFF), {}, None),
         ("A live task shows that launches go well.", observation(live=1), {}, Need.COUNT),
         ("While a hold stands nothing is counted.", observation(STANDING, live=1), {}, None),
         ("For a probe the entries are counted.", observation(ENDED, backoff=GOOD), {}, Need.COUNT),
         ("With a cap of 0 nothing is counted.", observation(live=1), {"max_containers": 0}, None),
         ("Freed entries are counted.", observation(LATER, live=1, freed=True), {}, Need.COUNT),
         ("One count is enough.", observation(live=1, ready=0), {}, None),
-        ("A fixed target asks nobody.", observation(live=1, ready=9), {}, None),
-        ("An adaptive one does.", observation(live=1, ready=9), {"adaptive": True}, Need.RECENT_TAKE),
-        ("But not for one task's entries.", observation(live=1, ready=8), {"adaptive": True}, None),
-        ("And it asks once.", observation(live=1, ready=9, recent_take=0.0), {"adaptive": True}, None),
+        ("A fixed target needs no further observation.", observation(live=1, ready=9), {}, None),
+        (
+            "An adaptive target needs the recent take.",
+            observation(live=1, ready=9),
+            {"adaptive": True},
+            Need.RECENT_TAKE,
+        ),
+        ("The entries of one task need no target.", observation(live=1, ready=8), {"adaptive": True}, None),
+        ("The recent take is read once.", observation(live=1, ready=9, recent_take=0.0), {"adaptive": True}, None),
     ],
 )
 def test_a_decision_names_what_it_needs(about, seen, settings, need):
@@ -177,32 +182,32 @@ def test_entries_that_are_ready_within_the_clock_skew_are_counted(ahead_s, need)
         ),
         (
             "Recent launches failed: nothing until the wait is over.",
-            observation(backoff=WAITING),
+            observation(backoff=BACKING_OFF),
             {},
             {"launch": 0, "ready": None}
             | {"reason": "the last 3 launches failed (exit code 1); the next try is at 12:00:31 UTC"},
         ),
         (
             "The wait is over: one task tries, and the need is still reported.",
-            observation(backoff=WAITED, ready=80),
+            observation(backoff=BACKED_OFF, ready=80),
             {},
             {"launch": 1, "need": 10, "reason": "the last 3 launches failed (exit code 1); one task tries again"},
         ),
         (
             "After the wait a probe is still a probe.",
-            observation(ENDED, backoff=WAITED, ready=80),
+            observation(ENDED, backoff=BACKED_OFF, ready=80),
             {},
             {"launch": 1, "probe": True},
         ),
         (
             "After the wait a decision to launch nothing stays.",
-            observation(backoff=WAITED, ready=0),
+            observation(backoff=BACKED_OFF, ready=0),
             {},
             {"launch": 0, "reason": "nothing is ready"},
         ),
         (
             "Failed launches that are seen right before a launch stop it.",
-            observation(live=1, ready=80, backoff=WAITING),
+            observation(live=1, ready=80, backoff=BACKING_OFF),
             {},
             {"launch": 0, "need": 10, "ready": 80},
         ),
@@ -323,12 +328,12 @@ def test_after_a_hold_one_task_probes_once_all_others_are_gone(ready, live, cap,
 
 @pytest.mark.parametrize(("before", "launch"), [(timedelta(microseconds=1), 0), (timedelta(), 1)])
 def test_the_wait_after_failed_launches_ends_at_its_time(before, launch):
-    seen = observation(ready=80, backoff=replace(WAITING, until=NOW + before))
+    seen = observation(ready=80, backoff=replace(BACKING_OFF, until=NOW + before))
     assert decided(seen).launch == launch
 
 
 def test_a_single_failed_launch_is_enough_to_try_with_one_task():
-    assert decided(observation(ready=80, backoff=replace(WAITED, failures=1))).launch == 1
+    assert decided(observation(ready=80, backoff=replace(BACKED_OFF, failures=1))).launch == 1
     assert decided(observation(ready=80, backoff=GOOD)).launch == 10
 
 

@@ -230,7 +230,7 @@ def test_every_module_can_be_imported_alone_and_without_a_warning(package):
 # What lies where
 
 
-def test_the_folder_of_the_sql_scripts_holds_sql_only():
+def test_the_folder_of_the_sql_scripts_contains_sql_only():
     others = [
         name_of(path)
         for path in (ROOT / "snowflake").rglob("*")

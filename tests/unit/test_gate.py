@@ -27,18 +27,18 @@ async def admitted(gate, count):
     return entered
 
 
-async def test_no_more_get_in_than_are_allowed():
+async def test_no_more_deliveries_are_admitted_than_are_allowed():
     assert await admitted(Gate(most=3, clock=Clock()), 10) == 3
 
 
-async def test_one_that_leaves_makes_room_for_one():
+async def test_a_delivery_that_leaves_makes_room_for_one():
     gate = Gate(most=2, clock=Clock())
     assert await admitted(gate, 2) == 2
     gate.leave()
     assert await admitted(gate, 2) == 1
 
 
-async def test_a_dismissed_gate_lets_everybody_in_whatever_comes_after():
+async def test_a_dismissed_gate_admits_every_delivery_even_when_it_is_closed_afterwards():
     gate = Gate(most=2, clock=Clock())
     gate.slow_down(30)
     entering = [asyncio.create_task(gate.enter()) for _ in range(5)]
@@ -51,7 +51,7 @@ async def test_a_dismissed_gate_lets_everybody_in_whatever_comes_after():
     assert gate.not_admitted == 0
 
 
-async def test_who_waits_longest_gets_in_first():
+async def test_the_delivery_that_has_waited_longest_is_admitted_first():
     gate, order = Gate(most=1, clock=Clock()), []
 
     async def visit(name):
@@ -65,7 +65,7 @@ async def test_who_waits_longest_gets_in_first():
     assert order == ["a", "b", "c"] * 3
 
 
-async def test_one_that_is_cancelled_while_it_waits_takes_no_place():
+async def test_a_delivery_that_is_cancelled_while_it_waits_takes_no_place():
     gate = Gate(most=1, clock=Clock())
     await gate.enter()
     impatient, patient = asyncio.create_task(gate.enter()), asyncio.create_task(gate.enter())
@@ -77,7 +77,7 @@ async def test_one_that_is_cancelled_while_it_waits_takes_no_place():
     assert gate.in_flight == 1
 
 
-async def test_a_429_halves_what_is_allowed_and_shuts_the_gate_for_as_long_as_asked():
+async def test_a_429_halves_what_is_allowed_and_closes_the_gate_for_as_long_as_the_service_asks():
     clock = Clock()
     gate = Gate(most=8, clock=clock)
     gate.slow_down(5)
@@ -94,7 +94,7 @@ async def test_many_429s_at_the_same_moment_halve_it_once():
     assert gate.allowed == 4
 
 
-async def test_no_service_shuts_the_gate_for_longer_than_the_longest_pause():
+async def test_no_service_closes_the_gate_for_longer_than_the_longest_pause():
     clock = Clock()
     gate = Gate(most=8, clock=clock)
     gate.slow_down(10_000)
@@ -114,7 +114,7 @@ async def test_what_is_allowed_grows_back_one_at_a_time_and_never_falls_below_on
     assert gate.allowed == pytest.approx(4)
 
 
-async def test_a_closed_gate_lets_nobody_in_until_it_is_opened():
+async def test_a_closed_gate_admits_no_delivery_until_it_is_opened():
     gate = Gate(most=4, clock=Clock())
     gate.close()
     assert await admitted(gate, 4) == 0
@@ -122,14 +122,14 @@ async def test_a_closed_gate_lets_nobody_in_until_it_is_opened():
     assert await admitted(gate, 4) == 4
 
 
-async def test_there_is_room_for_what_is_allowed_and_neither_in_nor_waiting():
+async def test_the_room_is_what_is_allowed_less_the_deliveries_in_flight_and_those_not_admitted():
     clock = Clock()
     gate = Gate(most=10, clock=clock)
     assert gate.room == 10
     assert await admitted(gate, 4) == 4
     assert gate.room == 6
     gate.slow_down(20)
-    assert gate.room == 0, "nobody is let in for 20 s"
+    assert gate.room == 0, "no delivery is admitted for 20 s"
     clock.now += 20
     assert gate.room == 1, "half as many are allowed, and four are in"
     gate.close()

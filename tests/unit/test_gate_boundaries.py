@@ -23,7 +23,7 @@ def admitted(visitors):
 
 
 async def admitted_after(gate):
-    """Seconds until the gate lets one in."""
+    """Seconds until the gate admits one."""
     began = now()
     await gate.enter()
     gate.leave()
@@ -34,7 +34,7 @@ async def admitted_after(gate):
     ("asked", "expected"),
     [(None, 1), (0, 1), (0.5, 1), (1, 1), (5, 5), (30, 30), (31, 30), (10_000, 30)],
 )
-async def test_a_429_shuts_the_gate_for_as_long_as_asked_from_one_second_to_thirty(gate, asked, expected):
+async def test_a_429_closes_the_gate_for_as_long_as_the_service_asks_from_one_second_to_thirty(gate, asked, expected):
     gate.slow_down(asked)
     assert await admitted_after(gate) == expected
 
@@ -80,7 +80,7 @@ async def test_there_is_no_room_during_a_pause_and_half_at_the_moment_it_ends():
     assert gate.room == 4
 
 
-async def test_one_that_is_cancelled_in_the_moment_of_its_admission_gives_its_place_back():
+async def test_a_delivery_that_is_cancelled_at_the_moment_of_its_admission_gives_its_place_back():
     gate = Gate(most=1, clock=now)
     await gate.enter()
     second = asyncio.create_task(gate.enter())
@@ -94,7 +94,7 @@ async def test_one_that_is_cancelled_in_the_moment_of_its_admission_gives_its_pl
     assert gate.in_flight == 1
 
 
-async def test_one_that_is_cancelled_before_its_admission_changes_no_count():
+async def test_a_delivery_that_is_cancelled_before_its_admission_changes_no_count():
     gate = Gate(most=1, clock=now)
     await gate.enter()
     second = asyncio.create_task(gate.enter())
@@ -106,7 +106,7 @@ async def test_one_that_is_cancelled_before_its_admission_changes_no_count():
     assert (gate.in_flight, gate.room) == (0, 1)
 
 
-async def test_a_late_delivery_does_not_overtake_those_in_line(gate):
+async def test_a_later_delivery_is_not_admitted_before_earlier_ones(gate):
     gate.close()
     visitors = [asyncio.create_task(gate.enter()) for _ in range(8)]
     await asyncio.sleep(0)
@@ -118,7 +118,7 @@ async def test_a_late_delivery_does_not_overtake_those_in_line(gate):
     late.cancel()
 
 
-async def test_each_that_waits_takes_away_from_the_room(gate):
+async def test_each_delivery_that_waits_reduces_the_room(gate):
     await gate.enter()
     gate.close()
     visitors = [asyncio.create_task(gate.enter()) for _ in range(2)]
@@ -158,7 +158,7 @@ async def test_no_number_of_429s_allows_less_than_one():
     assert gate.allowed == 1
 
 
-async def test_what_is_allowed_is_rounded_down_but_one_is_always_let_in():
+async def test_what_is_allowed_is_rounded_down_but_one_is_always_admitted():
     gate = Gate(most=8, clock=now)
     gate.allowed = 2.9
     await asyncio.gather(gate.enter(), gate.enter())

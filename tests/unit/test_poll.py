@@ -80,7 +80,7 @@ def test_an_answer_without_tasks_is_counted_as_failures():
     assert report.launched.failures == {CAPACITY: 1}
 
 
-def test_if_the_tasks_cannot_be_counted_snowflake_is_not_asked_and_nothing_is_launched():
+def test_if_the_tasks_cannot_be_counted_no_statement_is_sent_and_nothing_is_launched():
     warehouse, ecs = ready(80), ECS(listing=error("ThrottlingException", "ListTasks"))
     with pytest.raises(LaunchError, match="the live tasks cannot be counted"):
         tick(warehouse, ecs)

@@ -60,7 +60,7 @@ def test_a_task_that_is_still_stopping_is_not_dead():
 def test_a_task_that_ecs_does_not_know_is_dead_once_ecs_may_have_forgotten_it():
     assert tick(with_claims(age_s=3500), ECS(), STALE_THRESHOLD_MINUTES="120").freed.deaths == ()
     (death,) = tick(with_claims(age_s=3700), ECS(), STALE_THRESHOLD_MINUTES="120").freed.deaths
-    assert (death.crashed, death.reason) == (False, "the task has stopped, and ECS knows it no longer")
+    assert (death.crashed, death.reason) == (False, "the task has stopped, and ECS no longer knows it")
 
 
 @pytest.mark.parametrize("name", ["prod-" + ID, "dev-laptop", "somebody", None])
@@ -69,7 +69,7 @@ def test_the_claims_of_other_workers_are_left_to_the_stale_reset(name):
 
 
 @pytest.mark.parametrize("one", [task(ID), dead(ID)], ids=["alive", "dead"])
-def test_a_task_of_another_family_is_not_ours_to_declare_dead(one):
+def test_a_task_of_another_family_is_not_declared_dead(one):
     other = one | {"taskDefinitionArn": "arn:aws:ecs:us-east-1:1:task-definition/dev-snowflake-processor-v2:1"}
     ecs = ECS([other])
     ecs.get_paginator = lambda _: SimpleNamespace(paginate=lambda **_: [{"taskArns": []}])
@@ -112,7 +112,7 @@ def test_the_only_entry_of_a_task_that_crashed_may_be_poison():
     assert (report.freed.poisoned, report.freed.released) == (1, 0)
 
 
-def test_if_ecs_cannot_be_asked_about_a_worker_nothing_is_released():
+def test_if_ecs_does_not_answer_about_a_worker_nothing_is_released():
     warehouse, ecs = with_claims(), ECS()
     ecs.describe_tasks = lambda **_: (_ for _ in ()).throw(error("ThrottlingException", "DescribeTasks"))
     with pytest.raises(LaunchError, match="tasks cannot be described"):

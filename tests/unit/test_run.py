@@ -76,7 +76,7 @@ async def test_the_next_block_is_claimed_before_this_one_is_drained():
         await processor(queue, deliver, MAX_ENTRIES="10", MAX_CONCURRENT_DELIVERIES="4").run()
 
 
-async def test_entries_that_trickle_in_do_not_cost_a_claim_each():
+async def test_entries_that_arrive_one_by_one_do_not_cost_a_claim_each():
     queue = PlayedQueue(1)
 
     async def deliver(entry):
@@ -293,7 +293,7 @@ async def test_a_probe_that_meets_a_certificate_fault_counts_no_attempt():
     assert not queue.settlements[0].counted
 
 
-async def test_a_fault_of_this_program_costs_one_entry_an_attempt_and_no_other_entry_anything():
+async def test_a_fault_of_this_program_costs_one_entry_an_attempt_and_does_not_affect_other_entries():
     queue = PlayedQueue(9)
 
     async def deliver(entry):
@@ -307,7 +307,7 @@ async def test_a_fault_of_this_program_costs_one_entry_an_attempt_and_no_other_e
     assert len(queue.settlements) == 9
 
 
-async def test_a_doubt_stays_concluded_although_a_later_block_could_clear_it():
+async def test_a_credentials_stop_stays_decided_although_a_later_block_could_clear_the_doubt():
     class SlowSecondClaim(PlayedQueue):
         async def claim(self, request):
             if self.requests:

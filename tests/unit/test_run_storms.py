@@ -1,4 +1,4 @@
-"""Whatever happens to a processor and whenever: each entry that it claimed is settled once, and it comes to an end.
+"""Random events at random times: each entry that a processor has claimed is settled once, and the run ends.
 
 Every storm is a seed: how many entries, how slow Snowflake and the service are, what the service answers, when a stop
 is requested, when the budget ends. A seed that fails is a test case of its own. Time passes at once.

@@ -37,7 +37,7 @@ def problems(settings, environ):
     return caught.value.problems
 
 
-def test_the_users_defaults_hold_when_only_what_is_required_is_given():
+def test_the_defaults_apply_when_only_what_is_required_is_given():
     poller, processor = PollerSettings.from_env(POLLER), ProcessorSettings.from_env(PROCESSOR)
     assert (poller.entries_per_container, poller.max_containers, poller.stale_threshold_s) == (8, 25, 1800)
     assert (processor.entries_per_container, processor.budget_s, processor.service_timeout_s) == (8, 60, 30)
@@ -80,7 +80,7 @@ def test_every_missing_setting_is_named_in_one_message():
         ("ENVIRONMENT", "Dev Box", "ENVIRONMENT: expected a short name like dev, staging or prod, got 'Dev Box'"),
     ],
 )
-def test_a_malformed_setting_is_told_with_what_was_expected_and_what_was_got(name, value, expected):
+def test_a_malformed_setting_is_reported_with_what_was_expected_and_what_was_given(name, value, expected):
     assert problems(PollerSettings, POLLER | {name: value}) == [expected]
 
 

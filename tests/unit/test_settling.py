@@ -41,7 +41,7 @@ def test_each_flush_fits_into_a_statement_and_nothing_is_left_out(sizes):
 
 
 @given(st.lists(st.text(alphabet='aé😀"\\\n\x01', max_size=40), min_size=1, max_size=60), st.integers(1, 4000))
-def test_each_statement_stays_under_a_megabyte_whatever_the_answers_hold(texts, times):
+def test_each_statement_stays_under_a_megabyte_whatever_the_answers_contain(texts, times):
     items = []
     for number, text in enumerate(texts):
         entry = Entry(id=number, data="{}", idempotency_key="key", claim_token="0" * 32)

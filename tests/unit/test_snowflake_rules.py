@@ -284,7 +284,7 @@ def test_the_store_sends_every_statement_and_no_other():
     assert {call.name for call in CALLS} == set(STATEMENTS)
 
 
-def test_the_body_of_the_push_task_holds_nothing_that_snowflake_would_refuse():
+def test_the_body_of_the_push_task_contains_nothing_that_snowflake_would_refuse():
     (body,) = re.findall(
         r"\$\$\s*BEGIN(.*)END;\s*\$\$", (ROOT / "snowflake" / "optional_push.sql").read_text(), re.DOTALL
     )

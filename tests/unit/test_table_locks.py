@@ -69,7 +69,7 @@ async def test_waiters_are_served_in_the_order_in_which_they_came(locks):
     assert locks.owner_of(QUEUE) is C
 
 
-async def test_nobody_overtakes_a_waiter_that_has_not_noticed_its_turn_yet(locks):
+async def test_no_owner_overtakes_a_waiter_that_has_not_noticed_its_turn_yet(locks):
     await locks.acquire(QUEUE, A, timeout_seconds=0)
     (b,) = await waiters(locks, [B])
     locks.release(A)

@@ -152,7 +152,7 @@ def test_an_error_without_a_number_of_snowflake_has_none(opened, errno):
     assert refusal(opened, error, WarehouseUnavailable).errno is None
 
 
-def test_number_one_is_a_number(opened):
+def test_errno_1_is_an_error_number(opened):
     assert refusal(opened, programming(1), StatementRefused).errno == 1
 
 
@@ -252,7 +252,7 @@ def test_the_bound_of_the_wait_at_the_lock_doubles_up_to_three_seconds(opened, w
     assert all(line["error"].startswith("Snowflake: ") and "it says why" in line["error"] for line in lines)
 
 
-def test_at_the_lock_patience_ends_and_the_refusal_is_the_answer(opened, waits):
+def test_a_statement_that_stays_refused_at_the_lock_is_raised_after_its_patience(opened, waits):
     with pytest.raises(LockContention):
         opened(Driver(programming(625)), patience_s=0).change(STATEMENT, {"value": 7})
     assert waits == []

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 TICK_S = 1.0
 MAX_CONTAINERS = 4
-"""Suits a laptop: each task is a Python process whose start takes about a second of CPU time."""
+"""Suits a laptop: each task is a Python process, and its start takes about a second of CPU time."""
 _LOOK_EVERY_S = 0.4
 _INSERTED_AT_ONCE = 1000
 _PATIENCE_S = 60.0

@@ -1,6 +1,6 @@
 """The queue in memory: a :class:`~rowqueue.processor.queue.Queue` for tests, without Snowflake and without threads.
 
-It follows the rules of ``queries.sql``. Both implementations pass ``tests/contract/test_queue.py``.
+It follows the rules of ``queries.sql``. Both implementations pass ``tests/queue_contract.py``.
 """
 
 from __future__ import annotations

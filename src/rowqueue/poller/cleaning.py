@@ -95,7 +95,7 @@ class Cleaner:
         """Free what the dead and the stale claims block. If Snowflake fails here, the rest of the tick goes on.
 
         Raises:
-            LaunchError: ECS cannot be asked; nothing is freed on a guess.
+            LaunchError: ECS refuses or does not answer; nothing is freed on a guess.
         """
         done = Freed()
         try:
@@ -117,7 +117,7 @@ class Cleaner:
         """Stop hung and overdue tasks, whatever the queue contains."""
         done = Stopped()
         for task, reason in [*((task, HUNG) for task in fleet.hung), *((task, OVERDUE) for task in fleet.overdue)]:
-            self.check("stopping what hangs")
+            self.check("stopping hung tasks")
             try:
                 problem = self.tasks.stop(task, reason=reason)
             except LaunchError as error:
@@ -133,7 +133,7 @@ class Cleaner:
         if not dead:
             return done
         self.queue.record_deaths(dead)
-        self.check("what is poison")
+        self.check("failing poison entries")
         poisoned = self.queue.fail_poison(
             [death for death in dead if death.alone], max_crashes=self.settings.max_crashes
         )
@@ -141,7 +141,7 @@ class Cleaner:
         return replace(done, deaths=dead, poisoned=poisoned, released=self.queue.release_dead(dead))
 
     def _deaths(self, seen: Observation) -> tuple[Death, ...]:
-        """Those who have claims, are not live, and are dead according to ECS."""
+        """The workers that have claims, are not live, and are dead according to ECS."""
         live = {task.id for task in seen.live}
         named = ((task_id(claimant.processor_id, self.settings.environment), claimant) for claimant in seen.claimants)
         missing = {name: claimant for name, claimant in named if name is not None and name not in live}
@@ -156,7 +156,7 @@ class Cleaner:
         )
 
     def _some_may_be_stale(self, seen: Observation) -> bool:
-        """An UPDATE needs a warehouse and the table's lock even if it finds nothing."""
+        """Whether a reset may find something. Its UPDATE needs a warehouse and the lock even if it finds nothing."""
         earliest = seen.pulse.earliest_claimed_at
         threshold = timedelta(seconds=self.settings.stale_threshold_s)
         return earliest is not None and earliest <= seen.utc - threshold + CLOCK_SKEW
@@ -174,7 +174,7 @@ def death_of(claimant: Claimant, task: Task | None, *, now: datetime) -> Death |
     if task is None:
         if claimant.earliest_claimed_at is None or now - claimant.earliest_claimed_at < _FORGOTTEN:
             return None
-        return Death(processor_id=claimant.processor_id, reason="the task has stopped, and ECS knows it no longer")
+        return Death(processor_id=claimant.processor_id, reason="the task has stopped, and ECS no longer knows it")
     if task.last_status != "STOPPED":
         return None
     crashed = has_crashed(task)
@@ -188,7 +188,7 @@ def death_of(claimant: Claimant, task: Task | None, *, now: datetime) -> Death |
 
 
 def has_crashed(task: Task) -> bool:
-    """Whether it died by itself: out of memory, a signal, a fault; also if it hung and had to be stopped.
+    """Whether the task died by itself (out of memory, a signal, a fault), or hung and had to be stopped.
 
     A stop by a person, a deployment, a Spot interruption or a failing host says nothing about the task's entries.
     """

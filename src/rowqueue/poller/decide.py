@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from rowqueue.settings import PollerSettings
 
 CLOCK_SKEW = timedelta(seconds=5)
-"""Largest expected difference between the poller's clock and Snowflake's. What is written goes by Snowflake's."""
+"""Largest expected difference between the poller's clock and Snowflake's. Every time that is written is Snowflake's."""
 
 
 class HoldState(StrEnum):
@@ -81,7 +81,7 @@ class Observation:
 
     @property
     def hold(self) -> HoldState:
-        """By the poller's clock; the claim checks again by Snowflake's."""
+        """Whether a hold stands, by the poller's clock. A claim checks the holds again by Snowflake's clock."""
         if not self.pulse.holds:
             return HoldState.NONE
         assert self.pulse.held_until is not None
@@ -100,7 +100,7 @@ class Observation:
 
     @property
     def is_backing_off(self) -> bool:
-        """Whether recent launches failed and the wait is not over."""
+        """Whether recent launches failed and the back-off is not over."""
         return self.backoff is not None and self.now < self.backoff.until
 
     @property

@@ -68,7 +68,7 @@ class Fargate:
         to launch one task too few.
 
         Raises:
-            LaunchError: ECS cannot be asked.
+            LaunchError: ECS refuses or does not answer.
         """
         try:
             arns = self._listed("RUNNING")
@@ -82,7 +82,7 @@ class Fargate:
         """The tasks of the family that have stopped or are stopping and that ECS still knows, at most 1000.
 
         Raises:
-            LaunchError: ECS cannot be asked.
+            LaunchError: ECS refuses or does not answer.
         """
         try:
             return list(self._described(self._listed("STOPPED", most=_MOST_STOPPED)).values())
@@ -99,7 +99,7 @@ class Fargate:
             Those that ECS knows, by id.
 
         Raises:
-            LaunchError: ECS cannot be asked.
+            LaunchError: ECS refuses or does not answer.
         """
         try:
             return {task.id: task for task in self._described(names).values()}

@@ -39,7 +39,7 @@ class Observer:
     check: Callable[[str], None]
 
     def overview(self) -> Observation:
-        """The first step: the live tasks, the pulse, and who has claims if anybody has."""
+        """The first step: the live tasks, the pulse, and the workers that have claims."""
         live = tuple(self.tasks.live_tasks())
         self.check("the pulse")
         pulse = self.queue.pulse()

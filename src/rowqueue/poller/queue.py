@@ -47,10 +47,10 @@ class PollerQueue:
         )
 
     def count_ready(self, *, probe: bool = False) -> int:
-        """Count the entries that claims would take now. While there is a hold that is none.
+        """Count the entries that claims would take now. While there is a hold, the count is 0.
 
         Args:
-            probe: whether to count although a hold has ended that nobody has lifted.
+            probe: whether to count even if an ended hold has not been lifted.
         """
         ((entries, _suspects),) = self._rows("count_ready", max_retries=self._max_retries, probe=int(probe))
         return int(entries)

@@ -1,1 +1,1 @@
-"""The processor: claims batches, delivers their entries over mutual TLS, settles the outcomes."""
+"""The processor: claims blocks of entries, delivers them over mutual TLS, settles the outcomes."""

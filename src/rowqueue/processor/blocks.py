@@ -16,16 +16,16 @@ _GROWTH = 4
 _CLAIM_SHARE = 0.05
 """Target share of a block's duration that its claim takes. The claims of twenty processors then fit behind one lock."""
 _BUDGET_SHARE = 0.25
-"""Largest share of the remaining time that one block may take, so that a slower service still leaves it done."""
+"""Largest share of the remaining time that one block may take. The rest is a reserve if the service slows down."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BlockLimits:
-    """What the settings say.
+    """Limits from the settings.
 
     Attributes:
-        entries_per_container: the first block, and the smallest one unless the time ends.
-        largest: the largest block.
+        entries_per_container: size of the first block, and the smallest size unless little time is left.
+        largest: size of the largest block.
         stale_s: seconds after which a claim is reset.
     """
 
@@ -79,7 +79,8 @@ def _wanted(last: LastBlock) -> float:
 def unstarted_at_claim(*, room: int, per_second: float | None, claim_s: float) -> int:
     """How many entries may still be unstarted when the next block is claimed.
 
-    It is what can start at once, and what is delivered during two claims: a settle may go first, and takes as long.
+    These are the entries that can start at once, and those that are delivered during two claims: a settle may run
+    before the claim, and takes as long.
 
     Args:
         room: deliveries that could start now.

@@ -31,7 +31,7 @@ def download(bucket: str, environment: str) -> dict[str, bytes]:
 
     Raises:
         CertificateError: an object does not exist, is not granted or is empty; the message names it.
-        CertificateUnreadable: S3 could not be asked.
+        CertificateUnreadable: S3 failed or did not answer.
     """
     client = aws.client("s3")
     objects = {}

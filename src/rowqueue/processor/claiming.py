@@ -31,7 +31,7 @@ RETRY_PAUSE_S = 0.3
 """Mean wait before the next claim when a claim came back empty although entries are ready."""
 _SHORTEST_CLAIM_S = 0.1
 _POLL_S = 0.05
-"""How often room for the next block is checked. A signal from each delivery would cost more."""
+"""Seconds between checks for room for the next block. A signal from each delivery would cost more."""
 _SUSPECTS = 100
 """Suspects that are claimed together. The largest block has a hundred times as many entries, so finding the one that
 crashes workers takes no more than two rounds of a hundred claims."""
@@ -141,7 +141,7 @@ class Claiming:
         return block
 
     async def _record_first_claim(self, entries: int) -> None:
-        """Without the record the poller counts this task as starting, which is no reason to give up."""
+        """Record it. Without the record the poller counts this task as starting, so a failure is only logged."""
         try:
             await self._queue.record_first_claim(entries=entries)
         except WarehouseError as error:
@@ -174,7 +174,7 @@ class Claiming:
     async def _let_entries_arrive(self, came: int, within_s: float) -> None:
         """Wait a little when the queue is nearly empty: one claim for each entry that arrives would be expensive.
 
-        After a block of at least the first one's size, the wait ends when all its deliveries have.
+        After a block at least as large as the first one, the wait ends early when all deliveries have ended.
         """
         if within_s <= 0:
             return
@@ -184,7 +184,7 @@ class Claiming:
             await first_of(self._in_hand.all_finished(), self._stop.wait(), self._doubted.wait(), within_s=within_s)
 
     async def _something_ready(self, deadline: float, *, pause: bool) -> bool:
-        """Count, and if entries are ready wait until this worker may have them.
+        """Whether entries are ready. If there are only suspects, wait until this worker may claim them.
 
         A count takes no lock. A claim locks the table even when it finds nothing.
 

@@ -58,7 +58,7 @@ class Delivering:
         self._releasing = False
 
     async def run(self) -> None:
-        """Deliver one entry after the other until cancelled. Start as many of these as deliveries may be in flight."""
+        """Deliver one entry after the other until cancelled. Run as many of these as deliveries may be in flight."""
         while True:
             entry = await self._in_hand.start()
             try:
@@ -67,7 +67,7 @@ class Delivering:
                 self._in_hand.finish()
 
     def release_unstarted(self) -> None:
-        """Release every entry that is not in flight, also those that come from now on."""
+        """Release every entry that is not in flight, including those that are claimed from now on."""
         self._releasing = True
         for entry in self._in_hand.withdraw():
             self._end(entry, Interrupted(reason="never started"), began=None)
@@ -98,17 +98,17 @@ class Delivering:
             self._heed(entry, verdict, began)
 
     async def _verdict(self, entry: Entry) -> Verdict:
-        """A fault of this program costs the entry that reveals it one attempt, and no other entry anything."""
+        """Deliver. A fault of this program costs one attempt of this entry. Other entries are not affected."""
         try:
             return await self._deliver(entry)
-        except Exception as error:  # noqa: BLE001 -- whatever it is
+        except Exception as error:  # noqa: BLE001 -- any fault of ours
             self.faults += 1
             await asyncio.to_thread(log_fault, Event.DELIVERY_FAULT, error, entry_id=entry.id)
             return Transient(reason=f"a fault of this program: {type(error).__name__}")
 
     def _heed(self, entry: Entry, verdict: Verdict, began: float) -> None:
         if not isinstance(verdict, Interrupted) and verdict.response_status is not None:
-            # A delivery without an answer says nothing about how long the service takes.
+            # The time of a delivery without an answer is not the service's response time.
             self._gate.answered(self._clock() - began)
         if isinstance(verdict, Transient) and verdict.response_status == _TOO_MANY_REQUESTS:
             self._gate.slow_down(verdict.retry_after_s)

@@ -10,9 +10,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 SHORTEST_PAUSE_S = 1.0
-"""Pause after a 429 that asks for less."""
+"""Shortest pause after a 429."""
 LONGEST_PAUSE_S = 30.0
-"""Pause after a 429 that asks for more. The entry itself waits as long as asked, through its ``available_at``."""
+"""Longest pause after a 429. The entry itself waits as long as the service asked, through its ``available_at``."""
 _SHORTEST_DELIVERY_S = 1e-4
 _REMEMBERED_DELIVERIES = 32
 
@@ -121,7 +121,7 @@ class Gate:
     def per_second(self) -> float | None:
         """Entries that can be delivered (Little's law); ``None`` before the first answer.
 
-        Unlike a count of what was delivered lately, it does not sink while there is nothing to deliver.
+        Unlike a count of recent deliveries, it does not decrease while there is nothing to deliver.
         """
         return self.allowed / max(self._delivery_s, _SHORTEST_DELIVERY_S) if self._answered else None
 
@@ -133,7 +133,7 @@ class Gate:
     def _admit(self) -> None:
         while self._admissions and self._admits():
             admission = self._admissions.popleft()
-            if not admission.done():  # it is done when its delivery was cancelled
+            if not admission.done():  # a cancelled delivery's is done
                 self.in_flight += 1
                 admission.set_result(None)
 

@@ -2,7 +2,7 @@
 
 :class:`Queue` is the Protocol. :class:`SnowflakeQueue` implements it with statements to Snowflake, which
 :class:`ProcessorStore` sends from one thread. A second implementation, in memory, is used by the tests. Both pass
-``tests/contract/test_queue.py``.
+``tests/queue_contract.py``.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 as_json = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
-"""JSON as it is bound. It is neither escaped nor spaced, because the driver sends every byte."""
+"""JSON for a bound value, without escapes and spaces: the driver sends every byte."""
 UNSTORABLE = "Snowflake cannot store what the service answered"
 
 
@@ -49,7 +49,7 @@ class ClaimRequest:
         suspects: the largest number of entries that one worker has died on. A claim that starts with one of them takes
             no others. An entry that more workers have died on is claimed alone.
         nothing_in_hand: whether the worker has no other entry. Only then does it get suspects.
-        probe: whether to claim although a hold has ended that nobody has lifted.
+        probe: whether to claim even if an ended hold has not been lifted.
     """
 
     token: str
@@ -85,7 +85,7 @@ class Queue(Protocol):
         ...
 
     async def count_ready(self) -> Ready:
-        """Count what a claim would take now. While there is a hold that is nothing."""
+        """Count what a claim would take now. While there is a hold, the count is 0."""
         ...
 
     async def settle(self, settlements: Sequence[Settlement], attempts: Sequence[Attempt]) -> frozenset[int]:
@@ -159,7 +159,7 @@ class ProcessorStore:
         """See :meth:`Queue.count_ready`.
 
         Args:
-            probe: whether to count although a hold has ended that nobody has lifted.
+            probe: whether to count even if an ended hold has not been lifted.
         """
         ((entries, suspects),) = self._rows("count_ready", max_retries=self._max_retries, probe=int(probe))
         return Ready(entries=entries, suspects=suspects)
@@ -223,7 +223,7 @@ class ProcessorStore:
         return lost
 
     def _settle(self, settlements: Sequence[Settlement], attempts: Sequence[Attempt]) -> frozenset[int]:
-        """The attempts first: an outcome without its attempt would be missing from the audit trail."""
+        """Write the attempts first: otherwise an outcome could be written without its attempt in the audit trail."""
         made = as_json(list(map(_storable_attempt, attempts)))
         sent = as_json(list(map(_settlement_row, settlements)))
         if attempts:
@@ -232,7 +232,7 @@ class ProcessorStore:
         return frozenset() if changed == len(settlements) else self._persisting(lambda: self._lost(settlements))
 
     def _lost(self, settlements: Sequence[Settlement]) -> frozenset[int]:
-        """The entries that do not have the status that was written. A settle that ran twice lost nothing."""
+        """The entries that do not have the status that was sent. After a settle that ran twice there are none."""
         sent = as_json([{"entry_id": s.entry_id, "claim_token": s.claim_token} for s in settlements])
         settled = {(entry_id, status) for entry_id, status in self._rows("settled", settlements=sent)}
         return frozenset(s.entry_id for s in settlements if (s.entry_id, s.status.value) not in settled)

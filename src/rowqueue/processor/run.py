@@ -46,7 +46,7 @@ class RunReport:
 
     Attributes:
         reason: why it stopped claiming.
-        settled: how many entries went where.
+        settled: number of entries by result: completed, failed, pending (to be retried) or released.
         seconds: from the first claim to the last settle.
     """
 
@@ -169,7 +169,7 @@ class Processor:
         return report
 
     async def _run_loops(self, *, deadline: float) -> str:
-        """Run the loops; returns why they ended. What was delivered is settled also when a claim fails."""
+        """Run the loops; returns why they ended. Deliveries that have ended are settled even if a claim fails."""
         failure: WarehouseError | None = None
         async with asyncio.TaskGroup() as group:
             noting = group.create_task(self._note_stop())
@@ -192,7 +192,7 @@ class Processor:
         return STOP_REQUESTED if self._stop.is_set() else reason
 
     async def _note_stop(self) -> None:
-        """The grace counts from the signal, also while a claim has to be waited for."""
+        """Record the time of the stop. The grace counts from then, even if a claim has not returned yet."""
         await self._stop.wait()
         self._stopped_at = self._clock()
 
@@ -216,7 +216,7 @@ class Processor:
             finished.cancel()
 
     async def _record_end(self, report: RunReport, fault: CredentialsFault | None) -> None:
-        """Write what people and the other tasks need to know."""
+        """Place a hold or lift ended ones, and record the end of the run."""
         if fault is not None:
             log_problem(Event.CREDENTIALS_STOP, error=fault.reason, **embedded({Metric.CREDENTIALS_STOPS: 1}))
             await self._try(self._queue.place_hold(reason=fault.reason, seconds=self._settings.hold_s))
@@ -226,7 +226,7 @@ class Processor:
         await self._try(self._queue.record_end(entries=entries, seconds=seconds, reason=report.reason))
 
     async def _try(self, write: Awaitable[None]) -> bool:
-        """Write; a failure is logged, and changes nothing about how this run ends."""
+        """Write. A failure is logged, and does not change how the run ends."""
         try:
             await write
         except WarehouseError as error:
@@ -245,6 +245,6 @@ class Processor:
 
 
 def _first_of_group(group: BaseExceptionGroup[BaseException]) -> BaseException:
-    """A task group wraps what one of its tasks raised; one reason is enough."""
+    """The first error inside a task group's group of errors; one reason is enough."""
     first = group.exceptions[0]
     return _first_of_group(first) if isinstance(first, BaseExceptionGroup) else first

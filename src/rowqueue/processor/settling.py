@@ -32,7 +32,7 @@ MAX_FLUSH_BYTES = 900_000
 """Largest JSON text in one statement. Snowflake advises 1 MB at most, bound values included ("Limits on Query Text
 Size")."""
 _OVERHEAD_BYTES = 150
-"""Generous size of an outcome in either statement without its two texts: 80 with an id of six digits."""
+"""Upper bound for the size of an outcome without its two texts, in either statement: 80 with an id of six digits."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,7 +65,7 @@ class Settling:
         rng: for jitter.
 
     Attributes:
-        settled: how many entries went where.
+        settled: number of entries by result: completed, failed, pending (to be retried) or released.
     """
 
     def __init__(
@@ -139,7 +139,7 @@ class Settling:
         return len(self._ended) >= self._flush_entries
 
     def _is_all_in_hand(self) -> bool:
-        """A single entry in hand has no others to wait for, and often another one follows it."""
+        """Whether the batch is the only entry in hand. Then it has no others to wait for."""
         return self._in_hand.entries == 1 == len(self._ended)
 
     async def _settle(self, flush: Sequence[Delivery]) -> None:

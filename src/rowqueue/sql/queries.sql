@@ -10,7 +10,7 @@
 -- name: pulse
 -- What an idle tick needs to know. The text is constant, without bound values and without a clock function, so that Snowflake can
 -- answer it from the result cache while the tables do not change, and no warehouse resumes. The poller compares the times with
--- its own clock and a margin. It never writes by that clock.
+-- its own clock and a margin. It never writes a time of that clock.
 -- Finished entries are left out: they are most of the table.
 SELECT entries.pending, entries.exhausted, entries.earliest_available_at, entries.processing, entries.earliest_claimed_at, entries.unknown,
        holds.holds, holds.held_until, holds.reason
@@ -30,7 +30,7 @@ SELECT entries.pending, entries.exhausted, entries.earliest_available_at, entrie
               WHERE scope = '*') AS holds
 
 -- name: count_ready
--- Entries that a claim would take now. While there is a hold there are none, also when the hold has ended and waits for its probe.
+-- Entries that a claim would take now. While there is a hold, the count is 0, also when the hold has ended and waits for its probe.
 -- Suspects, which a worker has died on, are counted apart: only a worker with nothing in hand gets them.
 SELECT COUNT(*) AS entries, COUNT(IFF(crash_count > 0, 1, NULL)) AS suspects
   FROM {queue}
@@ -124,7 +124,8 @@ SELECT made.entry_id,
 
 -- name: settle
 -- Write the outcomes of a whole batch back in one statement. The claim token guards each row: a worker that lost its claim
--- changes nothing. The caller compares the rows changed with the rows sent. Each row is an array: field names would be most of it.
+-- changes nothing. The caller compares the rows changed with the rows sent. Each row is an array, because field names would make the
+-- statement much longer.
 UPDATE {queue}
    SET status = settled.new_status,
        retry_count = retry_count + settled.counted,
@@ -152,8 +153,8 @@ UPDATE {queue}
    AND status = 'processing'
 
 -- name: settled
--- The status of these claims' entries. Asked when a settle changed fewer rows than it was sent: that tells a lost claim from a
--- settle that had already run when the connection broke.
+-- The status of the entries of these claims. It is read when a settle changed fewer rows than were sent. It distinguishes a lost
+-- claim from a settle that had already run when the connection broke.
 SELECT q.id, q.status
   FROM {queue} AS q
   JOIN (SELECT s.value:entry_id::NUMBER(38, 0) AS entry_id,
@@ -164,7 +165,7 @@ SELECT q.id, q.status
  WHERE q.status <> 'processing'
 
 -- name: claimants
--- Which workers have claims. The poller compares them with what ECS says of their tasks.
+-- Which workers have claims. The poller compares them with their tasks in ECS.
 SELECT processor_id, COUNT(*) AS entries, MIN(claimed_at) AS earliest_claimed_at
   FROM {queue}
  WHERE status = 'processing'
@@ -199,7 +200,7 @@ SELECT in_hand.id,
 UPDATE {queue}
    SET status = 'failed',
        failed_at = SYSDATE(),
-       error_message = LEFT('poison: ' || (crash_count + 1) || ' workers have died holding it; the last: ' || dead.reason, 1000),
+       error_message = LEFT('poison: ' || (crash_count + 1) || ' workers have died on it; the last: ' || dead.reason, 1000),
        crash_count = crash_count + 1
   FROM (SELECT d.value:processor_id::VARCHAR AS dead_id,
                d.value:reason::VARCHAR AS reason

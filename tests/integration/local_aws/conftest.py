@@ -28,7 +28,7 @@ QUICKLY = {"Delay": 0.05, "MaxAttempts": 400}
 WORKER = """
 import json, os, signal, subprocess, sys, urllib.request
 
-def told_to_stop(*_):
+def end_on_sigterm(*_):
     print("got SIGTERM", flush=True)
     sys.exit(0)
 
@@ -43,7 +43,7 @@ match sys.argv[1:]:
         print(urllib.request.urlopen(os.environ["ECS_CONTAINER_METADATA_URI_V4"] + path).read().decode())
     case ["wait", how]:
         if how == "politely":
-            signal.signal(signal.SIGTERM, told_to_stop)
+            signal.signal(signal.SIGTERM, end_on_sigterm)
         elif how == "deaf":
             signal.signal(signal.SIGTERM, signal.SIG_IGN)
         elif how == "with-a-child":

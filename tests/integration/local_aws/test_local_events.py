@@ -327,5 +327,5 @@ def test_a_wrong_request_gets_an_error_in_a_sentence(stand_in):
         (("nowhere",), 404, "nothing answers GET /_local/nowhere here"),
     ]
     for arguments, status, message in asked:
-        told_status, answer = stand_in.local(*arguments)
-        assert (told_status, message in answer["message"]) == (status, True), answer
+        got, answer = stand_in.local(*arguments)
+        assert (got, message in answer["message"]) == (status, True), answer

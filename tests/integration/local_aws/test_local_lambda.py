@@ -106,7 +106,7 @@ def test_the_context_tells_who_is_invoked_and_how_long_is_left(stand_in):
     assert 15_000 < context["left"] <= 20_000
 
 
-def test_what_the_zip_holds_comes_before_what_is_installed_here(stand_in):
+def test_what_the_zip_contains_comes_before_what_is_installed_here(stand_in):
     name = stand_in.create_function(
         {
             "index.py": "import rowqueue, boto3\ndef handler(event, context):\n    return rowqueue.WHOSE",
@@ -134,12 +134,12 @@ def test_a_handler_may_be_in_a_package(stand_in):
 # Execution environments.
 
 
-def test_a_warm_function_keeps_what_its_module_holds(stand_in):
+def test_a_warm_function_keeps_the_state_of_its_module(stand_in):
     name = stand_in.create_function(COUNTING)
     assert [stand_in.invoke(name)["Payload"]["count"] for _ in range(3)] == [1, 2, 3]
 
 
-def test_a_new_configuration_and_new_code_begin_anew(stand_in, functions):
+def test_a_new_configuration_and_new_code_get_a_new_environment(stand_in, functions):
     name = stand_in.create_function(COUNTING)
     stand_in.invoke(name)
     functions.update_function_configuration(FunctionName=name, Environment={"Variables": {"LIMIT": "7"}})
@@ -223,7 +223,7 @@ def test_a_function_stays_warm_after_an_exception(stand_in):
         ("import sys\nsys.exit(4)", "index.handler", "Runtime.ExitError", "exit status 4"),
     ],
 )
-def test_what_goes_wrong_is_called_what_lambda_calls_it(stand_in, code, handler, error, message):
+def test_an_error_has_the_name_that_lambda_gives_it(stand_in, code, handler, error, message):
     reply = stand_in.invoke(stand_in.create_function(code, Handler=handler))
     assert reply["FunctionError"] == "Unhandled"
     assert reply["Payload"]["errorType"] == error
@@ -253,7 +253,7 @@ def test_a_payload_that_is_not_json_is_refused(functions, counting):
         functions.invoke(FunctionName=counting, Payload=b"{")
 
 
-def test_code_that_is_no_zip_can_not_be_invoked(stand_in, functions):
+def test_code_that_is_no_zip_cannot_be_invoked(stand_in, functions):
     s3 = stand_in.client("s3")
     s3.create_bucket(Bucket="broken", CreateBucketConfiguration={"LocationConstraint": "eu-west-1"})
     s3.put_object(Bucket="broken", Key="poller.zip", Body=b"not a zip")

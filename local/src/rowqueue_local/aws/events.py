@@ -20,7 +20,7 @@ class Target:
     """A target of a rule.
 
     Attributes:
-        arn: of a function, or of something that is not run here.
+        arn: of a function, or of a target that is not run here.
         input: the JSON that it gets instead of the event, if any.
         reshaped: whether it asks for a part of the event or a text made from it, which is not supported here.
     """

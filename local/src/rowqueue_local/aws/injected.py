@@ -73,7 +73,7 @@ class Injected:
             return met
 
     def hangs(self) -> bool:
-        """Whether the task that starts now shall hang."""
+        """Whether the task that starts now is to hang."""
         with self._lock:
             every = self._faults.hang_every
             self._started += 1

@@ -77,7 +77,7 @@ class Functions:
         threading.Thread(target=self._deliver, args=(call,), name=f"event-{call.request_id}", daemon=True).start()
 
     def close(self) -> None:
-        """Drop the waiting invocations, and end the running ones."""
+        """Drop the invocations that have not started, and end the running ones."""
         self._closing.set()
         self._pool.close()
 

@@ -22,7 +22,7 @@ class Function:
         code: the zip.
         reserved_concurrency: number of invocations that may run at once; None for no limit.
         maximum_retry_attempts: of a failed asynchronous invocation.
-        maximum_event_age_seconds: of a waiting asynchronous invocation.
+        maximum_event_age_seconds: of an asynchronous invocation that has not started.
     """
 
     arn: str

@@ -57,8 +57,8 @@ def _play(state: Path, tell: Tell) -> Verdict:
             _put(stage, case)
             stage.sql("DELETE FROM PROCESSING_HOLDS")
             run, code = stage.run({})
-            ((held_for,),) = stage.sql("SELECT MAX(reason) FROM PROCESSING_HOLDS")
-            holds += held_for == run.error()
+            ((reason,),) = stage.sql("SELECT MAX(reason) FROM PROCESSING_HOLDS")
+            holds += reason == run.error()
             taken = ENTRIES - stage.counts().get("pending", 0)
             error = run.error()
             claimed += taken

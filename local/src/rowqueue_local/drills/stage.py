@@ -64,7 +64,7 @@ class Stage:
             self.sql(f"DELETE FROM {table}")  # noqa: S608 -- constants
 
     def insert(self, behaviours: list[dict[str, Any]]) -> None:
-        """Insert one entry for each behaviour that the partner shall show."""
+        """Insert one entry for each behaviour, which the partner then shows."""
         self.sql(_INSERT, json.dumps([json.dumps({"number": n, "partner": what}) for n, what in enumerate(behaviours)]))
 
     def counts(self) -> dict[str, int]:

@@ -24,7 +24,7 @@ _CONFLICT_PAUSE_SECONDS: Final = 0.005
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AccountLimits:
-    """Limits of waiting.
+    """Limits of the statements that wait for a lock.
 
     Attributes:
         lock_waiters: number of statements that may wait for one table.

@@ -37,7 +37,7 @@ class SnowflakeStandIn:
 
     Args:
         engine: runs the SQL.
-        limits: limits of waiting.
+        limits: of the statements that wait for a lock.
         keep_answers: number of answers to keep, in case a request is repeated.
         weather: how slow it is at first.
     """
