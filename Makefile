@@ -17,7 +17,7 @@ help: ## Show this list
 demo: $(INSTALLED) ## Run the whole system on this machine, with 200 entries
 	@$(BIN)/rowqueue demo --entries 200
 
-bench: $(INSTALLED) ## Compare the throughput with a raw loop and the first sketch (minutes); see rowqueue bench --help
+bench: $(INSTALLED) ## Compare the throughput with a plain loop and a simple program (minutes); see rowqueue bench --help
 	@$(BIN)/rowqueue bench --quick
 
 test: $(INSTALLED) $(CHECKERS_INSTALLED) ## Run all tests (about ten minutes)

@@ -340,7 +340,7 @@ variable "boot_deadline_seconds" {
 }
 
 variable "max_crashes" {
-  description = "Number of crashes that are tolerated before an entry that crashes a worker alone fails as poison."
+  description = "Number of crashes that are tolerated. One more crash of a worker with only this entry in hand fails the entry as poison."
   type        = number
   default     = 2
 

@@ -73,7 +73,7 @@ class SnowflakeSettings(FromEnvironment):
     account: str = setting("SNOWFLAKE_ACCOUNT", account_identifier, "Snowflake account identifier.")
     warehouse: str = setting("SNOWFLAKE_WAREHOUSE", identifier, "Warehouse that runs the statements.")
     database: str = setting("SNOWFLAKE_DATABASE", identifier, "Database of the queue.")
-    schema: str = setting("SNOWFLAKE_SCHEMA", identifier, "Schema of the queue; one queue a schema.")
+    schema: str = setting("SNOWFLAKE_SCHEMA", identifier, "Schema of the queue. A schema contains one queue.")
     table: str = setting("SNOWFLAKE_TABLE", identifier, "The queue table.", default="PROCESSING_QUEUE")
     authentication: Authentication = setting(
         "SNOWFLAKE_AUTHENTICATION",
@@ -177,7 +177,7 @@ class PollerSettings(SharedSettings):
     max_crashes: int = setting(
         "MAX_CRASHES",
         whole_number(1, 100),
-        "Crashes tolerated before an entry that crashes a worker alone is failed as poison.",
+        "Crashes tolerated. One more crash with only this entry in hand fails it as poison.",
         default=2,
     )
     spot_percent: int = setting(

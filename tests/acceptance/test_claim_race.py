@@ -70,6 +70,6 @@ def test_every_entry_is_claimed_once_although_the_lock_refuses_waiters(deployed,
         refused = json.load(answer)["refused_625"]
     assert len(settled) == len(set(settled)) == 1000, "claimed twice, or lost"
     assert sql("SELECT status, COUNT(*) FROM PROCESSING_QUEUE GROUP BY status") == [("completed", 1000)]
-    assert refused > 0, "the lock has refused nobody, so nothing was shown"
+    assert refused > 0, "the lock has refused no statement, so this run shows nothing"
     with capsys.disabled():
         print(f"\n25 workers, 1000 entries: 0 claimed twice, 0 stuck, errno 625 seen {refused} times")

@@ -58,7 +58,7 @@ def test_no_index_accepts_an_upload(project):
 
 @pytest.fixture
 def rowqueue(wheel, tmp_path):
-    """Runs the installed wheel beside only click: no site-packages, so nothing of the lab and none of its libraries."""
+    """Runs the installed wheel with click and no other package: neither the lab nor its libraries are there."""
     wheel.extractall(tmp_path)
     (tmp_path / "click").symlink_to(Path(find_spec("click").origin).parent)
     program = (

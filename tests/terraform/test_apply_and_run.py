@@ -298,24 +298,24 @@ def copies(environment):
 class TestWithoutOneOfTheVariables:
     """Each test runs a copy without one variable or one secret."""
 
-    def test_each_that_is_deployed_is_tried(self, copies):
+    def test_every_deployed_variable_is_tried(self, copies):
         needed = {*NEEDED_BY_THE_FUNCTION, *EQUAL_TO_THE_DEFAULT}
         assert copies.variables.keys() == needed | OPTIONAL_FOR_THE_FUNCTION.keys()
         needed = {*NEEDED_BY_THE_TASK, NEEDED_FOR_THE_CERTIFICATES, *EQUAL_TO_THE_DEFAULT, *OF_THE_LIBRARIES}
         assert names_in(copies.container) == needed | OPTIONAL_FOR_THE_TASK.keys()
 
-    def test_with_all_of_them_both_run(self, copies):
+    def test_with_all_variables_the_function_and_the_task_run(self, copies):
         assert copies.invoke(copies.variables)["statusCode"] == 200
         assert copies.run(copies.container).exit_code == 0
 
     @pytest.mark.parametrize("name", NEEDED_BY_THE_FUNCTION)
-    def test_the_function_fails_and_names_it(self, copies, name):
+    def test_the_function_fails_and_names_the_missing_variable(self, copies, name):
         error = copies.invoke({other: value for other, value in copies.variables.items() if other != name})
         assert error["errorType"] in {"SettingsError", "CredentialsError"}
         assert name in error["errorMessage"]
 
     @pytest.mark.parametrize("name", NEEDED_BY_THE_TASK)
-    def test_the_task_fails_and_names_it(self, copies, name):
+    def test_the_task_fails_and_names_the_missing_variable(self, copies, name):
         ended = copies.run(without(copies.container, name))
         assert ended.exit_code == 2
         assert name in ended.output
@@ -328,12 +328,12 @@ class TestWithoutOneOfTheVariables:
         sql("DELETE FROM PROCESSING_HOLDS")
 
     @pytest.mark.parametrize("name", OPTIONAL_FOR_THE_FUNCTION)
-    def test_the_functions_default_takes_over(self, copies, name):
+    def test_without_the_variable_the_function_uses_its_default(self, copies, name):
         rest = {other: value for other, value in copies.variables.items() if other != name}
         taken_over(PollerSettings, copies.variables, rest, *OPTIONAL_FOR_THE_FUNCTION[name])
 
     @pytest.mark.parametrize("name", OPTIONAL_FOR_THE_TASK)
-    def test_the_tasks_default_takes_over(self, environment, copies, name):
+    def test_without_the_variable_the_task_uses_its_default(self, environment, copies, name):
         whole, rest = (
             resolved(environment, container) for container in (copies.container, without(copies.container, name))
         )
@@ -347,7 +347,7 @@ class TestWithoutOneOfTheVariables:
             assert len(rest) == len(whole) - 1
             assert settings.from_env(rest).snowflake.authentication == SETTINGS[name.lower()]
 
-    def test_without_all_that_are_optional_an_entry_still_completes(self, copies, insert, until):
+    def test_without_all_optional_variables_an_entry_still_completes(self, copies, insert, until):
         container = without(copies.container, *OPTIONAL_FOR_THE_TASK, *EQUAL_TO_THE_DEFAULT, *OF_THE_LIBRARIES)
         variables = {name: copies.variables[name] for name in NEEDED_BY_THE_FUNCTION}
         variables["ECS_TASK_DEFINITION"] = copies.register(container)

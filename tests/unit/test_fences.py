@@ -1,4 +1,4 @@
-"""Rules of the repository that no linter checks: what is loaded, what lies where, what is generated.
+"""Rules of the repository that no linter checks: what is loaded, which folder has what, what is generated.
 
 import-linter checks the directions of imports (``make fences``), ruff's banned-api the libraries of each module. The
 message of each assertion says what to do.
@@ -227,7 +227,7 @@ def test_every_module_can_be_imported_alone_and_without_a_warning(package):
     assert in_python(code, options=["-W", "error"]) == {}
 
 
-# What lies where
+# Which folder has what
 
 
 def test_the_folder_of_the_sql_scripts_contains_sql_only():
@@ -275,7 +275,9 @@ def test_sql_is_only_in_queries_sql():
         for line, text in texts_in(tree_of(path))
         if SQL.search(text)
     ]
-    assert found == [], "give it a name in src/rowqueue/sql/queries.sql and a method in store.py"
+    assert found == [], (
+        "give it a name in src/rowqueue/sql/queries.sql and a method in poller/queue.py or processor/queue.py"
+    )
 
 
 @pytest.mark.parametrize(

@@ -197,7 +197,7 @@ def refused(*, status=401, certain=False):
     return CredentialsFault(reason=f"the service answered {status}", certain=certain, response_status=status)
 
 
-async def test_when_the_service_refuses_our_credentials_all_is_released_a_hold_placed_and_no_attempt_counted():
+async def test_a_refusal_of_our_credentials_releases_all_entries_places_a_hold_and_counts_no_attempt():
     queue = PlayedQueue(40)
 
     async def deliver(entry):

@@ -121,7 +121,7 @@ async def test_bytes_that_are_no_utf_8_are_replaced():
     assert (await outcome_of(Answer(b"a\xffb"))).result == "a\ufffdb"
 
 
-async def test_an_encoded_answer_is_not_read_and_its_place_says_why():
+async def test_an_encoded_answer_is_not_read_and_the_result_says_why():
     answer = Answer(b"no gzip", Content_Encoding="gzip")
     limits = Limits(timeout_s=5, max_data_characters=100, max_result_characters=1000)
     outcome = await outcome_of(answer, limits=limits)

@@ -1,7 +1,7 @@
 """From a number of tasks to RunTask requests that start each task once, even if two ticks launch at the same moment.
 
 The tasks of one period of the schedule take numbered *slots*. The ``clientToken`` of a request names the period and its
-first slot, and ECS never starts anything twice for one token. So a launch walks the slots from the first one. ECS
+first slot, and ECS never starts anything twice for one token. So a launch goes through the slots from the first. ECS
 answers with the tasks that were started for a slot before. If that was another number of tasks, it answers with a
 conflict that names them. This works for a tick that runs at the same moment, and for tasks that ListTasks does not show
 yet. The slots after them are free.
@@ -32,7 +32,7 @@ RATE = 20.0
 """Tasks that Fargate starts per second after that."""
 
 # AWS documents no list of these reasons for Fargate. These are from AWS's articles and public issue threads. An unknown
-# reason counts as lasting, so that it is raised and somebody sees it.
+# reason counts as lasting, so that it is raised and the alarm reports it.
 _PASSING = re.compile(
     r"capacity is unavailable"  # AWS re:Post, "Capacity is unavailable at this time"
     r"|limit on the number of (vcpus|tasks)"  # the quota of what runs at once: some of it will end

@@ -75,7 +75,7 @@ class Observer:
         assert_never(need)
 
     def before_launch(self, seen: Observation) -> Observation:
-        """How the recent launches ended, if not known, and the tasks once more: another tick may have launched some."""
+        """List the tasks again, because another tick may have launched some; and look up the back-off if unknown."""
         if seen.backoff is None:
             seen = self._with_backoff(seen)
         known = {task.arn for task in seen.known}

@@ -22,7 +22,7 @@ _HEADER_VALUE = re.compile(r"[\x21-\x7e]{1,255}")
 
 
 def body(entry: Entry, *, processor_id: str, now: datetime, max_characters: int) -> bytes:
-    """The request's body: an envelope in JSON with ``data`` inside, byte for byte as it stands in the table.
+    """The request's body: an envelope in JSON with ``data`` inside, byte for byte as it is in the table.
 
     Raises:
         ValueError: ``data`` is not JSON, or longer than ``max_characters``; the message says so.

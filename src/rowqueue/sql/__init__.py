@@ -1,7 +1,7 @@
 """The statements of ``queries.sql``, and the rows that are sent to them as JSON arrays.
 
 The statements are code: they are versioned, tested and shipped with the Python that binds their values. So they live in
-the package, and not in the folder ``snowflake/``, whose scripts a person runs with other rights.
+the package. The folder ``snowflake/`` has the scripts that a person runs with other rights.
 """
 
 from __future__ import annotations
@@ -41,7 +41,8 @@ class SettlementRow(NamedTuple):
 class Attempt(NamedTuple):
     """One delivery that was started, as the statement ``insert_attempts`` reads it; see :class:`SettlementRow`.
 
-    Fields with values that most rows share stand side by side: the driver then compresses them in half the time.
+    Fields that have the same value in most rows come first, side by side: the driver then compresses the rows in half
+    the time.
 
     Attributes:
         attempt: its number, from 1.

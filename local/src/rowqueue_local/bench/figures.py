@@ -47,7 +47,7 @@ class Row:
     Attributes:
         slowest: the smallest throughput of a run.
         fastest: the largest throughput of a run.
-        ratio_to_limit: throughput compared with a raw loop in one process.
+        ratio_to_limit: throughput compared with the limit in one process.
         ratio_to_sketch: throughput compared with the sketch in one process.
         ratio_to_one: throughput of several processors compared with one.
         statements_per_100: statements of all kinds for each 100 entries.

@@ -1,4 +1,4 @@
-"""The method of the first sketch, as a baseline. Do not copy it.
+"""The sketch: a simple program, as a baseline. Do not copy it.
 
 It claims eight entries, opens new TLS connections for them, and records each with its own UPDATE and COMMIT in the
 event loop. This version is faster than the sketch: it loops in one process with one login, whereas the sketch starts a

@@ -31,7 +31,9 @@ def bench_command(
     smoke: bool,
     as_json: bool,
 ) -> None:
-    """Compare the throughput with a raw loop (the limit) and the first sketch. Exit code 0 if promises are kept.
+    """Compare the throughput with a plain loop and a simple program. Exit code 0 if promises are kept.
+
+    The plain loop, the "limit", has no queue. The simple program, the "sketch", updates each entry by itself.
 
     On a busy machine, ratios are still meaningful; entries/s are not.
     """

@@ -122,8 +122,8 @@ FAULTS = (
     PartnerFault(name="answers one entry 401", behaviour={"status": 401}, expected=_FAILS),
     PartnerFault(name="answers 302", behaviour={"status": 302, "location": "https://127.0.0.1:1/"}, expected=_FAILS),
     PartnerFault(name="answers 400", behaviour={"status": 400}, expected=_FAILS),
-    PartnerFault(name="answers everybody 401", behaviour={"status": 401}, everyone=True, expected=_STOPS),
-    PartnerFault(name="hangs up on everybody", behaviour={"hang_up": True}, everyone=True, expected=_STOPS),
+    PartnerFault(name="answers every entry 401", behaviour={"status": 401}, everyone=True, expected=_STOPS),
+    PartnerFault(name="hangs up on every entry", behaviour={"hang_up": True}, everyone=True, expected=_STOPS),
     PartnerFault(name="has a wrong host name", server=_wrong_host, expected=_STOPS),
     PartnerFault(name="has an expired certificate", server=_expired, expected=_STOPS),
     PartnerFault(name="has a certificate of a foreign CA", server=_foreign_ca, expected=_STOPS),
@@ -166,7 +166,7 @@ def _url(stage: Stage, fault: PartnerFault, folder: Path) -> Iterator[str]:
     if fault is _REFUSED:
         with (
             socket.socket() as closed
-        ):  # bound but not listening: connections are refused, and nobody else gets the port
+        ):  # bound but not listening: connections are refused, and no other process gets the port
             closed.bind((_HOST, 0))
             yield f"https://{_HOST}:{closed.getsockname()[1]}/process"
     elif fault.server is None:
