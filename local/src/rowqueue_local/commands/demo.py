@@ -28,12 +28,12 @@ if TYPE_CHECKING:
 def demo_command(entries: int, state_dir: Path, *, as_json: bool) -> None:
     """Run the whole system on this machine, from INSERT to the end of each entry.
 
-    The demo suits a laptop: at most 4 tasks, larger blocks than the defaults, a tick each second.
+    The demo suits a laptop: at most 4 tasks, larger blocks than the defaults, a tick every second.
     """
     terminal = console(stderr=as_json)
     terminal.print(
         f"Starting the embedded stack, deploying into it, inserting {entries} entries; "
-        f"at most {demo.MAX_CONTAINERS} tasks, a tick each {demo.TICK_S:g} s ..."
+        f"at most {demo.MAX_CONTAINERS} tasks, a tick every {demo.TICK_S:g} s ..."
     )
     with _watching(terminal, entries) as watch:
         result = demo.play(state_dir.resolve(), entries, watch=watch)
