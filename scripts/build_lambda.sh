@@ -9,7 +9,7 @@
 #   --output    path of the zip; build/snowflake-poller-ARCH.zip by default
 #   --host      build for this machine and the Python of .venv, for the embedded stack
 #
-# Two builds of the same sources give the same bytes. Nothing is compiled: each dependency has a wheel for the target, whose
+# Two builds of the same sources give the same bytes. Nothing is compiled: each dependency has a wheel for the target, and its
 # hash is in lambda_poller/requirements.txt. Prints the path, the hash and the sizes of the zip. Fails above Lambda's limits.
 
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
@@ -30,7 +30,7 @@ while (($#)); do
     *) misuse "unknown argument '$1'" ;;
   esac
 done
-# Lambda's Python 3.12 and newer run on Amazon Linux 2023, whose glibc is 2.34.
+# Lambda's Python 3.12 and newer run on Amazon Linux 2023, which has glibc 2.34.
 case $arch in
   arm64) platform=aarch64-manylinux_2_34 ;;
   x86_64) platform=x86_64-manylinux_2_34 ;;

@@ -7,7 +7,7 @@ import pytest
 
 @pytest.fixture
 def rows(sql, insert, processor):
-    """Plays a day: some entries succeed, one at the second attempt, two are refused, one is in hand for long."""
+    """A day's entries: some entries succeed, one at the second attempt, two are refused, one is in hand for long."""
     insert(6, delay_ms=20)
     insert(2, status=400)
     insert(1, status=503, first=1)

@@ -26,7 +26,7 @@ DRIVER_PATIENCE_S = 1
 
 
 class Proxy:
-    """Passes requests on; cuts the connection for those whose statement starts with a given text.
+    """Passes requests on. Cuts the connection if the statement of a request starts with a given text.
 
     Attributes:
         cuts: the start of the statement, or None.

@@ -54,9 +54,8 @@ async def deliver(url, context, *entries, timeout_s=5.0, max_result_characters=1
     )
     async with service.connect(context, url=url, processor_id="dev-1", concurrency=8, limits=limits) as connected:
         outcomes = [await connected.deliver(item) for item in entries]
-    await asyncio.sleep(
-        0.02
-    )  # the loop closes a connection whose handshake failed some turns later; here it ends at once
+    # After a failed handshake the loop closes the connection a few turns later, and here the loop ends at once.
+    await asyncio.sleep(0.02)
     return outcomes[0] if len(outcomes) == 1 else outcomes
 
 

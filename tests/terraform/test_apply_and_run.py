@@ -107,7 +107,7 @@ def until(environment, entries):
 
 @pytest.fixture(scope="module")
 def played(environment, insert, entries):
-    """The story, played once. Only the deployed schedule invokes the poller."""
+    """The entries and tasks of the story, which runs once. Only the deployed schedule invokes the poller."""
     return story.play(environment, insert=insert, entries=entries)
 
 

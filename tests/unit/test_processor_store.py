@@ -1,4 +1,4 @@
-"""What the processor's store does when Snowflake refuses a value or the connection fails. The test plays Snowflake."""
+"""What the processor's store does when Snowflake refuses a value or the connection fails. Snowflake is a fake."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A processor's run, on a queue in memory and with a service that the test plays. Time passes at once."""
+"""A processor's run, on a queue in memory and with a fake service. Time is virtual."""
 
 from __future__ import annotations
 

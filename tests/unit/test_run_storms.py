@@ -1,7 +1,7 @@
 """Random events at random times: each entry that a processor has claimed is settled once, and the run ends.
 
 Every storm is a seed: how many entries, how slow Snowflake and the service are, what the service answers, when a stop
-is requested, when the budget ends. A seed that fails is a test case of its own. Time passes at once.
+is requested, when the budget ends. A seed that fails is a test case of its own. Time is virtual.
 """
 
 from __future__ import annotations

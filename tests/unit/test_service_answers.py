@@ -1,4 +1,4 @@
-"""What a delivery makes of an answer or of an error, with a session that the test plays."""
+"""The outcome of a delivery for each answer and each error, with a fake HTTP session."""
 
 from __future__ import annotations
 

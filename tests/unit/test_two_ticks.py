@@ -44,7 +44,7 @@ class SteppedTick:
     def _run(self, poller_):
         try:
             poller_.tick()
-        except Exception as failure:  # noqa: BLE001 -- the thread that plays asserts on it
+        except Exception as failure:  # noqa: BLE001 -- the test's thread asserts on it
             self.failure = failure
         finally:
             self.finished = True
@@ -89,7 +89,7 @@ class _ECSStepped(_Stepped):
 
 
 def play(runs, *, before, inserted):
-    """Play two ticks in turns. ``runs`` has the number of calls per turn; at the end both run to completion."""
+    """Run two ticks in turns. ``runs`` has the number of calls per turn; at the end both run to completion."""
     warehouse, ecs = FillingWarehouse(before=before, inserted=inserted), ECS()
     ticks = [SteppedTick(warehouse, ecs, now=NOW), SteppedTick(warehouse, ecs, now=NOW + timedelta(seconds=3))]
     for turn, effects in enumerate(runs):

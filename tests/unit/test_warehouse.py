@@ -1,4 +1,4 @@
-"""What the driver's errors mean, and when the session is opened and closed, with a driver that the test plays."""
+"""What the driver's errors mean, and when the session is opened and closed, with a fake driver."""
 
 from __future__ import annotations
 

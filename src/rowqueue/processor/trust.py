@@ -88,6 +88,6 @@ class Trust:
         ]
 
     def gravest(self) -> CredentialsFault | None:
-        """Of the faults that the last :meth:`decide` was about, the one to report: a certain one, if there is one."""
+        """The fault to report after :meth:`decide`: a certain one, if there is one."""
         faults = [doubtful.fault for doubtful in self._decided]
         return next((fault for fault in faults if fault.certain), faults[0] if faults else None)

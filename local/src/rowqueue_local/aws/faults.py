@@ -118,7 +118,7 @@ _Limited = TypeVar("_Limited", InjectedRefusal, Unplaced)
 
 
 def once_less(fault: _Limited) -> _Limited | None:
-    """What is left of a fault after one more request got it."""
+    """The fault for the requests that follow one more request with it; ``None`` if it has ended."""
     if fault.times is None:
         return fault
     return replace(fault, times=fault.times - 1) if fault.times > 1 else None

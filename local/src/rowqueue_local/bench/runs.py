@@ -1,4 +1,4 @@
-"""Plays the cases, each in its own processes and on its own queue. A run counts only if every entry arrived once."""
+"""Runs the cases, each in its own processes and on its own queue. A run counts only if every entry arrived once."""
 
 from __future__ import annotations
 

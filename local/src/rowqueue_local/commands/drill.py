@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 @click.option("--json", "as_json", is_flag=True, help="Print the figures as one JSON object on the last line.")
 @click.option("--state-dir", type=FOLDER, default=Path(".local/drill"), show_default=True)
 def drill_command(name: str | None, state_dir: Path, *, listed: bool, as_json: bool) -> None:
-    """Play one fault on a fresh embedded stack. Exit code 0 only if the promise was kept."""
+    """Cause one fault on a fresh embedded stack. Exit code 0 only if the promise was kept."""
     if listed or name is None:
         for drill in drills.ALL.values():
             click.echo(f"{drill.name:<12} {drill.promise}")

@@ -1,4 +1,4 @@
-"""Drills: each plays one fault on a fresh embedded stack and checks a promise."""
+"""Drills: each causes one fault on a fresh embedded stack and checks a promise."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class Drill:
     Attributes:
         name: on the command line.
         promise: what it checks.
-        play: plays it with its state below a folder.
+        play: runs it with its state below a folder.
     """
 
     name: str

@@ -62,7 +62,7 @@ class _Server(uvicorn.Server):
 def main(argv: Sequence[str] | None = None) -> NoReturn:
     """Serve until SIGTERM or SIGINT."""
     options = _options(argv)
-    # A warning about fakesnow's own code, whose release is pinned.
+    # A warning about fakesnow's own code. Its release is pinned.
     warnings.filterwarnings("ignore", message="Arrow output on a DB-API result")
     listener = _listen(options.host, options.port)
     engine = Engine(db_path=options.db_path, keep_results=options.keep_results)

@@ -46,7 +46,7 @@ class StatementCall:
         id: the client's request id, also used as Snowflake's query id, because a client's log shows it.
         request: the request for the engine.
         describe_only: whether the client asks only for the columns, and the statement must not run.
-        is_waiting: whether it waits for its turn, for a lock or for the latency. Only then it can be cancelled; a
+        is_waiting: whether it waits for its turn, for a lock or for the latency. Only then can it be cancelled; a
             running statement is interrupted.
     """
 
