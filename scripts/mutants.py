@@ -42,6 +42,19 @@ SOURCE = "src/rowqueue"
 
 TESTS_OF: dict[str, tuple[str, ...]] = {
     "lifecycle.py": ("unit/test_lifecycle.py",),
+    "contract.py": ("unit/test_contract.py",),
+    "aws.py": ("unit/test_aws.py",),
+    "poller/observe.py": ("unit/test_poll.py", "unit/test_poll_launch.py", "unit/test_two_ticks.py"),
+    "poller/cleaning.py": ("unit/test_poll_rescue.py", "unit/test_poll.py"),
+    "poller/launching.py": ("unit/test_poll_launch.py", "unit/test_refusals.py", "unit/test_two_ticks.py"),
+    "processor/queue.py": (
+        "unit/test_processor_store.py",
+        "unit/test_snowflake_queue.py",
+        "unit/test_sent_rows.py",
+        "contract/test_queue.py",
+    ),
+    "processor/trust.py": ("unit/test_trust.py", "unit/test_run.py"),
+    "processor/run.py": ("unit/test_run.py", "unit/test_run_storms.py"),
     "processor/exchange.py": ("unit/test_answers.py",),
     "poller/decide.py": ("unit/test_decide.py", "unit/test_poll.py", "unit/test_poll_launch.py"),
     "poller/backoff.py": ("unit/test_backoff.py", "unit/test_poll.py", "unit/test_poll_launch.py"),

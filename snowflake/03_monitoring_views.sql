@@ -83,7 +83,7 @@ SELECT id,
        reference,
        processor_id,
        claimed_at,
-       DATEDIFF('second', COALESCE(claimed_at, available_at), SYSDATE()) AS held_seconds,
+       DATEDIFF('second', COALESCE(claimed_at, available_at), SYSDATE()) AS in_hand_seconds,
        retry_count,
        crash_count
   FROM PROCESSING_QUEUE

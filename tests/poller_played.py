@@ -34,9 +34,11 @@ class PlayedWarehouse:
     def __init__(self, **answers):
         self.answers = answers
         self.sent = []
+        self.values = {}
 
     def rows(self, statement, values):
         self.sent.append(statement.name)
+        self.values[statement.name] = values
         assert set(values) == set(statement.parameters)
         answer = self.answers[statement.name]
         if isinstance(answer, Exception):

@@ -45,9 +45,9 @@ def test_each_view_answers_its_question(rows):
     assert float(milliseconds) >= 10
     assert reason == "nothing is ready"
 
-    ((worker, held_seconds),) = rows("STALE_ENTRIES", "processor_id", "held_seconds")
+    ((worker, in_hand_seconds),) = rows("STALE_ENTRIES", "processor_id", "in_hand_seconds")
     assert worker == "dev-gone"
-    assert 890 <= held_seconds <= 960
+    assert 890 <= in_hand_seconds <= 960
 
     ((status, reason, count, example),) = rows(
         "FAILED_ENTRIES_ANALYSIS", "response_status", "reason", "entries", "example_message"

@@ -5,6 +5,7 @@ These tests read the files and need no Terraform. test_planned.py compares the p
 
 from __future__ import annotations
 
+import ast
 import json
 import re
 
@@ -70,3 +71,30 @@ def test_the_queries_ask_only_for_events_that_exist():
     named = {word for names in re.findall(r"event (?:=|in) (.+)", QUERIES) for word in re.findall(r'"(\w+)"', names)}
     assert {"tick", "processor_ended"} <= named
     assert named - {event.value for event in Event} == set()
+
+
+LOGGED_ALWAYS = {"event", "level", "processor_id"}
+WORDS_OF_THE_QUERY_LANGUAGE = {
+    *("fields", "filter", "sort", "limit", "stats", "by", "as", "in", "and", "desc", "count", "sum", "latest"),
+    *("coalesce", "timestamp"),
+}
+
+
+def logged_keys():
+    """The keys of all log lines: the keyword arguments of the calls that write one."""
+    files = [*(ROOT / "src" / "rowqueue").rglob("*.py"), ROOT / "container" / "processor.py"]
+    calls = [
+        node
+        for path in files
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Call) and getattr(node.func, "id", "") in {"log", "log_problem", "log_fault", "write"}
+    ]
+    return {keyword.arg for call in calls for keyword in call.keywords if keyword.arg}
+
+
+def test_the_queries_read_only_keys_that_are_logged():
+    for query in re.findall(r"<<-EOT\n(.*?)EOT", QUERIES, re.DOTALL):
+        text = re.sub(r'"[^"]*"', "", query)
+        aliases = set(re.findall(r"\bas (\w+)", text))
+        read = set(re.findall(r"[A-Za-z_]+", text)) - aliases - WORDS_OF_THE_QUERY_LANGUAGE
+        assert read - logged_keys() - OURS - LOGGED_ALWAYS == set(), query

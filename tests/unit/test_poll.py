@@ -127,6 +127,14 @@ def test_after_a_hold_one_task_probes_with_one_entry_whatever_is_ready():
     assert {"name": "PROBE", "value": "1"} in environment
 
 
+@pytest.mark.parametrize(("ended_s_ago", "probe"), [(1, 1), (None, 0)], ids=["after a hold", "without a hold"])
+def test_entries_are_counted_for_a_probe_only_after_a_hold(ended_s_ago, probe):
+    hold = {} if ended_s_ago is None else {"holds": 1, "held_until": NAIVE - timedelta(seconds=ended_s_ago)}
+    warehouse = PlayedWarehouse(pulse=pulse(pending=5, available=NAIVE, **hold), count_ready=[(5, 0)])
+    tick(warehouse, ECS())
+    assert warehouse.values["count_ready"]["probe"] == probe
+
+
 def test_a_probe_waits_until_no_other_task_is_left():
     ecs = ECS([task("old")])
     assert tick(after_a_hold(500), ecs).launched.started == ()
@@ -321,3 +329,9 @@ def test_only_a_standing_hold_is_counted_as_a_hold(until_s, holds, capsys):
     until = NAIVE + timedelta(seconds=until_s)
     tick(PlayedWarehouse(pulse=pulse(holds=1, held_until=until)), ECS())
     assert json.loads(capsys.readouterr().out)["Holds"] == holds
+
+
+def test_exhausted_entries_are_in_the_metric_of_failed_entries(capsys):
+    tick(PlayedWarehouse(pulse=pulse(exhausted=2), fail_exhausted=2), ECS())
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [line["EntriesFailed"] for line in lines if line["event"] == "tick"] == [2]

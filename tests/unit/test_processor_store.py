@@ -114,3 +114,9 @@ def test_a_settle_is_repeated_while_the_lock_is_taken():
     warehouse = RefusingWarehouse(failures=40, fails_with=LockContention("too many wait", errno=625))
     assert store(warehouse).settle(settlements(2), attempts(2)) == frozenset()
     assert set(warehouse.settled) == {0, 1}
+
+
+def test_the_attempts_are_written_before_the_settle():
+    warehouse = RefusingWarehouse()
+    store(warehouse).settle(settlements(2), attempts(2))
+    assert warehouse.statements == ["insert_attempts", "settle"]

@@ -136,7 +136,7 @@ async def test_a_stop_after_the_last_claim_releases_what_is_in_hand():
     queue, stop = PlayedQueue(2), asyncio.Event()
 
     async def deliver(entry):
-        while "count_ready" not in queue.calls:  # noqa: ASYNC110 -- it is called in another thread
+        while "count_ready" not in queue.calls:  # noqa: ASYNC110 -- the queue has no event for it
             await asyncio.sleep(0.01)
         stop.set()
         await asyncio.sleep(60)
@@ -626,3 +626,56 @@ async def test_a_block_smaller_than_the_first_is_followed_by_a_pause():
     began = now()
     await processor(queue, succeed, FLUSH_SECONDS="0.4").run()
     assert now() - began >= 0.4, "what trickles in is claimed together"
+
+
+async def test_the_grace_counts_from_the_stop_and_not_from_the_end_of_a_claim():
+    class QueueWithASlowClaim(PlayedQueue):
+        async def claim(self, request):
+            if self.requests:
+                stop.set()
+                await asyncio.sleep(20)
+            return await super().claim(request)
+
+    stop = asyncio.Event()
+    queue = QueueWithASlowClaim(40)
+
+    async def deliver(entry):
+        await asyncio.sleep(1000)
+        raise AssertionError
+
+    began = now()
+    settings = {"MAX_ENTRIES": "10", "MAX_CONCURRENT_DELIVERIES": "10", "STOP_GRACE_SECONDS": "30"}
+    report = await processor(queue, deliver, stop=stop, **settings).run()
+    assert report.settled.total() == report.settled["released"]
+    assert now() - began == pytest.approx(30, abs=1)
+
+
+async def test_a_stop_before_any_answer_is_not_reported_as_an_unreachable_service():
+    queue, stop = PlayedQueue(3), asyncio.Event()
+
+    async def deliver(entry):
+        stop.set()
+        return Transient(reason="no connection")
+
+    report = await processor(queue, deliver, stop=stop).run()
+    assert report.reason == "stop requested"
+
+
+async def test_after_a_concluded_doubt_no_delivery_of_a_later_block_starts():
+    started = []
+
+    class QueueWithALateBlock(PlayedQueue):
+        async def claim(self, request):
+            if self.requests:
+                await asyncio.sleep(1)
+            return await super().claim(request)
+
+    queue = QueueWithALateBlock(3)
+
+    async def deliver(entry):
+        started.append(entry.id)
+        return refused()
+
+    with pytest.raises(CredentialsStop):
+        await processor(queue, deliver, MAX_ENTRIES="2", MAX_CONCURRENT_DELIVERIES="2", FLUSH_SECONDS="30").run()
+    assert started == [0, 1]

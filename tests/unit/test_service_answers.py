@@ -236,3 +236,19 @@ async def test_the_pool_has_a_connection_for_each_delivery_and_keeps_no_cookies(
         assert not session.auto_decompress
         assert isinstance(session.cookie_jar, aiohttp.DummyCookieJar)
     assert session.closed
+
+
+@pytest.mark.parametrize("answer", [60.0, Answer(60.0)], ids=["before the answer", "in its body"])
+async def test_a_cancelled_delivery_stays_cancelled(answer):
+    delivering = asyncio.create_task(outcome_of(answer))
+    await asyncio.sleep(1)
+    delivering.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await delivering
+
+
+async def test_a_delivery_that_is_cancelled_at_its_time_out_stays_cancelled():
+    delivering = asyncio.create_task(outcome_of(60.0))
+    asyncio.get_running_loop().call_later(LIMITS.timeout_s, delivering.cancel)
+    with pytest.raises(asyncio.CancelledError):
+        await delivering

@@ -291,3 +291,12 @@ def test_the_body_of_the_push_task_contains_nothing_that_snowflake_would_refuse(
     insert, call = split(body)
     assert findings(insert) == []
     assert call.startswith("CALL SYSTEM$SEND_SNOWFLAKE_NOTIFICATION(")
+
+
+def test_poller_and_processor_send_different_statements_but_for_the_count():
+    names = {
+        module: set(re.findall(r'self\._(?:rows|change)\(\s*"(\w+)"', Path(module.__file__).read_text()))
+        for module in (processor_queue, poller_queue)
+    }
+    assert names[processor_queue] & names[poller_queue] == {"count_ready"}
+    assert names[processor_queue] | names[poller_queue] == set(STATEMENTS)
