@@ -23,7 +23,13 @@ EXPECTED = {
     },
     "partner": {"unexpected": [], "faults": 21, "as_promised": 21},
     "burst": {"needed": 10, "launched": 10, "completed": 80},
-    "kill": {"lost": 0, "recorded_twice": 0, "retries_spent": 0},
+    "kill": {
+        "triggers_without_the_event": ["schedule"],
+        "stop_events_without_the_event": 0,
+        "lost": 0,
+        "recorded_twice": 0,
+        "retries_spent": 0,
+    },
     "hung": {"completed": 100, "left_running": 0},
     "idle": {"statements": 10, "dml": 0, "tasks": 0, "distinct_texts": 1},
 }
@@ -31,7 +37,7 @@ EXPECTED = {
 LESS = {
     "sigterm": [("seconds_to_exit", "grace_seconds")],
     "burst": [("launched", "launched_by_naive_rule")],
-    "kill": [("ticks_to_reclaim", 2), ("seconds_to_reclaim", 20)],
+    "kill": [("ticks_to_relaunch_without_the_event", 2), ("seconds_to_reclaim", 20)],
     "hung": [("hung", "stopped"), ("stopped", "hung")],
 }
 

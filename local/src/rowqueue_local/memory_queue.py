@@ -1,6 +1,7 @@
 """The queue in memory: a :class:`~rowqueue.processor.queue.Queue` for tests, without Snowflake and without threads.
 
-It follows the rules of ``queries.sql``. Both implementations pass ``tests/queue_contract.py``.
+It follows the rules of ``queries.sql``. Both implementations pass ``tests/queue_contract.py``, which
+``tests/contract/test_queue.py`` runs on Snowflake and ``tests/unit/test_memory_queue.py`` in memory.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from rowqueue.processor.queue import Ready
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
-    from rowqueue.processor.queue import ClaimRequest
+    from rowqueue.processor.queue import ClaimRequest, Queue
     from rowqueue.sql import Attempt
 
 
@@ -223,3 +224,9 @@ def _entry(row: QueueRow, token: str, now: float) -> Entry:
         crash_count=row.crash_count,
         age_s=now - row.created_at,
     )
+
+
+if TYPE_CHECKING:
+    # mypy compares the methods with the Protocol here, except for the names of positional parameters. The tests are not
+    # typed, so nothing else does.
+    _queue: type[Queue] = MemoryQueue

@@ -2,7 +2,8 @@
 
 :class:`Queue` is the Protocol. :class:`SnowflakeQueue` implements it with statements to Snowflake, which
 :class:`ProcessorStore` sends from one thread. A second implementation, in memory, is used by the tests. Both pass
-``tests/queue_contract.py``.
+``tests/queue_contract.py``: ``tests/contract/test_queue.py`` runs it on Snowflake, ``tests/unit/test_memory_queue.py``
+in memory.
 """
 
 from __future__ import annotations

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
+from rowqueue.contract import ExitCode
 from rowqueue_local import authority, deployment
 from rowqueue_local.drills import Drill, Verdict
 from rowqueue_local.drills.stage import Stage, staged
@@ -71,8 +72,8 @@ def _play(state: Path, tell: Tell) -> Verdict:
         _, renewed_code = stage.run({})
         completed = stage.counts().get("completed", 0)
         tell(f"renewed, and the hold deleted: the next processor ends with {renewed_code}, {completed} completed")
-    refused = claimed == 0 and codes == {3} and not silent and holds == len(rows) - 1
-    kept = refused and renewed_code == 0 and completed == ENTRIES
+    refused = claimed == 0 and codes == {ExitCode.CERTIFICATES} and not silent and holds == len(rows) - 1
+    kept = refused and renewed_code == ExitCode.DONE and completed == ENTRIES
     figures = {
         "claimed": claimed,
         "exit_codes": sorted(codes),

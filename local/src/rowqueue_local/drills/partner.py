@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
+from rowqueue.contract import ExitCode
 from rowqueue_local import authority, partner
 from rowqueue_local.drills import Drill, Verdict
 from rowqueue_local.drills.servers import serving
@@ -50,15 +51,15 @@ class FaultEffect:
     entry: str
     neighbours: str
     counted: int
-    code: int = 0
+    code: int = ExitCode.DONE
     hold: bool = False
 
 
 _COMPLETES = FaultEffect(entry="completed", neighbours="completed", counted=0)
 _RETRIES = FaultEffect(entry="pending", neighbours="completed", counted=1)
 _FAILS = FaultEffect(entry="failed", neighbours="completed", counted=1)
-_ALL_RETRY = FaultEffect(entry="pending", neighbours="pending", counted=1 + NEIGHBOURS, code=5)
-_STOPS = FaultEffect(entry="pending", neighbours="pending", counted=0, code=4, hold=True)
+_ALL_RETRY = FaultEffect(entry="pending", neighbours="pending", counted=1 + NEIGHBOURS, code=ExitCode.NO_ANSWER)
+_STOPS = FaultEffect(entry="pending", neighbours="pending", counted=0, code=ExitCode.CREDENTIALS_STOP, hold=True)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

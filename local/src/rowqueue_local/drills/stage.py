@@ -118,16 +118,20 @@ class Stage:
             raise stack.StackError(f"the poller raised {reply.get('errorType')}: {reply.get('errorMessage')}")
         return dict(json.loads(reply["body"]))
 
-    def ticks(self) -> list[dict[str, Any]]:
-        """The ``tick`` lines of the poller's log, oldest first."""
+    def logged(self, event: str) -> list[dict[str, Any]]:
+        """The lines of the poller's log with an event, oldest first."""
         pages = (
             deployment.client(self.stack, "logs")
             .get_paginator("filter_log_events")
             .paginate(logGroupName=f"/aws/lambda/{deployment.POLLER}")
         )
-        lines = (event["message"] for page in pages for event in page["events"])
-        logged = [json.loads(line) for line in lines if line.startswith("{")]
-        return sorted((line for line in logged if line.get("event") == "tick"), key=lambda line: line["timestamp"])
+        messages = (entry["message"] for page in pages for entry in page["events"])
+        lines = [json.loads(message) for message in messages if message.startswith("{")]
+        return sorted((line for line in lines if line.get("event") == event), key=lambda line: line["timestamp"])
+
+    def ticks(self) -> list[dict[str, Any]]:
+        """The ``tick`` lines of the poller's log, oldest first."""
+        return self.logged("tick")
 
     def live(self) -> list[str]:
         """ARNs of the tasks with the desired status RUNNING."""
