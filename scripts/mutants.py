@@ -67,7 +67,7 @@ TESTS_OF: dict[str, tuple[str, ...]] = {
     "processor/service.py": ("unit/test_service_answers.py", "unit/test_answers.py", "integration/test_service.py"),
     "processor/certificates.py": ("integration/test_certificate_dates.py", "integration/test_certificates.py"),
     "warehouse.py": ("unit/test_warehouse.py", "integration/test_login.py"),
-    "settings.py": ("unit/test_settings.py", "unit/test_settings_bounds.py"),
+    "settings.py": ("unit/test_settings.py", "unit/test_settings_bounds.py", "unit/test_settings_page.py"),
     "credentials.py": ("unit/test_credentials.py", "integration/test_login.py"),
 }
 """The fastest tests that are enough for each module, the quickest first."""

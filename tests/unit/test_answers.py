@@ -13,8 +13,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rowqueue.lifecycle import CredentialsFault, Permanent, Succeeded, Transient
-from rowqueue.processor.exchange import Meaning, meaning_of, retry_after_s, verdict_of
+from rowqueue.lifecycle import CredentialsFault, Entry, Permanent, Succeeded, Transient
+from rowqueue.processor.exchange import Meaning, body, meaning_of, retry_after_s, verdict_of
 from rowqueue.processor.service import ConnectionFault, fault_of
 
 NOW = datetime(2026, 11, 20, 12, 0, tzinfo=UTC)
@@ -220,3 +220,29 @@ def test_retry_after_is_read_in_both_forms(header, expected):
 def test_any_retry_after_header_gives_none_or_a_wait_that_is_not_negative(header):
     seconds = retry_after_s(header, now=NOW)
     assert seconds is None or seconds >= 0
+
+
+# What is sent
+
+
+def body_of(data):
+    entry = Entry(id=7, data=data, idempotency_key="key", claim_token="t")
+    return body(entry, processor_id="dev-1", now=NOW, max_characters=50)
+
+
+@pytest.mark.parametrize("data", ['{"a":  1}', "[1e999999999, 1]", '"ü"', "null", "1" * 50])
+def test_data_is_sent_byte_for_byte(data):
+    sent = body_of(data)
+    assert sent.endswith(f'"data": {data}}}'.encode())
+    assert sent.startswith(b'{"entry_id": 7, "processor_id": "dev-1", "timestamp": "2026-11-20T12:00:00+00:00"')
+
+
+@pytest.mark.parametrize("data", ["", "not JSON", "{'a': 1}", '{"a": NaN}', "[1, 2", '{"a": "\udc80"}'])
+def test_data_that_is_not_json_is_refused(data):
+    with pytest.raises(ValueError, match=r"^data is not JSON: "):
+        body_of(data)
+
+
+def test_data_that_is_too_long_is_refused_with_both_lengths():
+    with pytest.raises(ValueError, match="data has 51 characters, MAX_DATA_CHARACTERS is 50"):
+        body_of("1" * 51)

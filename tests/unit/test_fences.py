@@ -20,8 +20,6 @@ from pathlib import Path
 
 import pytest
 
-import settings_page
-
 ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "src" / "rowqueue"
 LAB = ROOT / "local" / "src" / "rowqueue_local"
@@ -350,18 +348,3 @@ def test_no_two_classes_have_the_same_name():
             places[name].append(name_of(path))
     doubled = {name: paths for name, paths in places.items() if len(paths) > 1}
     assert doubled == {}, "give one of them a name that says what it is there"
-
-
-# What is generated
-
-
-def test_the_settings_in_the_readme_are_those_of_the_page():
-    page = (ROOT / "docs" / "settings.md").read_text(encoding="utf-8")
-    listed = re.findall(r"^\| `([A-Z_]+)` \| \w+ \| (.*?) \| (.*?) \|$", (ROOT / "README.md").read_text(), re.MULTILINE)
-    assert [row for row in listed if f"| `{row[0]}` | {row[1]} | {row[2]} |" not in page] == []
-    assert len(listed) > 5
-
-
-def test_the_page_of_settings_is_current():
-    page = (ROOT / "docs" / "settings.md").read_text(encoding="utf-8")
-    assert page == settings_page.render(), "make docs"

@@ -18,6 +18,7 @@ from rowqueue.lifecycle import (
     Transient,
     outcome_of,
     settlement_for,
+    storable,
 )
 
 POLICY = RetryPolicy(max_retries=3, backoff_s=10, backoff_cap_s=100)
@@ -219,3 +220,22 @@ def test_a_fault_of_credentials_costs_the_entry_an_attempt_only_if_the_entry_may
 ):
     fault = CredentialsFault(reason="refused", certain=certain, response_status=status)
     assert outcome_of(fault, trusted=trusted, probe=probe) == expected
+
+
+# What a text column takes
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        (None, None),
+        ("", ""),
+        ("plain", "plain"),
+        ("ü😀", "ü😀"),
+        ("a\0b", "a\ufffdb"),
+        ("\ud800 ü \udc00", "\ufffd ü \ufffd"),
+        ("\ud83d\ude00", "😀"),
+    ],
+)
+def test_a_text_becomes_storable_and_otherwise_stays_as_it_is(value, expected):
+    assert storable(value) == expected
