@@ -59,7 +59,7 @@ CREATE TRANSIENT TABLE IF NOT EXISTS PROCESSING_ATTEMPTS (
     processor_id    VARCHAR        NOT NULL,
     started_at      TIMESTAMP_NTZ  NOT NULL COMMENT 'UTC',
     finished_at     TIMESTAMP_NTZ  NOT NULL COMMENT 'UTC',
-    outcome         VARCHAR(20)    NOT NULL COMMENT 'succeeded, transient, permanent, interrupted, crashed or reset',
+    outcome         VARCHAR(20)    NOT NULL COMMENT 'succeeded, transient, permanent, interrupted, doubtful, crashed or reset',
     response_status NUMBER(38, 0)           COMMENT 'HTTP status, if there was an answer',
     error_message   VARCHAR(1000)           COMMENT 'Why it failed, if it did',
     recorded_at     TIMESTAMP_NTZ  NOT NULL DEFAULT SYSDATE() COMMENT 'UTC'

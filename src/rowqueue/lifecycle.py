@@ -46,6 +46,7 @@ class Entry:
         retry_count: attempts counted so far.
         max_retries: this entry's own limit of counted attempts; ``None``: the setting's limit.
         crash_count: workers that died with it in hand.
+        doubt_count: deliveries that ended in doubt, for which it was released without a counted attempt.
         age_s: seconds from its INSERT to its claim.
     """
 
@@ -56,6 +57,7 @@ class Entry:
     retry_count: int = 0
     max_retries: int | None = None
     crash_count: int = 0
+    doubt_count: int = 0
     age_s: float = 0.0
 
     @property
@@ -187,6 +189,7 @@ class Settlement:
         status: the new status.
         counted: whether the attempt is added to ``retry_count``.
         released: whether the entry is given back unchanged.
+        doubted: whether it is released because of a doubt, which is added to ``doubt_count``.
         delay_s: seconds until it is ready again, if it goes back to pending.
         response_status: the HTTP status, if there was an answer.
         result: the answer, cut to a limit.
@@ -198,6 +201,7 @@ class Settlement:
     status: Status
     counted: bool = False
     released: bool = False
+    doubted: bool = False
     delay_s: float = 0.0
     response_status: int | None = None
     result: str | None = None
