@@ -129,6 +129,17 @@ def test_only_stale_claims_are_reset_and_it_counts_as_a_retry(sql, poller, worke
     ]
 
 
+def test_a_worker_with_a_long_name_does_not_stop_the_reset_of_others(sql, poller):
+    insert(sql, "1", "2")
+    sql("UPDATE PROCESSING_QUEUE SET status = 'processing', available_at = DATEADD('hour', -1, SYSDATE())")
+    sql("UPDATE PROCESSING_QUEUE SET processor_id = ?, retry_count = 2 WHERE data = '1'", "x" * 2000)
+    assert poller.reset_stale(stale_threshold_s=1800) == 2
+    assert state(sql, "status", "error_message") == [
+        ("failed", f"no answer from {'x' * 200} within the stale threshold, and no attempts left"),
+        ("pending", "no answer from an unknown worker within the stale threshold"),
+    ]
+
+
 def test_a_worker_whose_claim_was_reset_cannot_settle_it(sql, poller, workers):
     insert(sql, "{}")
     (entry,) = claim(workers)

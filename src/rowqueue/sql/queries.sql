@@ -255,7 +255,7 @@ SELECT in_hand.id,
 UPDATE {queue}
    SET status = IFF(retry_count + 1 >= COALESCE(max_retries, %(max_retries)s), 'failed', 'pending'),
        failed_at = IFF(retry_count + 1 >= COALESCE(max_retries, %(max_retries)s), SYSDATE(), NULL),
-       error_message = 'no answer from ' || COALESCE(processor_id, 'an unknown worker') || ' within the stale threshold'
+       error_message = 'no answer from ' || LEFT(COALESCE(processor_id, 'an unknown worker'), 200) || ' within the stale threshold'
                        || IFF(retry_count + 1 >= COALESCE(max_retries, %(max_retries)s), ', and no attempts left', ''),
        retry_count = retry_count + 1,
        claim_token = NULL,
