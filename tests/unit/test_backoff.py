@@ -6,6 +6,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from poller_played import CAPACITY
 
 from rowqueue.poller.backoff import LONGEST_WAIT_S, backoff
 from rowqueue.poller.fleet import HUNG, Task
@@ -114,9 +115,80 @@ def test_one_task_of_a_round_that_went_well_clears_the_round():
     assert recent(died(0), working, claimed=[working]).failures == 0
 
 
-def test_a_task_that_is_still_starting_does_not_count():
-    found = recent(died(0), task(0, number=1), task(1))
+def test_a_task_of_another_round_that_is_still_starting_does_not_count():
+    found = recent(died(0), task(1))
     assert (found.failures, wait_after(0, found)) == (1, 120)
+
+
+def test_a_round_is_judged_when_none_of_its_tasks_is_still_starting():
+    found = recent(died(0), died(0, number=1), task(0, number=2))
+    assert (found.failures, found.unjudged) == (0, 2)
+    found = recent(died(0), died(0, number=1), died(0, number=2))
+    assert (found.failures, found.unjudged, wait_after(0, found)) == (3, 0, 120)
+
+
+def test_a_round_that_is_not_judged_yet_does_not_change_the_wait_after_those_before():
+    found = recent(died(0), died(2), died(6), task(6, number=1))
+    assert (found.failures, found.unjudged, wait_after(2, found)) == (2, 1, 240)
+
+
+INTERRUPTED = {
+    "Spot": {"stop_code": "SpotInterruption", "stopped_reason": "Your Spot Task was interrupted.", "exit_code": 143},
+    "Spot, an older name": {"stop_code": "TerminationNotice", "exit_code": 137},
+    "a person": {"stop_code": "UserInitiated", "stopped_reason": "Task stopped by user", "exit_code": 143},
+    "a person, before it ran": {"stop_code": "UserInitiated", "started_at": None},
+    "a deployment": {"stop_code": "ServiceSchedulerInitiated", "exit_code": 137},
+    "a failing host": {"stop_code": "InfrastructureHealth"},
+    "no network interface": {
+        "stop_code": "TaskFailedToStart",
+        "stopped_reason": "Timeout waiting for network interface provisioning to complete.",
+        "started_at": None,
+    },
+    "no disk": {
+        "stop_code": "TaskFailedToStart",
+        "stopped_reason": "Timeout waiting for EphemeralStorage provisioning to complete.",
+        "started_at": None,
+    },
+    "no capacity": {
+        "stop_code": "TaskFailedToStart",
+        "stopped_reason": CAPACITY,
+        "started_at": None,
+    },
+}
+
+
+@pytest.mark.parametrize("how", INTERRUPTED.values(), ids=INTERRUPTED)
+@pytest.mark.parametrize("last_status", ["STOPPED", "STOPPING"])
+def test_an_interruption_while_booting_is_neither_a_failed_launch_nor_a_good_one(how, last_status):
+    interrupted = replace(task(6, desired_status="STOPPED"), last_status=last_status, **how)
+    assert recent(interrupted).failures == 0
+    found = recent(died(0), died(2), interrupted)
+    assert (found.failures, wait_after(2, found)) == (2, 240)
+
+
+@pytest.mark.parametrize(
+    "how",
+    [
+        {
+            "stop_code": "TaskFailedToStart",
+            "stopped_reason": "CannotPullContainerError: i/o timeout",
+            "started_at": None,
+        },
+        {
+            "stop_code": "TaskFailedToStart",
+            "stopped_reason": "ResourceInitializationError: unable to pull secrets or registry auth: request timed out",
+            "started_at": None,
+        },
+        {"stop_code": "TaskFailedToStart", "started_at": None},
+        {"stop_code": "UserInitiated", "stopped_reason": HUNG, "exit_code": 137},
+        {"stop_code": "SpotInterruption", "exit_code": 6},  # its own decision, whatever came then
+        {"stop_code": "EssentialContainerExited", "exit_code": 143},
+    ],
+    ids=["pull", "secrets", "no reason", "hung", "no Snowflake", "a signal without a stop"],
+)
+def test_an_end_that_the_next_launch_would_meet_too_is_a_failed_launch(how):
+    ended = replace(task(0, last_status="STOPPED", desired_status="STOPPED"), **how)
+    assert recent(ended).failures == 1
 
 
 def test_a_task_that_never_started_failed_and_says_why():

@@ -67,7 +67,19 @@ def late(number):
         ("After good launches the entries are counted.", observation(backoff=GOOD), {}, Need.COUNT),
         ("After failed launches and the wait, too.", observation(backoff=BACKED_OFF), {}, Need.COUNT),
         ("While launches back off nothing is counted.", observation(backoff=BACKING_OFF), {}, None),
-        ("A live task shows that launches go well.", observation(live=1), {}, Need.COUNT),
+        ("A live task that has claimed shows that launches go well.", observation(live=2, starting=1), {}, Need.COUNT),
+        (
+            "Where all live tasks are starting, recent launches may have failed.",
+            observation(live=1, starting=1),
+            {},
+            Need.BACKOFF,
+        ),
+        (
+            "While a task tries again nothing is counted.",
+            observation(live=1, starting=1, backoff=BACKED_OFF),
+            {},
+            None,
+        ),
         ("While a hold stands nothing is counted.", observation(STANDING, live=1), {}, None),
         ("For a probe the entries are counted.", observation(ENDED, backoff=GOOD), {}, Need.COUNT),
         ("With a cap of 0 nothing is counted.", observation(live=1), {"max_containers": 0}, None),
@@ -192,6 +204,37 @@ def test_entries_that_are_ready_within_the_clock_skew_are_counted(ahead_s, need)
             observation(backoff=BACKED_OFF, ready=80),
             {},
             {"launch": 1, "need": 10, "reason": "the last 3 launches failed (exit code 1); one task tries again"},
+        ),
+        (
+            "The wait is over, and the task that tries again is starting: nothing more until it has claimed or died.",
+            observation(backoff=BACKED_OFF, ready=80, live=1, starting=1),
+            {},
+            {
+                "launch": 0,
+                "need": 9,
+                "reason": "the last 3 launches failed (exit code 1); the task that tries again is still starting",
+            },
+        ),
+        (
+            "A task that tries again and that only the second listing shows counts too.",
+            observation(backoff=BACKED_OFF, ready=80, late=late(1)),
+            {},
+            {"launch": 0},
+        ),
+        (
+            "A task that tries again and hangs counts until ECS says that it stops.",
+            replace(
+                observation(backoff=BACKED_OFF, ready=80),
+                fleet=Fleet(live=1, hung=(Task(arn="hung"),)),
+            ),
+            {},
+            {"launch": 0},
+        ),
+        (
+            "Tasks that died are not replaced before their round is judged.",
+            observation(backoff=Backoff(unjudged=4), ready=80, live=3, starting=3),
+            {},
+            {"launch": 3, "need": 3},
         ),
         (
             "After the wait a probe is still a probe.",

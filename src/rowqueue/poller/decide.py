@@ -104,6 +104,13 @@ class Observation:
         return self.backoff is not None and self.now < self.backoff.until
 
     @property
+    def trial_is_starting(self) -> bool:
+        """Whether recent launches failed and a task that tries again has not claimed yet."""
+        if self.backoff is None or not self.backoff.failures:
+            return False
+        return self.fleet.unclaimed + len(self.late) > 0
+
+    @property
     def may_be_ready(self) -> bool:
         """Whether a claim may find an entry, as far as the pulse shows."""
         at = self.pulse.earliest_available_at
@@ -154,10 +161,10 @@ def _needed(seen: Observation, settings: PollerSettings) -> Need | None:
     if not (_may_launch(seen, settings) and seen.may_be_ready):
         return None
     # Before the count: while launches keep failing, the count would only cost warehouse time.
-    if seen.backoff is None and not seen.fleet.live:
+    if seen.backoff is None and seen.fleet.live == seen.fleet.unclaimed:
         return Need.BACKOFF
     if seen.ready is None:
-        return None if seen.is_backing_off else Need.COUNT
+        return None if seen.is_backing_off or seen.trial_is_starting else Need.COUNT
     if settings.adaptive and seen.ready > settings.entries_per_container and seen.recent_take is None:
         return Need.RECENT_TAKE
     return None
@@ -176,10 +183,12 @@ def _share(blank: Decision, seen: Observation, max_containers: int) -> Decision:
     """Launch what the ready entries need, minus what is starting, within the cap.
 
     Tasks that have claimed are not subtracted: the entries they took are no longer ready. Tasks that are starting are
-    subtracted. Otherwise each tick would launch the same number again while they boot.
+    subtracted. Otherwise each tick would launch the same number again while they boot. Those of them that have died are
+    subtracted until their round is judged. Otherwise they would be replaced as fast as they die.
     """
     ready, late = blank.ready or 0, len(seen.late)
-    need = -(-ready // blank.entries_per_container) - (seen.fleet.starting + late)
+    unjudged = seen.backoff.unjudged if seen.backoff else 0
+    need = -(-ready // blank.entries_per_container) - (seen.fleet.starting + late + unjudged)
     room = max(0, max_containers - (seen.fleet.live + late))
     if ready == 0:
         reason = "nothing is ready"
@@ -201,13 +210,15 @@ def _probe(blank: Decision, seen: Observation, max_containers: int) -> Decision:
 
 
 def _restrained(decision: Decision, seen: Observation) -> Decision:
-    """The same decision, unless recent launches failed: then nothing until the wait is over, then one task."""
+    """The same decision, unless recent launches failed: then a wait, and one task at a time."""
     recent = seen.backoff
     if recent is None or not recent.failures:
         return decision
     failed = f"the last {recent.failures} launches failed ({recent.reason})"
     if seen.is_backing_off:
         return replace(decision, launch=0, reason=f"{failed}; the next try is at {recent.until:%H:%M:%S} UTC")
+    if seen.trial_is_starting:
+        return replace(decision, launch=0, reason=f"{failed}; the task that tries again is still starting")
     if not decision.launch:
         return decision
     return replace(decision, launch=1, reason=f"{failed}; one task tries again")

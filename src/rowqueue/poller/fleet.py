@@ -88,6 +88,11 @@ class Fleet:
     hung: tuple[Task, ...] = ()
     overdue: tuple[Task, ...] = ()
 
+    @property
+    def unclaimed(self) -> int:
+        """Number of tasks that have not claimed, hung ones included."""
+        return self.starting + len(self.hung)
+
 
 def survey(
     live: Sequence[Task],
