@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import inspect
+import json
 import ssl
+import tracemalloc
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from http import HTTPStatus
@@ -246,3 +248,74 @@ def test_data_that_is_not_json_is_refused(data):
 def test_data_that_is_too_long_is_refused_with_both_lengths():
     with pytest.raises(ValueError, match="data has 51 characters, MAX_DATA_CHARACTERS is 50"):
         body_of("1" * 51)
+
+
+# What counts as JSON
+
+
+def _no_constant(constant):
+    raise ValueError(constant)
+
+
+BUILDING = json.JSONDecoder(parse_constant=_no_constant, parse_int=len, parse_float=len)
+"""The standard library's decoder, which builds the value: a second opinion."""
+WORDS = r"""
+null true false nul nulll True NaN Infinity -Infinity
+- -0 01 -01 1. .5 +1 0x10 1_000 1e5 1E+5 1e+ 1.5e 1e999 -1e-999
+"" "é😀" "a a" \" '' "\" "\\" "\/\b\f\n\r\t" "\a" "\x" "\u12" "\uZZZZ"
+"\ud800" "\udc00\ud800" "\uD83D\uDE00" "\ud800\u0041" "\ud800x" "\ud8" "\ud8zz" "\\ud800" "\\\ud800" \ud800 [\ud800]
+[ ] [] [1,] [,1] [1]] [1 [[[]]] {} {} {}{} /*c*/1 1//c
+{"a"} {"a":} {"a":1,} {"a":1,"a":2} {"a":1 {"a" {"a":{"b":[{}]}} {'a':1} {a:1} {1:2}
+"""
+SPACED = ["", "  ", "1 2", '"a" "b"', '{"a":1 "b":2}', "[1 2]", " \t\n\r[ 1 , 2 ]\r\n\t ", "\x0b1", "\x0c[]", "\xa01"]
+CHARACTERS = ['"\t"', '"\x00"', '"\x1f"', '"\x7f"', '"\u2028"', '"\udc80"', "\ufeff1", "1\u0661", "\u0661"]
+LONG = ["9" * 5000, "0." + "1" * 9000, "-" + "1" * 9000 + ".5e+7"]
+DEEP = ["[" * 500 + "]" * 500, "[" * 500 + "]" * 499, "[" * 100_000, '{"a":' * 100_000]
+EDGES = [*WORDS.split(), *SPACED, *CHARACTERS, *LONG, *DEEP]
+
+
+def accepts(check, data):
+    try:
+        check(data)
+    except (ValueError, RecursionError):
+        return False
+    return True
+
+
+def check_and_send(data):
+    body(
+        Entry(id=7, data=data, idempotency_key="key", claim_token="t"),
+        processor_id="dev-1",
+        now=NOW,
+        max_characters=10**7,
+    )
+
+
+@pytest.mark.parametrize("data", EDGES, ids=[repr(edge)[:40] for edge in EDGES])
+def test_the_check_takes_for_json_what_the_standard_library_does(data):
+    def build(text):
+        BUILDING.decode(text)
+        text.encode()
+
+    assert accepts(check_and_send, data) is accepts(build, data)
+
+
+@pytest.mark.parametrize(
+    "data",
+    ["[" + "[]," * 333_000 + "1]", '[{"a":1}' + ',{"a":1}' * 125_000 + "]", "[1" + ",1" * 500_000 + "]"],
+    ids=["lists", "objects", "numbers"],
+)
+def test_the_check_of_a_million_characters_builds_nothing(data):
+    tracemalloc.start()
+    try:
+        check_and_send(data)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 2.5 * len(data), "the text as bytes, and these inside the body"
+
+
+@pytest.mark.parametrize(("length", "reason"), [(90_000, "Expecting value: line 1"), (110_000, "JSON is malformed")])
+def test_where_a_long_text_is_no_json_is_said_without_building_it(length, reason):
+    with pytest.raises(ValueError, match=f"^data is not JSON: {reason}"):
+        check_and_send("[" + "1," * (length // 2) + "]")

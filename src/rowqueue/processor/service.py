@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import random
 import ssl
 from contextlib import asynccontextmanager
@@ -111,6 +112,10 @@ _PAGE_CHARACTERS = 2000
 """A web server's page about our certificate is recognised by its first characters."""
 
 
+_LARGEST_PART = 65_536
+"""Bytes that are sent at once."""
+
+
 class Service:
     """The partner's service behind one pooled session.
 
@@ -155,7 +160,9 @@ class Service:
         response: aiohttp.ClientResponse | None = None
         try:
             async with asyncio.timeout(self._limits.timeout_s):
-                response = await self._session.post(self._url, data=body, headers=headers, allow_redirects=False)
+                response = await self._session.post(
+                    self._url, data=_in_parts(body), headers=headers, allow_redirects=False
+                )
                 page = await self._page(response)
         except (TimeoutError, aiohttp.ClientError, OSError) as error:
             if response is None:
@@ -206,6 +213,11 @@ class Service:
                 return Transient(reason=reason)
             case ConnectionFault.PERMANENT:
                 return Permanent(reason=reason)
+
+
+def _in_parts(body: bytes) -> bytes | io.BytesIO:
+    """A large body in a form that aiohttp sends in parts. It would encrypt and buffer ``bytes`` all at once."""
+    return body if len(body) <= _LARGEST_PART else io.BytesIO(body)
 
 
 @asynccontextmanager
