@@ -16,6 +16,10 @@ if TYPE_CHECKING:
 MAX_ERROR_MESSAGE_CHARACTERS = 1000
 """The width of ``error_message`` in the table."""
 
+MAX_FREE_DOUBTS = 20
+"""How often an entry is released because of a doubt. From then on a doubt costs it an attempt: an entry that always
+provokes the fault by itself would otherwise be delivered without end."""
+
 _MAX_BACKOFF_DOUBLINGS = 32  # beyond any cap; keeps 2**n a small number whatever an entry's own limit is
 
 
@@ -113,40 +117,52 @@ class Interrupted:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Doubted:
+    """A fault of credentials that the entry may not have caused. It is released; its doubt is counted, no attempt."""
+
+    reason: str
+    response_status: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class CredentialsFault:
     """Mutual TLS or authorization failed. Most likely every other entry would meet the same fault.
 
     Attributes:
         reason: for the hold.
-        certain: whether TLS or a certificate is the cause. Otherwise (401, 403, a connection closed without an answer)
-            the entry itself may be.
+        certain: whether a certificate is the cause, by a TLS alert or by our own check. No entry can cause that. The
+            entry itself may be the cause of any other fault: 401, 403, a page about our certificate, a connection
+            closed without an answer, any other failure of TLS.
         response_status: the HTTP status, if there was an answer.
+        result: the answer, cut to a limit, if there was one.
     """
 
     reason: str
     certain: bool
     response_status: int | None = None
+    result: str | None = None
 
 
-Outcome = Succeeded | Transient | Permanent | Interrupted
-Verdict = Outcome | CredentialsFault
+Outcome = Succeeded | Transient | Permanent | Interrupted | Doubted
+Verdict = Succeeded | Transient | Permanent | CredentialsFault
 """How a delivery ended. What a fault of credentials means for the entry may be decided later."""
 
 
-def outcome_of(fault: CredentialsFault, *, trusted: bool, probe: bool) -> Outcome:
+def outcome_of(fault: CredentialsFault, *, trusted: bool, doubt_count: int) -> Outcome:
     """What a fault of credentials means for the entry that met it.
 
     Args:
         fault: what it met.
         trusted: whether the service has answered 2xx to this task, so that our credentials are good.
-        probe: whether this task tries a single entry after a hold. A fault that is not certain then costs the entry an
-            attempt, so that the next probe tries another one: this entry may have caused it.
+        doubt_count: how often the entry was released because of a doubt.
     """
-    if fault.certain or not (trusted or probe):
+    if fault.certain:
         return Interrupted(reason=fault.reason)
+    if not trusted and doubt_count < MAX_FREE_DOUBTS:
+        return Doubted(reason=fault.reason, response_status=fault.response_status)
     if trusted and fault.response_status is not None:
-        return Permanent(reason=fault.reason, response_status=fault.response_status)
-    return Transient(reason=fault.reason, response_status=fault.response_status)
+        return Permanent(reason=fault.reason, response_status=fault.response_status, result=fault.result)
+    return Transient(reason=fault.reason, response_status=fault.response_status, result=fault.result)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -226,8 +242,14 @@ def settlement_for(entry: Entry, outcome: Outcome, policy: RetryPolicy, *, rando
                 response_status=status,
                 result=result,
             )
-        case Interrupted():
-            return Settlement(entry_id=entry.id, claim_token=entry.claim_token, status=Status.PENDING, released=True)
+        case Interrupted() | Doubted():
+            return Settlement(
+                entry_id=entry.id,
+                claim_token=entry.claim_token,
+                status=Status.PENDING,
+                released=True,
+                doubted=isinstance(outcome, Doubted),
+            )
         case Permanent():
             return _failed(entry, outcome, outcome.reason)
         case Transient():

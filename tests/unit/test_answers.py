@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from rowqueue.lifecycle import CredentialsFault, Entry, Permanent, Succeeded, Transient
 from rowqueue.processor.exchange import Meaning, body, meaning_of, retry_after_s, verdict_of
-from rowqueue.processor.service import ConnectionFault, fault_of
+from rowqueue.processor.service import ALERTS_ABOUT_CERTIFICATES, ConnectionFault, fault_of
 
 NOW = datetime(2026, 11, 20, 12, 0, tzinfo=UTC)
 
@@ -42,21 +42,70 @@ def test_a_number_that_is_no_status_is_transient(status):
     assert meaning_of(status) is Meaning.TRANSIENT
 
 
+SENTENCES = ["No required SSL certificate was sent", "The SSL certificate error"]
+
+
+def nginx_page(sentence, *, server="nginx", body="<body>", after=""):
+    """As ngx_http_special_response.c writes it."""
+    lines = [
+        "<html>",
+        f"<head><title>400 {sentence}</title></head>",
+        body,
+        "<center><h1>400 Bad Request</h1></center>",
+        f"<center>{sentence}</center>",
+        f"<hr><center>{server}</center>",
+        "</body>",
+        "</html>",
+        after,
+    ]
+    return "\r\n".join(lines)
+
+
+@pytest.mark.parametrize("sentence", SENTENCES)
 @pytest.mark.parametrize(
-    "page",
+    "shape",
     [
-        "<html><head><title>400 No required SSL certificate was sent</title></head></html>",
-        "<html><head><title>400 The SSL certificate error</title></head></html>",
+        {},
+        {"server": "nginx/1.18.0 (Ubuntu)"},
+        {"server": "openresty"},
+        {"body": '<body bgcolor="white">'},
+        {"after": "<!-- a padding to disable MSIE and Chrome friendly error page -->\r\n" * 6},
+    ],
+    ids=["plain", "with its version", "openresty", "before 1.17", "padded"],
+)
+def test_a_web_servers_page_about_our_certificate_is_a_fault_of_credentials_that_is_not_certain(sentence, shape):
+    page = nginx_page(sentence, **shape)
+    verdict = verdict_of(400, "Bad Request", "as kept", html=page)
+    assert verdict == CredentialsFault(
+        reason="the service answered 400 Bad Request, which is about our client certificate",
+        certain=False,
+        response_status=400,
+        result="as kept",
+    )
+
+
+@pytest.mark.parametrize("sentence", SENTENCES)
+@pytest.mark.parametrize(
+    "answer",
+    [
+        '{{"error": "invalid", "input": "{0}"}}',
+        '{{"error": "invalid", "input": "{1}"}}',
+        "{0}",
+        "invalid input: {1}",
+        "<html><head><title>400 {0}</title></head></html>",
+        '<html><body><form><input name="note" value="{1}"></form></body></html>',
+        "<html>\n<head><title>Validation failed</title></head><body>{1}</body></html>",
+        "{1}<p>and more</p>",
+        "amount is missing",
     ],
 )
-def test_a_web_servers_page_about_our_certificate_is_a_fault_of_credentials(page):
-    verdict = verdict_of(400, "Bad Request", page)
-    assert isinstance(verdict, CredentialsFault)
-    assert verdict.certain
+def test_an_answer_that_repeats_the_sentence_of_such_a_page_is_the_entrys_own_fault(sentence, answer):
+    text = answer.format(sentence, nginx_page(sentence))
+    assert isinstance(verdict_of(400, "Bad Request", text, html=text), Permanent)
 
 
-def test_another_400_is_permanent():
-    assert isinstance(verdict_of(400, "Bad Request", "amount is missing"), Permanent)
+def test_a_page_that_is_no_html_is_the_entrys_own_fault():
+    assert isinstance(verdict_of(400, "Bad Request", nginx_page(SENTENCES[0])), Permanent)
 
 
 @pytest.mark.parametrize("status", [s.value for s in HTTPStatus if s.value >= 200])
@@ -71,18 +120,18 @@ def test_a_verdict_keeps_status_and_phrase(status):
 
 DECIDED = {
     "ClientConnectionError": ConnectionFault.TRANSIENT,
-    "ClientConnectionResetError": ConnectionFault.DISCONNECT,
+    "ClientConnectionResetError": ConnectionFault.DOUBTFUL,
     "ClientConnectorCertificateError": ConnectionFault.CERTIFICATE,
     "ClientConnectorDNSError": ConnectionFault.TRANSIENT,
     "ClientConnectorError": ConnectionFault.TRANSIENT,
-    "ClientConnectorSSLError": ConnectionFault.CERTIFICATE,
+    "ClientConnectorSSLError": ConnectionFault.DOUBTFUL,
     "ClientError": ConnectionFault.TRANSIENT,
     "ClientHttpProxyError": ConnectionFault.TRANSIENT,
-    "ClientOSError": ConnectionFault.DISCONNECT,
+    "ClientOSError": ConnectionFault.DOUBTFUL,
     "ClientPayloadError": ConnectionFault.TRANSIENT,
     "ClientProxyConnectionError": ConnectionFault.TRANSIENT,
     "ClientResponseError": ConnectionFault.TRANSIENT,
-    "ClientSSLError": ConnectionFault.CERTIFICATE,
+    "ClientSSLError": ConnectionFault.DOUBTFUL,
     "ConnectionTimeoutError": ConnectionFault.TRANSIENT,
     "ContentTypeError": ConnectionFault.TRANSIENT,
     "InvalidURL": ConnectionFault.PERMANENT,
@@ -92,7 +141,7 @@ DECIDED = {
     "NonHttpUrlRedirectClientError": ConnectionFault.PERMANENT,
     "RedirectClientError": ConnectionFault.PERMANENT,
     "ServerConnectionError": ConnectionFault.TRANSIENT,
-    "ServerDisconnectedError": ConnectionFault.DISCONNECT,
+    "ServerDisconnectedError": ConnectionFault.DOUBTFUL,
     "ServerFingerprintMismatch": ConnectionFault.CERTIFICATE,
     "ServerTimeoutError": ConnectionFault.TRANSIENT,
     "SocketTimeoutError": ConnectionFault.TRANSIENT,
@@ -129,13 +178,13 @@ def test_each_exception_has_the_meaning_that_was_decided(name):
     ("error", "expected"),
     [
         (TimeoutError(), ConnectionFault.TRANSIENT),
-        (ConnectionResetError(), ConnectionFault.DISCONNECT),
+        (ConnectionResetError(), ConnectionFault.DOUBTFUL),
         (OSError(), ConnectionFault.TRANSIENT),
-        (ssl.SSLError(), ConnectionFault.CERTIFICATE),
+        (ssl.SSLError(), ConnectionFault.DOUBTFUL),
         (ssl.SSLCertVerificationError(), ConnectionFault.CERTIFICATE),
-        (ssl.SSLEOFError(), ConnectionFault.DISCONNECT),
-        (ssl.SSLSyscallError(), ConnectionFault.DISCONNECT),
-        (ssl.SSLZeroReturnError(), ConnectionFault.DISCONNECT),
+        (ssl.SSLEOFError(), ConnectionFault.DOUBTFUL),
+        (ssl.SSLSyscallError(), ConnectionFault.DOUBTFUL),
+        (ssl.SSLZeroReturnError(), ConnectionFault.DOUBTFUL),
     ],
 )
 def test_each_exception_of_python_has_its_meaning(error, expected):
@@ -150,6 +199,7 @@ def test_each_exception_of_python_has_its_meaning(error, expected):
         (ssl.SSLEOFError, "the service closed the connection"),
         (ssl.SSLZeroReturnError, "the service closed the connection"),
         (ssl.SSLSyscallError, "the service closed the connection"),
+        (ssl.SSLCertVerificationError, "the service's certificate is not trusted"),
         (ssl.SSLError, "TLS failed"),
         (aiohttp.ClientSSLError, "TLS failed"),
         (TimeoutError, "no answer in time"),
@@ -175,15 +225,48 @@ def test_each_exception_has_its_description(kind, description):
     assert fault_of(kind.__new__(kind))[1] == description
 
 
-def test_a_tls_alert_is_recognised_where_aiohttp_has_wrapped_it():
-    wrapped = aiohttp.ClientOSError(1, "[SSL: TLSV13_ALERT_CERTIFICATE_REQUIRED]")
-    wrapped.__cause__ = ssl.SSLError(1, "[SSL: TLSV13_ALERT_CERTIFICATE_REQUIRED] tlsv13 alert certificate required")
-    assert fault_of(wrapped)[0] is ConnectionFault.CERTIFICATE
+def failed_with(reason):
+    """What aiohttp raises when TLS has failed with one of OpenSSL's reasons."""
+    wrapped = aiohttp.ClientOSError(1, f"[SSL: {reason}]")
+    wrapped.__cause__ = ssl.SSLError(1, f"[SSL: {reason}]")
+    wrapped.__cause__.reason = reason
+    return wrapped
+
+
+@pytest.mark.parametrize("reason", sorted(ALERTS_ABOUT_CERTIFICATES))
+def test_an_alert_about_a_certificate_is_recognised_where_aiohttp_has_wrapped_it(reason):
+    assert fault_of(failed_with(reason)) == (
+        ConnectionFault.CERTIFICATE,
+        "the service does not accept our certificate",
+    )
+
+
+@pytest.mark.parametrize(
+    "reason",
+    [
+        "WRONG_VERSION_NUMBER",
+        "DECRYPTION_FAILED_OR_BAD_RECORD_MAC",
+        "SSLV3_ALERT_BAD_RECORD_MAC",
+        "SSLV3_ALERT_HANDSHAKE_FAILURE",
+        "TLSV1_ALERT_INTERNAL_ERROR",
+        "TLSV1_ALERT_PROTOCOL_VERSION",
+        "UNEXPECTED_MESSAGE",
+    ],
+)
+def test_a_failure_of_tls_that_is_not_about_a_certificate_is_not_certain(reason):
+    assert fault_of(failed_with(reason)) == (ConnectionFault.DOUBTFUL, "TLS failed")
+
+
+def test_the_names_of_the_alerts_are_those_of_openssl():
+    known = set(ssl._ssl.err_codes_to_names.values())
+    assert known >= ALERTS_ABOUT_CERTIFICATES
+    of_certificates = {name for name in known if "ALERT" in name and "CERTIFICATE" in name}
+    assert of_certificates <= ALERTS_ABOUT_CERTIFICATES
 
 
 @pytest.mark.parametrize(
     ("cause", "expected"),
-    [(ConnectionResetError(), ConnectionFault.DISCONNECT), (ConnectionRefusedError(), ConnectionFault.TRANSIENT)],
+    [(ConnectionResetError(), ConnectionFault.DOUBTFUL), (ConnectionRefusedError(), ConnectionFault.TRANSIENT)],
 )
 def test_a_reset_in_the_handshake_may_be_a_refusal_but_a_refused_connection_is_not(cause, expected):
     failed = aiohttp.ClientConnectorError.__new__(aiohttp.ClientConnectorError)

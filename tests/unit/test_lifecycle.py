@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from rowqueue.lifecycle import (
     CredentialsFault,
+    Doubted,
     Entry,
     Interrupted,
     Permanent,
@@ -202,24 +203,33 @@ def test_the_last_attempt_fails_as_such_also_after_the_deadline():
 
 
 @pytest.mark.parametrize(
-    ("certain", "status", "trusted", "probe", "expected"),
+    ("certain", "status", "trusted", "doubts", "expected"),
     [
-        (True, None, True, True, Interrupted(reason="refused")),
-        (True, 495, True, False, Interrupted(reason="refused")),
-        (False, 403, False, False, Interrupted(reason="refused")),
-        (False, 403, True, False, Permanent(reason="refused", response_status=403)),
-        (False, 403, True, True, Permanent(reason="refused", response_status=403)),
-        (False, 403, False, True, Transient(reason="refused", response_status=403)),
-        (False, None, True, False, Transient(reason="refused")),
-        (False, None, False, True, Transient(reason="refused")),
-        (False, None, False, False, Interrupted(reason="refused")),
+        (True, None, True, 20, Interrupted(reason="refused")),
+        (True, None, False, 20, Interrupted(reason="refused")),
+        (False, 403, False, 0, Doubted(reason="refused", response_status=403)),
+        (False, 403, False, 19, Doubted(reason="refused", response_status=403)),
+        (False, 403, False, 20, Transient(reason="refused", response_status=403, result="page")),
+        (False, 403, True, 0, Permanent(reason="refused", response_status=403, result="page")),
+        (False, 403, True, 20, Permanent(reason="refused", response_status=403, result="page")),
+        (False, None, True, 0, Transient(reason="refused")),
+        (False, None, False, 0, Doubted(reason="refused")),
+        (False, None, False, 20, Transient(reason="refused")),
     ],
 )
-def test_a_fault_of_credentials_costs_the_entry_an_attempt_only_if_the_entry_may_have_caused_it(
-    certain, status, trusted, probe, expected
+def test_a_fault_of_credentials_costs_an_attempt_after_a_2xx_or_after_twenty_doubts(
+    certain, status, trusted, doubts, expected
 ):
-    fault = CredentialsFault(reason="refused", certain=certain, response_status=status)
-    assert outcome_of(fault, trusted=trusted, probe=probe) == expected
+    result = None if status is None else "page"
+    fault = CredentialsFault(reason="refused", certain=certain, response_status=status, result=result)
+    assert outcome_of(fault, trusted=trusted, doubt_count=doubts) == expected
+
+
+def test_a_doubted_entry_is_released_and_its_doubt_is_counted():
+    settlement = settled(Doubted(reason="refused", response_status=403))
+    assert (settlement.status, settlement.released, settlement.doubted) == (Status.PENDING, True, True)
+    assert not settlement.counted
+    assert not settled(Interrupted(reason="a stop")).doubted
 
 
 # What a text column takes

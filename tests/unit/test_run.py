@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 
 import pytest
 from processor_played import PlayedQueue, now, processor, succeed
@@ -130,6 +131,38 @@ async def test_what_does_not_finish_within_the_grace_is_cut_short_and_released()
     assert report.settled == {"released": 4}
     assert {a.outcome for a in queue.attempts} == {"interrupted"}
     assert all(s.released and not s.counted for s in queue.settlements)
+
+
+async def test_a_delivery_whose_2xx_has_arrived_is_completed_although_a_stop_cuts_it_short():
+    queue, stop = PlayedQueue(4), asyncio.Event()
+
+    async def deliver(entry):
+        stop.set()
+        try:
+            await asyncio.sleep(60)
+        except asyncio.CancelledError:
+            if entry.id != 2:
+                raise
+        return Succeeded(response_status=200, result="half")
+
+    async with asyncio.timeout(5):
+        report = await processor(queue, deliver, stop=stop, STOP_GRACE_SECONDS="0.05").run()
+    assert report.settled == {"completed": 1, "released": 3}
+
+
+async def test_a_delivery_that_outlives_its_cancellation_is_the_last_one_of_its_worker():
+    queue, stop, started = PlayedQueue(4), asyncio.Event(), []
+
+    async def deliver(entry):
+        started.append(entry.id)
+        if len(started) == 1:
+            asyncio.current_task().cancel()
+        return await succeed(entry)
+
+    asyncio.get_running_loop().call_later(1, stop.set)
+    async with asyncio.timeout(5):
+        await processor(queue, deliver, stop=stop, MAX_CONCURRENT_DELIVERIES="1").run()
+    assert started == [0]
 
 
 async def test_a_stop_after_the_last_claim_releases_what_is_in_hand():
@@ -266,7 +299,7 @@ async def test_a_probe_claims_one_entry_and_lifts_the_hold_when_it_is_answered()
     assert "lift" in queue.calls
 
 
-async def test_a_refused_probe_counts_its_entrys_attempt_and_places_another_hold():
+async def test_a_refused_probe_releases_its_entry_counts_the_doubt_and_places_another_hold():
     queue = PlayedQueue(9)
 
     async def deliver(entry):
@@ -275,13 +308,32 @@ async def test_a_refused_probe_counts_its_entrys_attempt_and_places_another_hold
     with pytest.raises(CredentialsStop):
         await processor(queue, deliver, PROBE="1").run()
     (settlement,) = queue.settlements
-    assert (settlement.status, settlement.counted, settlement.released) == (Status.PENDING, True, False)
-    assert settlement.delay_s > 0, "so that the next probe takes another entry"
+    assert (settlement.status, settlement.counted, settlement.released) == (Status.PENDING, False, True)
+    assert settlement.doubted
+    assert [attempt.outcome for attempt in queue.attempts] == ["doubtful"]
     assert queue.holds == ["the service answered 401"]
     assert "lift" not in queue.calls
 
 
-async def test_a_probe_that_meets_a_certificate_fault_counts_no_attempt():
+async def test_a_probe_pays_for_a_doubt_when_its_entry_was_released_twenty_times():
+    class DoubtedOften(PlayedQueue):
+        async def claim(self, request):
+            return [replace(entry, doubt_count=20) for entry in await super().claim(request)]
+
+    queue = DoubtedOften(9)
+
+    async def deliver(entry):
+        return refused()
+
+    with pytest.raises(CredentialsStop):
+        await processor(queue, deliver, PROBE="1").run()
+    (settlement,) = queue.settlements
+    assert (settlement.status, settlement.counted, settlement.released) == (Status.PENDING, True, False)
+    assert settlement.delay_s > 0
+    assert queue.holds == ["the service answered 401"]
+
+
+async def test_a_probe_that_meets_a_certificate_fault_counts_neither_an_attempt_nor_a_doubt():
     queue = PlayedQueue(9)
 
     async def deliver(entry):
@@ -291,6 +343,7 @@ async def test_a_probe_that_meets_a_certificate_fault_counts_no_attempt():
         await processor(queue, deliver, PROBE="1").run()
     assert queue.settlements[0].released
     assert not queue.settlements[0].counted
+    assert not queue.settlements[0].doubted
 
 
 async def test_a_fault_of_this_program_costs_one_entry_an_attempt_and_does_not_affect_other_entries():

@@ -17,6 +17,13 @@ NOW = datetime(2026, 11, 20, 12, 0, tzinfo=UTC)
 LIMITS = Limits(timeout_s=5.0, max_data_characters=100, max_result_characters=10)
 
 
+PAGE = (
+    b"<html>\r\n<head><title>400 The SSL certificate error</title></head>\r\n<body>\r\n"
+    b"<center><h1>400 Bad Request</h1></center>\r\n<center>The SSL certificate error</center>\r\n"
+    b"<hr><center>nginx</center>\r\n</body>\r\n</html>\r\n"
+)
+
+
 class Answer:
     """An aiohttp response, with its body in pieces. An exception among them is raised when it is read."""
 
@@ -139,14 +146,15 @@ async def test_a_body_that_is_cut_off_changes_nothing_about_what_the_status_mean
     limits = Limits(timeout_s=5, max_data_characters=100, max_result_characters=1000)
     outcome = await outcome_of(Answer(b"half", error, status=status), limits=limits)
     assert isinstance(outcome, kind)
-    assert (outcome.response_status, outcome.result) == (status, f"[the answer was cut off: {type(error).__name__}]")
+    kept = f"half[the answer was cut off: {type(error).__name__}]"
+    assert (outcome.response_status, outcome.result) == (status, kept)
 
 
 async def test_a_body_that_never_ends_is_cut_off_after_the_timeout():
     began = asyncio.get_running_loop().time()
     limits = Limits(timeout_s=5, max_data_characters=100, max_result_characters=1000)
     outcome = await outcome_of(Answer(b"half", 3.0, 3.0, status=200), limits=limits)
-    assert outcome.result == "[the answer was cut off: TimeoutError]"
+    assert outcome.result == "half[the answer was cut off: TimeoutError]"
     assert asyncio.get_running_loop().time() - began == pytest.approx(5, abs=0.01)
 
 
@@ -170,16 +178,28 @@ async def test_a_status_without_a_phrase_stands_alone():
 
 
 async def test_a_page_about_our_certificate_is_recognised_beyond_what_is_kept():
-    page = b"<html><head><title>400 The SSL certificate error</title></head></html>"
-    outcome = await outcome_of(Answer(page, status=400, reason="Bad Request"))
+    answer = Answer(PAGE, status=400, reason="Bad Request", Content_Type="text/html; charset=utf-8")
+    outcome = await outcome_of(answer)
     assert isinstance(outcome, CredentialsFault)
-    assert outcome.certain
+    assert not outcome.certain
+    assert outcome.result == "<html>\r\n<h[cut]"
+
+
+@pytest.mark.parametrize("headers", [{}, {"Content_Type": "text/plain"}, {"Content_Type": "application/json"}])
+async def test_a_page_about_our_certificate_that_is_not_sent_as_html_is_the_entrys_own_fault(headers):
+    assert isinstance(await outcome_of(Answer(PAGE, status=400, **headers)), Permanent)
 
 
 @pytest.mark.parametrize(
     ("error", "expected"),
     [
-        (ssl.SSLError("bad"), CredentialsFault(reason="TLS failed: SSLError: ('bad',)", certain=True)),
+        (ssl.SSLError("bad"), CredentialsFault(reason="TLS failed: SSLError: ('bad',)", certain=False)),
+        (
+            ssl.SSLCertVerificationError("bad"),
+            CredentialsFault(
+                reason="the service's certificate is not trusted: SSLCertVerificationError: ('bad',)", certain=True
+            ),
+        ),
         (
             aiohttp.ServerDisconnectedError("gone"),
             CredentialsFault(reason="the service closed the connection: ServerDisconnectedError: gone", certain=False),
@@ -238,13 +258,33 @@ async def test_the_pool_has_a_connection_for_each_delivery_and_keeps_no_cookies(
     assert session.closed
 
 
-@pytest.mark.parametrize("answer", [60.0, Answer(60.0)], ids=["before the answer", "in its body"])
-async def test_a_cancelled_delivery_stays_cancelled(answer):
+async def cancelled_after_a_second(answer):
     delivering = asyncio.create_task(outcome_of(answer))
     await asyncio.sleep(1)
     delivering.cancel()
+    return await delivering
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [60.0, Answer(60.0, status=503), Answer(60.0, status=422)],
+    ids=["before the answer", "in the body of a 503", "in the body of a 422"],
+)
+async def test_a_cancelled_delivery_stays_cancelled_unless_the_service_has_done_its_work(answer):
     with pytest.raises(asyncio.CancelledError):
-        await delivering
+        await cancelled_after_a_second(answer)
+
+
+@pytest.mark.parametrize("status", [200, 204])
+async def test_a_delivery_that_is_cancelled_in_the_body_of_a_2xx_succeeds_with_what_was_read(status):
+    limits = Limits(timeout_s=5, max_data_characters=100, max_result_characters=1000)
+    session = PlayedSession(Answer(b"half", 60.0, status=status))
+    service = Service(session, url="https://partner/", processor_id="dev-1", limits=limits)
+    delivering = asyncio.create_task(service.deliver(entry()))
+    await asyncio.sleep(1)
+    delivering.cancel()
+    assert await delivering == Succeeded(response_status=status, result="half[the answer was cut off: a stop]")
+    assert delivering.cancelling(), "so that its caller ends too"
 
 
 async def test_a_delivery_that_is_cancelled_at_its_time_out_stays_cancelled():

@@ -4,26 +4,35 @@ from __future__ import annotations
 
 import pytest
 
-from rowqueue.lifecycle import CredentialsFault, Entry, Interrupted, Permanent, Succeeded, Transient
+from rowqueue.lifecycle import CredentialsFault, Doubted, Entry, Interrupted, Permanent, Succeeded, Transient
 from rowqueue.processor.trust import Trust
 
 REFUSED = CredentialsFault(reason="401", certain=False, response_status=401)
 CUT = CredentialsFault(reason="closed", certain=False)
-CERTAIN = CredentialsFault(reason="TLS failed", certain=True)
+PAGE = CredentialsFault(reason="a page", certain=False, response_status=400, result="<html>")
+CERTAIN = CredentialsFault(reason="unknown CA", certain=True)
 ACCEPTED = Succeeded(response_status=200)
 
 
-def trust_after(*verdicts, probe=False):
-    trust = Trust(probe=probe)
+def trust_after(*verdicts, doubts=0):
+    trust = Trust()
     for number, verdict in enumerate(verdicts):
-        trust.weigh(Entry(id=number, data="{}", idempotency_key="k", claim_token="t"), verdict, began=float(number))
+        entry = Entry(id=number, data="{}", idempotency_key="k", claim_token="t", doubt_count=doubts)
+        trust.weigh(entry, verdict, began=float(number))
     return trust
 
 
 @pytest.mark.parametrize(
     ("verdicts", "grave"),
-    [([], False), ([REFUSED] * 2, False), ([REFUSED] * 3, True), ([REFUSED, CUT, REFUSED], True), ([CERTAIN], True)],
-    ids=["none", "two", "three", "three of two kinds", "a certain one"],
+    [
+        ([], False),
+        ([REFUSED] * 2, False),
+        ([REFUSED] * 3, True),
+        ([PAGE] * 2, False),
+        ([REFUSED, CUT, PAGE], True),
+        ([CERTAIN], True),
+    ],
+    ids=["none", "two", "three", "two pages", "three of three kinds", "a certain one"],
 )
 def test_three_refused_entries_or_one_certain_fault_are_grave(verdicts, grave):
     assert trust_after(*verdicts).grave is grave
@@ -52,23 +61,24 @@ def test_a_2xx_clears_a_doubt_that_is_not_certain(verdicts, cleared):
 
 
 @pytest.mark.parametrize(
-    ("verdicts", "probe", "outcomes"),
+    ("verdicts", "doubts", "outcomes"),
     [
-        ([REFUSED], False, [Interrupted]),
-        ([REFUSED, CUT, ACCEPTED], False, [Permanent, Transient]),
-        ([REFUSED], True, [Transient]),
-        ([CERTAIN], True, [Interrupted]),
+        ([REFUSED, CUT, PAGE], 19, [Doubted, Doubted, Doubted]),
+        ([REFUSED, CUT, PAGE, ACCEPTED], 0, [Permanent, Transient, Permanent]),
+        ([REFUSED, CUT, PAGE], 20, [Transient, Transient, Transient]),
+        ([CERTAIN], 20, [Interrupted]),
     ],
-    ids=["released", "their own faults", "the probe pays", "the probe does not pay for a certain fault"],
+    ids=["released", "their own faults", "doubted often enough", "nobody pays for a certificate"],
 )
-def test_a_decision_gives_each_doubtful_entry_an_outcome_and_leaves_none(verdicts, probe, outcomes):
-    trust = trust_after(*verdicts, probe=probe)
+def test_a_decision_gives_each_doubtful_entry_an_outcome_and_leaves_none(verdicts, doubts, outcomes):
+    trust = trust_after(*verdicts, doubts=doubts)
     assert [type(outcome) for _, outcome in trust.decide()] == outcomes
     assert trust.doubtful == []
 
 
 def test_a_fault_after_a_2xx_is_no_doubt():
     assert trust_after(ACCEPTED, REFUSED).doubtful == []
+    assert trust_after(ACCEPTED, PAGE).doubtful == []
     assert len(trust_after(ACCEPTED, CERTAIN).doubtful) == 1
 
 
@@ -80,7 +90,6 @@ def test_a_fault_after_a_2xx_is_no_doubt():
         (Permanent(reason="data is not JSON"), False, None),
         (Transient(reason="503", response_status=503), True, None),
         (Transient(reason="no connection"), False, "no connection"),
-        (Interrupted(reason="a stop"), False, None),
         (REFUSED, False, None),
     ],
 )

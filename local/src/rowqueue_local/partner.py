@@ -32,6 +32,16 @@ from aiohttp import web
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+NGINX_PAGE = """<html>\r
+<head><title>400 No required SSL certificate was sent</title></head>\r
+<body>\r
+<center><h1>400 Bad Request</h1></center>\r
+<center>No required SSL certificate was sent</center>\r
+<hr><center>nginx</center>\r
+</body>\r
+</html>\r
+"""
+"""What nginx answers to a client without a certificate (ngx_http_special_response.c)."""
 MAX_REQUEST_BYTES = 64 * 1024 * 1024
 
 
@@ -185,8 +195,7 @@ def web_server_in_front(*, certificate: str) -> tuple[web.Application, ssl.SSLCo
     """A web server that accepts a client without a certificate and answers with a 400 page, as nginx does."""
 
     async def page(_request: web.Request) -> web.Response:
-        text = "<html><head><title>400 No required SSL certificate was sent</title></head></html>"
-        return web.Response(status=400, text=text, content_type="text/html")
+        return web.Response(status=400, text=NGINX_PAGE, content_type="text/html")
 
     app = web.Application()
     app.router.add_route("*", "/{path:.*}", page)

@@ -58,8 +58,11 @@ class Delivering:
         self._releasing = False
 
     async def run(self) -> None:
-        """Deliver one entry after the other until cancelled. Run as many of these as deliveries may be in flight."""
-        while True:
+        """Deliver one entry after the other until cancelled. Run as many of these as deliveries may be in flight.
+
+        A delivery whose 2xx has arrived ends with it although it is cancelled.
+        """
+        while not _is_cancelled():
             entry = await self._in_hand.start()
             try:
                 await self._take_up(entry)
@@ -107,7 +110,7 @@ class Delivering:
             return Transient(reason=f"a fault of this program: {type(error).__name__}")
 
     def _heed(self, entry: Entry, verdict: Verdict, began: float) -> None:
-        if not isinstance(verdict, Interrupted) and verdict.response_status is not None:
+        if verdict.response_status is not None:
             # The time of a delivery without an answer is not the service's response time.
             self._gate.answered(self._clock() - began)
         if isinstance(verdict, Transient) and verdict.response_status == _TOO_MANY_REQUESTS:
@@ -138,3 +141,8 @@ class Delivering:
 
     def _end(self, entry: Entry, outcome: Outcome, *, began: float | None) -> None:
         self._settle(Delivery(entry=entry, outcome=outcome, began=began, ended=self._clock()))
+
+
+def _is_cancelled() -> bool:
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0

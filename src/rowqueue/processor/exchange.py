@@ -110,12 +110,12 @@ class Meaning(StrEnum):
     CREDENTIALS = "credentials"
     """Refused. Before the first 2xx of this task the likely cause is our credentials, not the entry."""
     CERTIFICATE = "certificate"
-    """nginx's own statuses for a client certificate that is wrong (495) or missing (496)."""
+    """A web server's answer about our certificate. Until the first 2xx of this task it is weighed as a refusal is."""
 
 
 _MEANING_OF_STATUS = (
     ((401, 403), Meaning.CREDENTIALS),
-    ((495, 496), Meaning.CERTIFICATE),
+    ((495, 496), Meaning.CERTIFICATE),  # nginx's own statuses for a client certificate that is wrong or missing
     ((408, 425, 429), Meaning.TRANSIENT),
     (range(200, 300), Meaning.SUCCEEDED),
     (range(400, 500), Meaning.PERMANENT),
@@ -125,16 +125,23 @@ _MEANING_OF_STATUS = (
 )
 """From specific to general; the first match decides."""
 
-# nginx answers a missing or untrusted client certificate with 400 and a page of its own (ngx_http_special_response.c).
-_CERTIFICATE_PAGES = ("no required ssl certificate was sent", "the ssl certificate error")
+# nginx, and what is built on it (OpenResty, Angie), answers a missing or untrusted client certificate with 400
+# and a page of its own (ngx_http_special_response.c). The whole page has to have that shape, up to the line with the
+# server's name: an application's answer may contain the sentence, because it may repeat what was sent to it. Apache,
+# HAProxy, Envoy and AWS's load balancer end the TLS handshake instead; IIS and API Gateway answer 403.
+_CERTIFICATE_PAGE = re.compile(
+    r"\s*<html>\s*<head><title>400 (No required SSL certificate was sent|The SSL certificate error)</title></head>"
+    r"\s*<body[^<>]*>\s*<center><h1>400 Bad Request</h1></center>\s*<center>\1</center>\s*<hr>[^{}]{0,200}"
+    r"</body>\s*</html>\s*(<!--[^{}]*)?"
+)
 
 
-def meaning_of(status: int, page: str = "") -> Meaning:
-    """What a status means. For a 400 the page decides whether it is a web server's page about our certificate.
+def meaning_of(status: int, html: str = "") -> Meaning:
+    """What a status means. For a 400 the body decides whether it is a web server's page about our certificate.
 
     A number that is no HTTP status means a fault of the server (RFC 9110, 15).
     """
-    if status == 400 and any(text in page.lower() for text in _CERTIFICATE_PAGES):  # noqa: PLR2004
+    if status == 400 and _CERTIFICATE_PAGE.fullmatch(html):  # noqa: PLR2004
         return Meaning.CERTIFICATE
     for statuses, meaning in _MEANING_OF_STATUS:
         if status in statuses:
@@ -142,20 +149,18 @@ def meaning_of(status: int, page: str = "") -> Meaning:
     return Meaning.TRANSIENT
 
 
-def verdict_of(
-    status: int, phrase: str, result: str, *, page: str | None = None, retry_after_s: float | None = None
-) -> Verdict:
+def verdict_of(status: int, phrase: str, result: str, *, html: str = "", retry_after_s: float | None = None) -> Verdict:
     """What an answer means for its entry.
 
     Args:
         status: of the answer.
         phrase: its reason phrase; may be empty.
         result: its body, as much as is kept.
-        page: its body, as much as was read, if that is more.
+        html: its body, as much as was read, if it is HTML.
         retry_after_s: what the service asked us to wait, seconds.
     """
     reason = f"the service answered {status} {phrase}".rstrip()
-    match meaning_of(status, result if page is None else page):
+    match meaning_of(status, html):
         case Meaning.SUCCEEDED:
             return Succeeded(response_status=status, result=result)
         case Meaning.TRANSIENT:
@@ -163,11 +168,10 @@ def verdict_of(
         case Meaning.PERMANENT:
             return Permanent(reason=reason, response_status=status, result=result)
         case Meaning.CREDENTIALS:
-            return CredentialsFault(reason=reason, certain=False, response_status=status)
+            return CredentialsFault(reason=reason, certain=False, response_status=status, result=result)
         case Meaning.CERTIFICATE:
-            return CredentialsFault(
-                reason=f"{reason}: it does not accept our client certificate", certain=True, response_status=status
-            )
+            reason = f"{reason}, which is about our client certificate"
+            return CredentialsFault(reason=reason, certain=False, response_status=status, result=result)
 
 
 def retry_after_s(header: str | None, *, now: datetime) -> float | None:

@@ -108,7 +108,7 @@ class Processor:
         self._clock = clock
         self._doubted = asyncio.Event()
         self._in_hand = InHand()
-        self._trust = Trust(probe=settings.probe)
+        self._trust = Trust()
         gate = Gate(
             most=settings.concurrency,
             clock=clock,

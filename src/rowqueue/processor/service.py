@@ -7,6 +7,7 @@ import io
 import random
 import ssl
 from contextlib import asynccontextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -18,18 +19,22 @@ from rowqueue import __version__
 from rowqueue.lifecycle import CredentialsFault, Entry, Permanent, Succeeded, Transient, Verdict
 from rowqueue.processor import exchange
 from rowqueue.processor.exchange import Meaning, meaning_of, retry_after_s, verdict_of
+from rowqueue.processor.status_line import FirstBytesKept
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
+
+    from aiohttp.connector import Connection
 
 
 class ConnectionFault(StrEnum):
     """What an exception says about the delivery."""
 
     CERTIFICATE = "certificate"
-    """TLS or a certificate, ours or theirs. No entry can cause it."""
-    DISCONNECT = "disconnect"
-    """Closed without an answer: the server refuses our certificate, or it restarts."""
+    """A certificate, ours or theirs. No entry can cause it."""
+    DOUBTFUL = "doubtful"
+    """Closed without an answer, or TLS failed in another way: the server refuses our certificate, or it restarts, or
+    something on the way is broken."""
     TRANSIENT = "transient"
     PERMANENT = "permanent"
 
@@ -41,11 +46,12 @@ FAULTS: tuple[tuple[type[BaseException], ConnectionFault, str], ...] = (
         ConnectionFault.CERTIFICATE,
         "the service's certificate is not the expected one",
     ),
-    (ssl.SSLEOFError, ConnectionFault.DISCONNECT, "the service closed the connection"),
-    (ssl.SSLZeroReturnError, ConnectionFault.DISCONNECT, "the service closed the connection"),
-    (ssl.SSLSyscallError, ConnectionFault.DISCONNECT, "the service closed the connection"),
-    (ssl.SSLError, ConnectionFault.CERTIFICATE, "TLS failed"),
-    (aiohttp.ClientSSLError, ConnectionFault.CERTIFICATE, "TLS failed"),
+    (ssl.SSLCertVerificationError, ConnectionFault.CERTIFICATE, "the service's certificate is not trusted"),
+    (ssl.SSLEOFError, ConnectionFault.DOUBTFUL, "the service closed the connection"),
+    (ssl.SSLZeroReturnError, ConnectionFault.DOUBTFUL, "the service closed the connection"),
+    (ssl.SSLSyscallError, ConnectionFault.DOUBTFUL, "the service closed the connection"),
+    (ssl.SSLError, ConnectionFault.DOUBTFUL, "TLS failed"),
+    (aiohttp.ClientSSLError, ConnectionFault.DOUBTFUL, "TLS failed"),
     (TimeoutError, ConnectionFault.TRANSIENT, "no answer in time"),
     (aiohttp.InvalidURL, ConnectionFault.PERMANENT, "the service's URL is not usable"),
     (aiohttp.NonHttpUrlClientError, ConnectionFault.PERMANENT, "the service's URL is not usable"),
@@ -53,10 +59,10 @@ FAULTS: tuple[tuple[type[BaseException], ConnectionFault, str], ...] = (
     (aiohttp.TooManyRedirects, ConnectionFault.PERMANENT, "the service redirects"),
     (aiohttp.ClientProxyConnectionError, ConnectionFault.TRANSIENT, "no connection to the proxy"),
     (aiohttp.ClientConnectorError, ConnectionFault.TRANSIENT, "no connection"),
-    (aiohttp.ServerDisconnectedError, ConnectionFault.DISCONNECT, "the service closed the connection"),
-    (ConnectionError, ConnectionFault.DISCONNECT, "the service closed the connection"),
+    (aiohttp.ServerDisconnectedError, ConnectionFault.DOUBTFUL, "the service closed the connection"),
+    (ConnectionError, ConnectionFault.DOUBTFUL, "the service closed the connection"),
     (aiohttp.ServerConnectionError, ConnectionFault.TRANSIENT, "the connection failed"),
-    (aiohttp.ClientOSError, ConnectionFault.DISCONNECT, "the connection failed"),
+    (aiohttp.ClientOSError, ConnectionFault.DOUBTFUL, "the connection failed"),
     (aiohttp.ClientConnectionError, ConnectionFault.TRANSIENT, "the connection failed"),
     (aiohttp.ClientPayloadError, ConnectionFault.TRANSIENT, "the answer was cut off"),
     (aiohttp.UploadAbortedError, ConnectionFault.TRANSIENT, "the request was cut off"),
@@ -66,6 +72,28 @@ FAULTS: tuple[tuple[type[BaseException], ConnectionFault, str], ...] = (
 )
 """From specific to general; the first match decides. aiohttp's tree is not what its names suggest: a certificate error
 *is* a ClientConnectionError, and a total time-out is no ClientError."""
+
+
+ALERTS_ABOUT_CERTIFICATES = frozenset(
+    {
+        "SSLV3_ALERT_BAD_CERTIFICATE",
+        "SSLV3_ALERT_CERTIFICATE_EXPIRED",
+        "SSLV3_ALERT_CERTIFICATE_REVOKED",
+        "SSLV3_ALERT_CERTIFICATE_UNKNOWN",
+        "SSLV3_ALERT_NO_CERTIFICATE",
+        "SSLV3_ALERT_UNSUPPORTED_CERTIFICATE",
+        "TLSV1_ALERT_ACCESS_DENIED",
+        "TLSV1_ALERT_UNKNOWN_CA",
+        "TLSV1_BAD_CERTIFICATE_HASH_VALUE",
+        "TLSV1_BAD_CERTIFICATE_STATUS_RESPONSE",
+        "TLSV1_CERTIFICATE_UNOBTAINABLE",
+        "TLSV13_ALERT_CERTIFICATE_REQUIRED",
+    }
+)
+"""The alerts by which a server says what is wrong with a certificate (RFC 8446, 6.2; RFC 5246, 7.2.2; RFC 6066, 9), by
+OpenSSL's names, which Python has in ``SSLError.reason``. Any other failure of TLS may have another cause:
+SSLV3_ALERT_HANDSHAKE_FAILURE is also sent if no cipher fits, and WRONG_VERSION_NUMBER means plain text in place of a
+record."""
 
 
 _DECISIVE = (ssl.SSLError, ConnectionResetError, ConnectionAbortedError, BrokenPipeError)
@@ -87,6 +115,8 @@ def fault_of(error: BaseException) -> tuple[ConnectionFault, str]:
             error = cause
             break
         cause = cause.__cause__ or cause.__context__
+    if isinstance(error, ssl.SSLError) and getattr(error, "reason", None) in ALERTS_ABOUT_CERTIFICATES:
+        return ConnectionFault.CERTIFICATE, "the service does not accept our certificate"
     for kind, fault, description in FAULTS:
         if isinstance(error, kind):
             return fault, description
@@ -114,6 +144,22 @@ _PAGE_CHARACTERS = 2000
 
 _LARGEST_PART = 65_536
 """Bytes that are sent at once."""
+
+_MAX_HEADER_BYTES = 65_536
+"""Longest header of an answer that is read; aiohttp's default is 8,190. Of an answer with a longer one only the status
+is known."""
+
+_tls: ContextVar[FirstBytesKept | None] = ContextVar("tls", default=None)
+"""The TLS connection that the delivery of this asyncio task was sent on."""
+
+
+class _Answer(aiohttp.ClientResponse):
+    """aiohttp's response. It says which connection it comes from before anything of it is parsed."""
+
+    async def start(self, connection: Connection) -> aiohttp.ClientResponse:
+        tls = connection.transport and connection.transport.get_extra_info("ssl_object")
+        _tls.set(tls if isinstance(tls, FirstBytesKept) else None)
+        return await super().start(connection)
 
 
 class Service:
@@ -146,7 +192,11 @@ class Service:
         self._new_span = new_span
 
     async def deliver(self, entry: Entry) -> Verdict:
-        """POST one entry; returns how it ended. Raises nothing but a cancellation."""
+        """POST one entry; returns how it ended. Raises nothing but a cancellation.
+
+        A cancellation after the status of a 2xx has arrived is not raised: the service has done its work. The caller
+        finds it in ``asyncio.current_task().cancelling()``.
+        """
         try:
             body = exchange.body(
                 entry,
@@ -157,46 +207,58 @@ class Service:
             headers = exchange.headers(entry, span=self._new_span())
         except ValueError as error:
             return Permanent(reason=str(error))
+        _tls.set(None)
         response: aiohttp.ClientResponse | None = None
+        read = bytearray()
+        lost = ""
         try:
             async with asyncio.timeout(self._limits.timeout_s):
                 response = await self._session.post(
                     self._url, data=_in_parts(body), headers=headers, allow_redirects=False
                 )
-                page = await self._page(response)
+                await self._read(response, read)
         except (TimeoutError, aiohttp.ClientError, OSError) as error:
-            if response is None:
+            if _status(response) is None:
                 return self._verdict_of_fault(error)
-            # The status decides: after a 2xx the service has done its work, even if the body is lost.
-            page = f"[the answer was cut off: {type(error).__name__}]"
+            how = "could not be read" if response is None else "was cut off"
+            lost = f"[the answer {how}: {type(error).__name__}]"
+        except asyncio.CancelledError:
+            status = _status(response)
+            if status is None or meaning_of(status) is not Meaning.SUCCEEDED:
+                raise
+            lost = "[the answer was cut off: a stop]"
         finally:
             if response is not None:
                 response.release()
-        return self._verdict(response, page)
+        return self._verdict(response, read.decode("utf-8", "replace"), lost)
 
-    def _verdict(self, response: aiohttp.ClientResponse, page: str) -> Verdict:
-        status = response.status
+    def _verdict(self, response: aiohttp.ClientResponse | None, page: str, lost: str) -> Verdict:
+        """What the status means: it decides, also if the rest of the answer is lost."""
+        status = _status(response)
+        assert status is not None
         most = self._limits.max_result_characters
-        result = page if len(page) <= most else page[:most] + "[cut]"
+        result = page + lost if len(page) <= most else page[:most] + "[cut]"
         if meaning_of(status) is Meaning.SUCCEEDED:
             return Succeeded(response_status=status, result=result)
+        if response is None:
+            return verdict_of(status, "", result)
         asked_s = retry_after_s(response.headers.get("Retry-After"), now=self._now())
-        return verdict_of(status, response.reason or "", result, page=page, retry_after_s=asked_s)
+        html = page if response.headers.get("Content-Type", "").lower().startswith("text/html") else ""
+        return verdict_of(status, response.reason or "", result, html=html, retry_after_s=asked_s)
 
-    async def _page(self, response: aiohttp.ClientResponse) -> str:
-        """The answer as text: a little more than is kept, and enough to recognise a web server's page.
+    async def _read(self, response: aiohttp.ClientResponse, read: bytearray) -> None:
+        """Append the answer to ``read``: a little more than is kept, and enough to recognise a web server's page.
 
         It is never decompressed. We ask for ``Accept-Encoding: identity``, and a small compressed body may be huge.
         """
         encoding = response.headers.get("Content-Encoding", "identity")
         if encoding != "identity":
-            return f"[not kept: it came {encoding}-encoded though we ask for identity]"
-        read = b""
+            read += f"[not kept: it came {encoding}-encoded though we ask for identity]".encode()
+            return
         # A character takes up to 4 bytes in UTF-8. One character more shows that the answer is longer.
         most = 4 * max(self._limits.max_result_characters + 1, _PAGE_CHARACTERS)
         while len(read) < most and not response.content.at_eof():
             read += await response.content.read(most - len(read))
-        return read.decode("utf-8", "replace")
 
     def _verdict_of_fault(self, error: BaseException) -> Verdict:
         fault, description = fault_of(error)
@@ -207,7 +269,7 @@ class Service:
         match fault:
             case ConnectionFault.CERTIFICATE:
                 return CredentialsFault(reason=reason, certain=True)
-            case ConnectionFault.DISCONNECT:
+            case ConnectionFault.DOUBTFUL:
                 return CredentialsFault(reason=reason, certain=False)
             case ConnectionFault.TRANSIENT:
                 return Transient(reason=reason)
@@ -220,16 +282,31 @@ def _in_parts(body: bytes) -> bytes | io.BytesIO:
     return body if len(body) <= _LARGEST_PART else io.BytesIO(body)
 
 
+def _status(response: aiohttp.ClientResponse | None) -> int | None:
+    """The status of this delivery's answer, also if only its status line could be read."""
+    if response is not None:
+        return response.status
+    tls = _tls.get()
+    return None if tls is None else tls.status
+
+
 @asynccontextmanager
 async def connect(
     context: ssl.SSLContext, *, url: str, processor_id: str, concurrency: int, limits: Limits
 ) -> AsyncIterator[Service]:
-    """The service behind a pool of ``concurrency`` connections. They are closed at the end."""
+    """The service behind a pool of ``concurrency`` connections. They are closed at the end.
+
+    A delivery is one request. When a connection from the pool turns out to be closed, aiohttp repeats a request only if
+    its method is idempotent (aiohttp 3.14, ``IDEMPOTENT_METHODS``). POST is not.
+    """
+    context.sslobject_class = FirstBytesKept
     session = aiohttp.ClientSession(
         connector=aiohttp.TCPConnector(limit=concurrency, ssl=context),
         timeout=aiohttp.ClientTimeout(total=None),  # Service limits the whole delivery itself
         headers={"User-Agent": f"rowqueue/{__version__}"},
         auto_decompress=False,
+        response_class=_Answer,
+        max_field_size=_MAX_HEADER_BYTES,
         cookie_jar=aiohttp.DummyCookieJar(),
     )
     async with session:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from rowqueue.contract import AttemptOutcome
 from rowqueue.lifecycle import (
     MAX_ERROR_MESSAGE_CHARACTERS,
+    Doubted,
     Interrupted,
     Permanent,
     Succeeded,
@@ -175,7 +176,7 @@ def _bytes(outcome: Outcome) -> int:
             texts = [result]
         case Transient(result=result, reason=reason) | Permanent(result=result, reason=reason):
             texts = [result, reason[:MAX_ERROR_MESSAGE_CHARACTERS]]
-        case Interrupted(reason=reason):
+        case Interrupted(reason=reason) | Doubted(reason=reason):
             texts = [reason]
     return _OVERHEAD_BYTES + sum(len(as_json(text).encode("utf-8", "replace")) for text in texts if text)
 
@@ -214,6 +215,8 @@ def _recorded(outcome: Outcome) -> tuple[AttemptOutcome, int | None, str | None]
             return AttemptOutcome.PERMANENT, status, reason
         case Interrupted(reason=reason):
             return AttemptOutcome.INTERRUPTED, None, reason
+        case Doubted(response_status=status, reason=reason):
+            return AttemptOutcome.DOUBTFUL, status, reason
 
 
 def _counted_as(settlement: Settlement) -> str:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from rowqueue.lifecycle import CredentialsFault, Interrupted, Outcome, Succeeded, Transient, Verdict, outcome_of
+from rowqueue.lifecycle import CredentialsFault, Succeeded, Transient, outcome_of
 
 if TYPE_CHECKING:
-    from rowqueue.lifecycle import Entry
+    from rowqueue.lifecycle import Entry, Outcome, Verdict
 
 WITNESSES = 3
 """Number of refused entries, with none accepted, that ends the task: a single entry may provoke a refusal by itself. No
@@ -33,20 +33,16 @@ class Doubtful:
 class Trust:
     """What this task has learned about our credentials from the service's answers.
 
-    Args:
-        probe: whether this task tries a single entry after a hold.
-
     Attributes:
         answered: whether the service has answered anything that is not about credentials.
         unanswered: why the last delivery without an answer got none; ``None`` if there was no such delivery.
         doubtful: entries that are not settled until the doubt ends.
     """
 
-    def __init__(self, *, probe: bool) -> None:
+    def __init__(self) -> None:
         self.answered = False
         self.unanswered: str | None = None
         self.doubtful: list[Doubtful] = []
-        self._probe = probe
         self._accepted = False
         self._decided: list[Doubtful] = []
 
@@ -54,13 +50,13 @@ class Trust:
         """The outcome of a delivery, or ``None`` while it is in doubt whether the entry caused the fault."""
         if isinstance(verdict, CredentialsFault):
             if self._accepted and not verdict.certain:
-                return outcome_of(verdict, trusted=True, probe=self._probe)
+                return outcome_of(verdict, trusted=True, doubt_count=entry.doubt_count)
             self.doubtful.append(Doubtful(entry=entry, fault=verdict, began=began))
             return None
         self._accepted = self._accepted or isinstance(verdict, Succeeded)
         if isinstance(verdict, Transient) and verdict.response_status is None:
             self.unanswered = verdict.reason
-        elif not isinstance(verdict, Interrupted):
+        else:
             self.answered = self.answered or verdict.response_status is not None
         return verdict
 
@@ -83,7 +79,10 @@ class Trust:
         """End the doubt: the doubtful entries, each with its outcome by what is known now."""
         self._decided, self.doubtful = self.doubtful, []
         return [
-            (doubtful, outcome_of(doubtful.fault, trusted=self._accepted, probe=self._probe))
+            (
+                doubtful,
+                outcome_of(doubtful.fault, trusted=self._accepted, doubt_count=doubtful.entry.doubt_count),
+            )
             for doubtful in self._decided
         ]
 

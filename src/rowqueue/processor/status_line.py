@@ -1,0 +1,44 @@
+"""The status of an answer, read from its first bytes: an HTTP library refuses some answers that have one.
+
+A service that has answered 2xx has done its work, also if the rest of its answer is no HTTP or never comes. So the
+status line counts as soon as TLS has decrypted it, whatever the library says of what follows.
+"""
+
+from __future__ import annotations
+
+import re
+import ssl
+from typing import Any
+
+_STATUS_LINE = re.compile(rb"HTTP/1\.[01] ([2-5][0-9]{2})[ \r\n]")
+_BYTES = 13
+"""Length of ``HTTP/1.1 200`` and the byte after it, which shows that the number is complete."""
+
+
+class FirstBytesKept(ssl.SSLObject):
+    """A TLS connection that keeps the first bytes of the answer to its last request.
+
+    For ``SSLContext.sslobject_class``. A connection carries one request at a time, so what is read after a request was
+    written answers that request.
+    """
+
+    _first = b""
+
+    def read(self, len: int = 1024, buffer: Any = None) -> bytes:  # noqa: A002 -- the name in ssl.SSLObject
+        """Read decrypted bytes, and keep the first ones."""
+        read = super().read(len, buffer)
+        if buffer is None and not self._first[_BYTES - 1 :]:  # asyncio reads without a buffer
+            self._first += read[:_BYTES]
+        return read
+
+    def write(self, data: Any) -> int:
+        """Write. When a request begins, the first bytes of the last answer are forgotten."""
+        if data[:5] == b"POST ":
+            self._first = b""
+        return super().write(data)
+
+    @property
+    def status(self) -> int | None:
+        """The status of the answer to the last request; ``None`` if no final status line has been read."""
+        line = _STATUS_LINE.match(self._first)
+        return int(line[1]) if line else None
