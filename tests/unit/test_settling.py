@@ -6,10 +6,11 @@ import json
 
 from hypothesis import given
 from hypothesis import strategies as st
+from processor_played import flushes
 
 from rowqueue.lifecycle import Entry, Interrupted, RetryPolicy, Succeeded, Transient, settlement_for
 from rowqueue.processor.queue import ProcessorStore
-from rowqueue.processor.settling import MAX_FLUSH_BYTES, Delivery, attempts_of, flushes
+from rowqueue.processor.settling import MAX_FLUSH_BYTES, Delivery, attempts_of
 
 
 class MeasuredWarehouse:

@@ -7,14 +7,14 @@ import contextlib
 import json
 
 import pytest
-from processor_played import PlayedQueue, now
+from processor_played import PlayedQueue, flushes, now
 
 from rowqueue.errors import WarehouseUnavailable
 from rowqueue.lifecycle import Entry, Interrupted, Permanent, RetryPolicy, Succeeded, Transient
 from rowqueue.observability import configure
 from rowqueue.processor.in_hand import InHand
 from rowqueue.processor.queue import ClaimRequest
-from rowqueue.processor.settling import Delivery, Settling, flushes
+from rowqueue.processor.settling import Delivery, Settling
 
 DONE = Succeeded(response_status=200)
 
@@ -146,6 +146,46 @@ async def test_a_loop_that_is_closed_before_anything_ended_settles_nothing():
     assert stage.batches == []
 
 
+async def test_a_batch_whose_bytes_are_full_is_settled_at_once():
+    stage = PlayedSettling(200, flush_s=1.0, flush_entries=2000)
+    entries = await stage.claim()
+    async with running(stage):
+        for entry in entries[:112]:
+            await asyncio.sleep(0.001)
+            stage.end(entry, Succeeded(response_status=200, result="x" * 16_000))
+        await asyncio.sleep(0.01)
+    assert [count for _, count in stage.batches] == [55, 55, 2]
+    assert [at for at, _ in stage.batches] == [0.06, 0.11, 0.12], "as soon as 900 kB have come, and the rest at the end"
+
+
+async def test_what_was_never_started_is_released_before_any_outcome_is_settled_and_waits_for_nothing():
+    stage = PlayedSettling(60, flush_s=60.0, queue=SlowSettles(60))
+    entries = await stage.claim()
+    async with running(stage):
+        await asyncio.sleep(0.5)
+        for entry in entries[:40]:
+            stage.end(entry, Succeeded(response_status=200, result="x" * 50_000))
+        await asyncio.sleep(0.1)
+        for entry in entries[40:]:
+            stage.end(entry, Interrupted(reason="never started"), began=None)
+        await asyncio.sleep(6)
+        assert [count for _, count in stage.batches] == [17, 20], "the batch in progress, then the releases"
+    assert [count for _, count in stage.batches] == [17, 20, 17, 6]
+
+
+async def test_a_release_does_not_wait_for_others():
+    stage = PlayedSettling(5, flush_s=60.0)
+    entries = await stage.claim()
+    async with running(stage):
+        await asyncio.sleep(0.5)
+        stage.end(entries[0])
+        await asyncio.sleep(0.5)
+        stage.end(entries[1], Interrupted(reason="never started"), began=None)
+        await asyncio.sleep(0.01)
+        assert stage.batches == [(1.0, 1)]
+        assert stage.settling.lag_s() == pytest.approx(0.51, abs=0.01), "the outcome still waits"
+
+
 async def test_outcomes_too_large_for_one_statement_are_settled_in_several_without_a_wait():
     stage = PlayedSettling(3, flush_s=60)
     for entry in await stage.claim():
@@ -196,16 +236,28 @@ async def test_a_batch_is_logged_with_its_counts_times_and_lost_claims(capsys):
     entries = await stage.claim()
     await asyncio.sleep(0.25)
     for entry, outcome in zip(entries, [DONE, Transient(reason="503"), Interrupted(reason="stop"), DONE], strict=True):
-        stage.end(entry, outcome, began=None if isinstance(outcome, Interrupted) else 0.0)
+        stage.end(entry, outcome)
     async with running(stage):
         await asyncio.sleep(0)
     lost, settled = (json.loads(line) for line in capsys.readouterr().out.splitlines())
     assert (lost["event"], lost["entries"], lost["count"]) == ("claim_lost", [3], 1)
     assert (settled["event"], settled["entries"]) == ("block_settled", 4)
     assert (settled["completed"], settled["pending"], settled["released"]) == (1, 1, 1)
-    assert settled["DeliveryMilliseconds"] == [250.0, 250.0, 250.0]
+    assert settled["DeliveryMilliseconds"] == [250.0, 250.0, 250.0, 250.0]
     assert (settled["EntriesCompleted"], settled["EntriesFailed"], settled["EntriesRetried"]) == (1, 0, 1)
     assert (settled["EntriesReleased"], settled["ClaimsLost"]) == (1, 1)
+
+
+async def test_a_release_of_what_was_never_started_is_logged_without_a_time_of_delivery(capsys):
+    configure("processor")
+    stage = PlayedSettling(2)
+    for entry in await stage.claim():
+        stage.end(entry, Interrupted(reason="never started"), began=None)
+    async with running(stage):
+        await asyncio.sleep(0)
+    (settled,) = (json.loads(line) for line in capsys.readouterr().out.splitlines())
+    assert (settled["entries"], settled["EntriesReleased"]) == (2, 2)
+    assert "DeliveryMilliseconds" not in settled
 
 
 async def test_the_log_names_twenty_lost_claims_and_counts_all(capsys):

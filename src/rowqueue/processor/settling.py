@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections import Counter
+from collections import Counter, deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -23,7 +23,7 @@ from rowqueue.processor.queue import as_json
 from rowqueue.sql import Attempt
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Sequence
 
     from rowqueue.lifecycle import Entry, Outcome, RetryPolicy, Settlement
     from rowqueue.processor.in_hand import InHand
@@ -88,15 +88,20 @@ class Settling:
         self._flush_entries = flush_entries
         self._clock = clock
         self._rng = rng
-        self._ended: list[Delivery] = []
+        self._unsettled = Unsettled()
+        self._never_started = Unsettled()
         self._in_progress: Delivery | None = None
         self._wake = asyncio.Event()
         self._closed = False
 
     def add(self, delivery: Delivery) -> None:
-        """Have a delivery settled soon."""
-        self._ended.append(delivery)
-        if len(self._ended) == 1 or self._is_enough():
+        """Have a delivery settled soon.
+
+        An entry that was never started goes first: its release is small, and frees it for other workers.
+        """
+        unsettled = self._unsettled if delivery.began is not None else self._never_started
+        unsettled.add(delivery)
+        if len(unsettled) == 1 or self._is_enough():
             self._wake.set()
 
     def close(self) -> None:
@@ -106,7 +111,7 @@ class Settling:
 
     def lag_s(self) -> float:
         """Seconds for which the oldest outcome has waited."""
-        oldest = self._in_progress or (self._ended[0] if self._ended else None)
+        oldest = self._in_progress or self._never_started.oldest or self._unsettled.oldest
         return self._clock() - oldest.ended if oldest else 0.0
 
     async def run(self) -> None:
@@ -115,21 +120,23 @@ class Settling:
         Raises:
             WarehouseError: outcomes could not be written.
         """
-        while self._ended or not self._closed:
+        while self._anything() or not self._closed:
             await self._gather()
-            if flush := next(flushes(self._ended), None):
-                del self._ended[: len(flush)]
+            if flush := self._never_started.take() or self._unsettled.take():
                 self._in_progress = flush[0]
                 await self._settle(flush)
                 self._in_progress = None
 
+    def _anything(self) -> bool:
+        return bool(self._never_started or self._unsettled)
+
     async def _gather(self) -> None:
-        """Wait for a batch, but no longer than an outcome may wait."""
-        while not (self._ended or self._closed):
+        """Wait for a batch, but no longer than an outcome may wait. A release does not wait."""
+        while not (self._anything() or self._closed):
             await self._woken()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(self._flush_s):
-                while not (self._closed or self._is_enough() or self._is_all_in_hand()):
+                while not (self._closed or self._never_started or self._is_enough() or self._is_all_in_hand()):
                     await self._woken()
 
     async def _woken(self) -> None:
@@ -137,11 +144,11 @@ class Settling:
         await self._wake.wait()
 
     def _is_enough(self) -> bool:
-        return len(self._ended) >= self._flush_entries
+        return len(self._unsettled) >= self._flush_entries or self._unsettled.bytes >= MAX_FLUSH_BYTES
 
     def _is_all_in_hand(self) -> bool:
         """Whether the batch is the only entry in hand. Then it has no others to wait for."""
-        return self._in_hand.entries == 1 == len(self._ended)
+        return self._in_hand.entries == 1 == len(self._unsettled)
 
     async def _settle(self, flush: Sequence[Delivery]) -> None:
         began = self._clock()
@@ -155,19 +162,41 @@ class Settling:
         _log_settled(flush, counts, lost=len(lost), seconds=self._clock() - began)
 
 
-def flushes(ended: Sequence[Delivery]) -> Iterator[list[Delivery]]:
-    """Cut deliveries into batches that each fit into one statement."""
-    batch: list[Delivery] = []
-    size = 0
-    for delivery in ended:
-        grows_by = _bytes(delivery.outcome)
-        if batch and size + grows_by > MAX_FLUSH_BYTES:
-            yield batch
-            batch, size = [], 0
-        batch.append(delivery)
-        size += grows_by
-    if batch:
-        yield batch
+class Unsettled:
+    """Deliveries that wait for their settle, in the order in which they ended.
+
+    Attributes:
+        bytes: the size of all their outcomes in a statement. Each is measured once, when it is added.
+    """
+
+    def __init__(self) -> None:
+        self.bytes = 0
+        self._deliveries: deque[tuple[Delivery, int]] = deque()
+
+    def __len__(self) -> int:
+        return len(self._deliveries)
+
+    @property
+    def oldest(self) -> Delivery | None:
+        """The one that ended first, if there is one."""
+        return self._deliveries[0][0] if self._deliveries else None
+
+    def add(self, delivery: Delivery) -> None:
+        """Put it behind the others."""
+        size = _bytes(delivery.outcome)
+        self.bytes += size
+        self._deliveries.append((delivery, size))
+
+    def take(self) -> list[Delivery]:
+        """Take as many as fit into one statement; one too large for any statement goes alone."""
+        batch: list[Delivery] = []
+        left = MAX_FLUSH_BYTES
+        while self._deliveries and (not batch or self._deliveries[0][1] <= left):
+            delivery, size = self._deliveries.popleft()
+            left -= size
+            self.bytes -= size
+            batch.append(delivery)
+        return batch
 
 
 def _bytes(outcome: Outcome) -> int:
