@@ -30,6 +30,11 @@ def has_answered(error: Exception) -> bool:
     return error.response.get("ResponseMetadata", {}).get("HTTPStatusCode") in {403, 404}
 
 
+def code_of(error: Exception) -> str:
+    """The error code in AWS's answer, or nothing if there was no answer."""
+    return str(error.response.get("Error", {}).get("Code", "")) if isinstance(error, ClientError) else ""
+
+
 _PASSING_CODES = frozenset(
     {"ThrottlingException", "Throttling", "TooManyRequestsException", "RequestLimitExceeded", "ServerException"}
 )

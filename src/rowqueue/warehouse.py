@@ -48,6 +48,7 @@ _UNAVAILABLE = frozenset({250001, 250003, 250006, 251005, 290503, 580503})
 _INTERNAL = frozenset({603})
 _NOT_THERE = frozenset({904, 2003, 2043})  # a column, a table or a view that is missing, or not granted
 _HINT = "; run snowflake/01_create_table.sql, or grant the role what it needs"
+_SURPRISE_CHARACTERS = 300
 _VALUE_REFUSED = range(100_000, 101_000)  # SQLSTATE class 22 is wider: it also contains a used-up quota
 
 
@@ -119,7 +120,7 @@ class SnowflakeWarehouse:
         """End the session. An error while it ends is ignored."""
         connection, self._connection = self._connection, None
         if connection is not None:
-            with contextlib.suppress(driver.Error, OSError):
+            with contextlib.suppress(Exception):
                 connection.close()
 
     def _run(self, statement: Statement, values: Mapping[str, object], read: Callable[[Any], T]) -> T:
@@ -187,12 +188,19 @@ def _connect_arguments(settings: SnowflakeSettings, query_tag: str) -> dict[str,
 
 
 def _with_our_errors(run: Callable[[], T]) -> T:
+    """Call the driver. It trusts what it receives: an answer that is not Snowflake's can make it raise anything.
+
+    A proxy that answers ``[]``, for example, causes a KeyError or an AttributeError. That is no fault of this program.
+    """
     try:
         return run()
     except driver.Error as error:
         raise _translated(error) from error
     except OSError as error:
         raise WarehouseUnavailable(f"Snowflake cannot be reached: {error}") from error
+    except Exception as error:
+        surprise = f"{type(error).__name__}: {error}"[:_SURPRISE_CHARACTERS]
+        raise WarehouseUnavailable(f"Snowflake could not be used; the driver raised {surprise}") from error
 
 
 def _translated(error: driver.Error) -> WarehouseError:

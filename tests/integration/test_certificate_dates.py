@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 import boto3
 import pytest
 import trustme
+from aiohttp import web
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -19,6 +20,7 @@ from rowqueue.environment import Secret
 from rowqueue.errors import CertificateError, CertificateUnreadable
 from rowqueue.observability import configure
 from rowqueue.processor import certificates
+from rowqueue_local.drills.servers import serving
 
 BEGINS, ENDS = datetime(2026, 1, 1, tzinfo=UTC), datetime(2026, 7, 1, tzinfo=UTC)
 SECOND, DAY = timedelta(seconds=1), timedelta(days=1)
@@ -152,6 +154,35 @@ def test_load_downloads_and_names_where_the_objects_came_from(monkeypatch):
         with pytest.raises(CertificateError) as caught:
             certificates.load("certs", "dev", passphrase=None)
         assert type(caught.value) is CertificateError, "S3 has answered"
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "said"),
+    [
+        (404, "NoSuchKey", "is missing: "),
+        (403, "AccessDenied", "is missing, or this task's role may not read it: "),
+        (404, "NoSuchBucket", "cannot be read: "),
+        (403, "SignatureDoesNotMatch", "cannot be read: "),
+    ],
+)
+def test_a_certificate_that_s3_does_not_have_is_called_missing_with_or_without_list_bucket(
+    monkeypatch, status, code, said
+):
+    async def refuse(_request):
+        text = f"<Error><Code>{code}</Code><Message>No</Message></Error>"
+        return web.Response(status=status, text=text, content_type="application/xml")
+
+    app = web.Application()
+    app.router.add_get("/{path:.*}", refuse)
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(name, "testing")
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+    with serving(app, None) as port:
+        monkeypatch.setenv("AWS_ENDPOINT_URL_S3", f"http://127.0.0.1:{port}")
+        with pytest.raises(CertificateError) as caught:
+            certificates.download("certs", "dev")
+    assert type(caught.value) is CertificateError, "S3 has answered"
+    assert str(caught.value).startswith(f"s3://certs/dev/client.pem: {said}")
 
 
 def test_when_s3_does_not_answer_nothing_is_known_about_the_certificate(monkeypatch, unused_tcp_port):

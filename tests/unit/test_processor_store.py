@@ -8,7 +8,7 @@ import pytest
 
 from rowqueue.errors import LockContention, ValueRefused, WarehouseUnavailable
 from rowqueue.lifecycle import Settlement, Status
-from rowqueue.processor.queue import UNSTORABLE, ProcessorStore
+from rowqueue.processor.queue import UNSTORABLE, ProcessorStore, Ready
 from rowqueue.sql import Attempt
 
 
@@ -103,6 +103,21 @@ def test_after_a_broken_connection_the_same_is_sent_again_with_waits_between():
     assert store(warehouse, slept=slept).settle(settlements(2), []) == frozenset()
     assert warehouse.statements == ["settle"] * 4
     assert len(slept) == 3
+
+
+def test_a_count_is_repeated_after_a_broken_connection():
+    class Breaking(RefusingWarehouse):
+        def rows(self, statement, values):
+            if self.failures:
+                self.failures -= 1
+                raise self.fails_with
+            return [(7, 2)]
+
+    slept = []
+    assert store(Breaking(failures=3), slept=slept).count_ready() == Ready(entries=7, suspects=2)
+    assert len(slept) == 3
+    with pytest.raises(WarehouseUnavailable):
+        store(Breaking(failures=4)).count_ready()
 
 
 def test_a_connection_that_stays_broken_is_raised():

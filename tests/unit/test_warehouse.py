@@ -145,6 +145,32 @@ def test_without_a_known_number_the_class_of_the_error_decides(opened, error, ki
     refusal(opened, error, kind)
 
 
+SURPRISES = [KeyError("data"), TypeError("'NoneType' object is not iterable"), AttributeError("get"), ValueError("x")]
+
+
+@pytest.mark.parametrize("surprise", SURPRISES, ids=lambda error: type(error).__name__)
+def test_whatever_the_driver_raises_means_that_snowflake_could_not_be_used(opened, surprise):
+    error = refusal(opened, surprise, WarehouseUnavailable)
+    assert str(error) == f"Snowflake could not be used; the driver raised {type(surprise).__name__}: {surprise}"
+    with pytest.raises(WarehouseUnavailable, match="could not be used"):
+        opened(Driver(at_connect=surprise)).connect()
+
+
+def test_an_answer_that_the_driver_cannot_read_means_the_same_and_the_session_is_opened_again(opened):
+    played = Driver()
+    played.fetchall = lambda: None
+    session = opened(played)
+    with pytest.raises(WarehouseUnavailable, match="the driver raised TypeError"):
+        session.rows(STATEMENT, {"value": 7})
+    played.fetchall = list
+    assert session.rows(STATEMENT, {"value": 7}) == []
+    assert played.calls.count("connect") == 2
+
+
+def test_what_the_driver_raises_is_cut_to_a_readable_length(opened):
+    assert len(str(refusal(opened, KeyError("x" * 9000), WarehouseUnavailable))) < 400
+
+
 @pytest.mark.parametrize("errno", [-1, 0, None])
 def test_an_error_without_a_number_of_snowflake_has_none(opened, errno):
     error = driver.OperationalError(msg="x")
@@ -203,7 +229,7 @@ def test_a_session_whose_statement_was_refused_is_kept(opened):
     assert played.calls.count("connect") == 1
 
 
-@pytest.mark.parametrize("error", [None, OSError("gone"), driver.OperationalError(msg="gone")])
+@pytest.mark.parametrize("error", [None, OSError("gone"), driver.OperationalError(msg="gone"), KeyError("data")])
 def test_a_session_is_closed_once_and_an_error_meanwhile_is_ignored(opened, error):
     played = Driver()
     played.fails_to_close = error

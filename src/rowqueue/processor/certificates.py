@@ -22,6 +22,11 @@ if TYPE_CHECKING:
     from rowqueue.environment import Secret
 
 CLIENT, KEY, CA = "client.pem", "client-key.pem", "ca-cert.pem"
+# Without s3:ListBucket, S3 answers AccessDenied also for an object that does not exist (Amazon S3, GetObject).
+_WHY_UNREADABLE = {
+    "NoSuchKey": "is missing",
+    "AccessDenied": "is missing, or this task's role may not read it",
+}
 WARN_DAYS = 30
 """A certificate that expires sooner is logged as a problem."""
 
@@ -30,7 +35,7 @@ def download(bucket: str, environment: str) -> dict[str, bytes]:
     """The three objects ``<environment>/client.pem``, ``client-key.pem`` and ``ca-cert.pem``, by their file names.
 
     Raises:
-        CertificateError: an object does not exist, is not granted or is empty; the message names it.
+        CertificateError: an object is missing, not granted or empty; the message names it.
         CertificateUnreadable: S3 failed or did not answer.
     """
     client = aws.client("s3")
@@ -41,7 +46,8 @@ def download(bucket: str, environment: str) -> dict[str, bytes]:
             objects[name] = client.get_object(Bucket=bucket, Key=f"{environment}/{name}")["Body"].read()
         except aws.ERRORS as error:
             kind = CertificateError if aws.has_answered(error) else CertificateUnreadable
-            raise kind(f"{where}: cannot be read: {error}") from error
+            why = _WHY_UNREADABLE.get(aws.code_of(error), "cannot be read")
+            raise kind(f"{where}: {why}: {error}") from error
         if not objects[name].strip():
             raise CertificateError(f"{where}: expected a PEM file, got an empty object")
     return objects

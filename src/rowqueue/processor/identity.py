@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
     from rowqueue.settings import ProcessorSettings
 
+# A proxy in the environment is for other hosts. The endpoint has a link-local address, which only this task reaches.
+_WITHOUT_PROXIES = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 _METADATA = "ECS_CONTAINER_METADATA_URI_V4"  # AWS, "Task metadata endpoint version 4"
 
 
@@ -34,7 +36,7 @@ def processor_id(settings: ProcessorSettings, environ: Mapping[str, str]) -> str
 
 def _task_arn(uri: str) -> str:
     try:
-        with urllib.request.urlopen(f"{uri}/task", timeout=5) as answer:  # noqa: S310 -- the agent's own address
+        with _WITHOUT_PROXIES.open(f"{uri}/task", timeout=5) as answer:
             return str(json.load(answer)["TaskARN"])
     except (OSError, ValueError, KeyError) as error:
         raise SettingsError([f"{_METADATA}: expected the task metadata endpoint, got {error!r}"]) from error

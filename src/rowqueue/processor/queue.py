@@ -162,7 +162,9 @@ class ProcessorStore:
         Args:
             probe: whether to count even if an ended hold has not been lifted.
         """
-        ((entries, suspects),) = self._rows("count_ready", max_retries=self._max_retries, probe=int(probe))
+        ((entries, suspects),) = self._repeating(
+            lambda: self._rows("count_ready", max_retries=self._max_retries, probe=int(probe))
+        )
         return Ready(entries=entries, suspects=suspects)
 
     def claim(self, request: ClaimRequest) -> list[Entry]:

@@ -44,7 +44,7 @@ def _cases(folder: Path) -> list[_Case]:
             objects={"client-key.pem": other.client_key.read_bytes()},
             named=(f"{_PREFIX}client.pem", f"{_PREFIX}client-key.pem", "key values mismatch"),
         ),
-        _Case(name="missing", objects={"client.pem": None}, named=(f"{_PREFIX}client.pem", "cannot be read")),
+        _Case(name="missing", objects={"client.pem": None}, named=(f"{_PREFIX}client.pem", "is missing")),
     ]
 
 
