@@ -6,14 +6,9 @@ the store has to find out for itself whether the statement ran.
 
 from __future__ import annotations
 
-import asyncio
-import json
-import threading
 import time
 
-import aiohttp
 import pytest
-from aiohttp import web
 
 from rowqueue.contract import AttemptOutcome
 from rowqueue.lifecycle import Settlement, Status
@@ -21,74 +16,45 @@ from rowqueue.processor.queue import ClaimRequest, ProcessorStore
 from rowqueue.settings import SnowflakeSettings
 from rowqueue.sql import Attempt
 from rowqueue.warehouse import SnowflakeWarehouse
+from rowqueue_local.snowflake.proxy import Disturbance, proxying
 
 DRIVER_PATIENCE_S = 1
 
 
-class Proxy:
-    """Passes requests on. Cuts the connection if the statement of a request starts with a given text.
+class Cuts:
+    """Cuts the connection for a while when a statement with a given beginning is sent.
 
     Attributes:
-        cuts: the start of the statement, or None.
-        forward: whether the statement reaches Snowflake before the cut.
         until: when the cutting ends.
-        seen: how often it cut.
     """
 
-    def __init__(self, upstream):
-        self.upstream, self.cuts, self.forward, self.until, self.seen = upstream, None, False, 0.0, 0
+    def __init__(self, proxy):
+        self._proxy, self.until = proxy, 0.0
+
+    @property
+    def seen(self):
+        """How often it cut."""
+        return self._proxy.met["cut"]
 
     def cut(self, statement, *, forward):
-        self.cuts, self.forward, self.seen = statement, forward, 0
         self.until = time.monotonic() + DRIVER_PATIENCE_S + 1.0
 
-    async def handle(self, request):
-        body = await request.read()  # aiohttp has decompressed it
-        sent = json.loads(body) if body[:1] == b"{" else {}
-        cutting = self.cuts and time.monotonic() < self.until and sent.get("sqlText", "").startswith(self.cuts)
-        if cutting:
-            self.seen += 1
-        if cutting and not self.forward:
-            request.transport.abort()
-            return web.Response()
-        kept = request.headers.keys() - {"Host", "Content-Length", "Content-Encoding"}
-        headers = {name: request.headers[name] for name in kept}
-        async with aiohttp.ClientSession(auto_decompress=False) as session:
-            url = f"{self.upstream}{request.rel_url}"
-            async with session.request(request.method, url, data=body, headers=headers) as answer:
-                content = await answer.read()
-        if cutting:
-            request.transport.abort()
-            return web.Response()
-        return web.Response(body=content, status=answer.status, content_type="application/json")
+        def matches(sent):
+            return time.monotonic() < self.until and sent.text.startswith(statement)
+
+        self._proxy.disturb("cut", Disturbance(matches=matches, forward=forward))
 
 
 @pytest.fixture
 def proxied(environ, stand_in):
     """A store behind a proxy that can cut."""
-    proxy, ready, stop, served = Proxy(stand_in), threading.Event(), asyncio.Event(), {}
-
-    async def serve():
-        app = web.Application(client_max_size=2**30)
-        app.router.add_route("*", "/{path:.*}", proxy.handle)
-        runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
-        await runner.setup()
-        await web.TCPSite(runner, "127.0.0.1", 0).start()
-        served["port"], served["loop"] = runner.addresses[0][1], asyncio.get_running_loop()
-        ready.set()
-        await stop.wait()
-        await runner.cleanup()
-
-    thread = threading.Thread(target=lambda: asyncio.run(serve()))
-    thread.start()
-    assert ready.wait(10)
-    settings = SnowflakeSettings.from_env(environ | {"SNOWFLAKE_PORT": str(served["port"])})
-    login = {"user": "tester", "password": "tester"}
-    warehouse = SnowflakeWarehouse(settings, login, query_tag="cut", network_patience_s=DRIVER_PATIENCE_S)
-    yield ProcessorStore(warehouse, queue=settings.table, processor_id="dev-1", max_retries=3), proxy
-    warehouse.close()
-    served["loop"].call_soon_threadsafe(stop.set)
-    thread.join(10)
+    with proxying(stand_in) as proxy:
+        port = proxy.url.rpartition(":")[2]
+        settings = SnowflakeSettings.from_env(environ | {"SNOWFLAKE_PORT": port})
+        login = {"user": "tester", "password": "tester"}
+        warehouse = SnowflakeWarehouse(settings, login, query_tag="cut", network_patience_s=DRIVER_PATIENCE_S)
+        yield ProcessorStore(warehouse, queue=settings.table, processor_id="dev-1", max_retries=3), Cuts(proxy)
+        warehouse.close()
 
 
 @pytest.fixture

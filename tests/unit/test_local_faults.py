@@ -90,6 +90,10 @@ def test_the_faults_in_force_are_json():
         ({"refuse": {"RunTask": {"times": 1}}}, 'refuse.RunTask: expected an object with code, got {"times": 1}'),
         ({"refuse": {"RunTask": {"code": ""}}}, 'refuse.RunTask.code: expected a text, got ""'),
         ({"unplaced": {"tasks": 1}}, "unplaced: expected an object with reason"),
+        ({"away": "s3"}, 'away: expected a list of s3, secretsmanager, got "s3"'),
+        ({"away": ["ecs"]}, "away: expected a list of s3, secretsmanager"),
+        ({"throttled": 1}, "throttled: expected true or false, got 1"),
+        ({"list_lag_seconds": -1}, "list_lag_seconds: expected seconds from 0 to 3600"),
     ],
 )
 def test_a_wrong_value_is_refused_by_the_name_of_its_key(change, message):
@@ -184,6 +188,46 @@ def test_a_value_is_drawn_from_a_range():
     injected = Injected(INITIAL, middle)
     injected.change(b'{"task_start_seconds": [30, 60]}')
     assert injected.start_seconds() == 45.0
+
+
+def test_a_task_is_listed_when_the_lag_is_over():
+    injected = Injected(INITIAL, middle)
+    assert not injected.is_hidden(0.0)
+    injected.change(b'{"list_lag_seconds": 6}')
+    assert [injected.is_hidden(age) for age in (0.0, 5.9, 6.0)] == [True, True, False]
+
+
+def test_a_shorter_time_limit_of_an_invocation_replaces_the_functions_own():
+    injected = Injected(INITIAL, middle)
+    assert injected.invocation_seconds(55) == 55
+    injected.change(b'{"invocation_seconds": 0.2}')
+    assert injected.invocation_seconds(55) == 0.2
+
+
+def test_each_fault_is_counted_when_it_has_an_effect():
+    injected = Injected(INITIAL, middle)
+    injected.start_seconds(), injected.event_waits(), injected.hangs(), injected.is_hidden(0.0), injected.throttles()
+    injected.refusal("RunTask"), injected.unplaced(), injected.is_away("s3"), injected.invocation_seconds(55)
+    assert not any(injected.met.values()), "there is none"
+    faults = {
+        "task_start_seconds": 9,
+        "events": {"copies": 2},
+        "refuse": {"RunTask": {"code": "A"}},
+        "unplaced": {"reason": "r"},
+        "hang_every": 1,
+        "list_lag_seconds": 1,
+        "throttled": True,
+        "invocation_seconds": 1,
+        "away": ["s3"],
+    }
+    injected.change(json.dumps(faults).encode())
+    injected.start_seconds(), injected.event_waits(), injected.hangs(), injected.is_hidden(0.0), injected.throttles()
+    injected.refusal("RunTask"), injected.unplaced(), injected.is_away("s3"), injected.invocation_seconds(55)
+    injected.refusal("StopTask"), injected.is_away("secretsmanager")
+    counted = {
+        "events.copies" if name == "events" else "refuse.RunTask" if name == "refuse" else name for name in faults
+    }
+    assert injected.met == dict.fromkeys(counted, 1)
 
 
 @pytest.mark.parametrize(

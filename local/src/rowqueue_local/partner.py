@@ -12,7 +12,8 @@
                  ``gzip`` (declared as compressed, but is not)
 ===============  =========================================================================
 
-It counts deliveries by ``Idempotency-Key``; ``GET /_local/stats`` answers the counts.
+It counts deliveries by ``Idempotency-Key``; ``GET /_local/stats`` answers the counts, ``GET /_local/deliveries`` each
+delivery.
 """
 
 from __future__ import annotations
@@ -22,8 +23,9 @@ import asyncio
 import json
 import signal
 import ssl
+import time
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -45,6 +47,21 @@ NGINX_PAGE = """<html>\r
 MAX_REQUEST_BYTES = 64 * 1024 * 1024
 
 
+@dataclass(slots=True, kw_only=True)
+class ReceivedDelivery:
+    """One delivery.
+
+    Attributes:
+        key: its idempotency key.
+        began_at: seconds since the epoch.
+        status: of the answer; None if there was none, or none yet.
+    """
+
+    key: str
+    began_at: float
+    status: int | None = None
+
+
 @dataclass(slots=True)
 class Ledger:
     """What the partner received.
@@ -56,6 +73,7 @@ class Ledger:
         duplicates: deliveries of a key that had been answered with 2xx before.
         in_flight: deliveries that are not answered yet.
         most_in_flight: the largest number of these so far.
+        deliveries: in the order of their arrival.
     """
 
     requests: Counter[str] = field(default_factory=Counter)
@@ -64,6 +82,7 @@ class Ledger:
     duplicates: int = 0
     in_flight: int = 0
     most_in_flight: int = 0
+    deliveries: list[ReceivedDelivery] = field(default_factory=list)
 
     def as_json(self) -> dict[str, Any]:
         """The answer of ``/_local/stats``."""
@@ -87,11 +106,16 @@ def application() -> web.Application:
     app[_LEDGER] = Ledger()
     app.router.add_post("/process", _process)
     app.router.add_get("/_local/stats", _stats)
+    app.router.add_get("/_local/deliveries", _deliveries)
     return app
 
 
 async def _stats(request: web.Request) -> web.Response:
     return web.json_response(request.app[_LEDGER].as_json())
+
+
+async def _deliveries(request: web.Request) -> web.Response:
+    return web.json_response({"deliveries": [asdict(delivery) for delivery in request.app[_LEDGER].deliveries]})
 
 
 async def _process(request: web.Request) -> web.StreamResponse:
@@ -108,6 +132,7 @@ async def _answer(request: web.Request, ledger: Ledger) -> web.StreamResponse:
     key = request.headers.get("Idempotency-Key", "")
     body = await request.json(loads=partial(json.loads, parse_int=_number))
     ledger.requests[key] += 1
+    ledger.deliveries.append(delivery := ReceivedDelivery(key=key, began_at=time.time()))
     ledger.duplicates += key in ledger.done
     behaviour = _behaviour(body, delivery=ledger.requests[key])
     await asyncio.sleep(behaviour.get("delay_ms", 0) / 1000)
@@ -118,6 +143,7 @@ async def _answer(request: web.Request, ledger: Ledger) -> web.StreamResponse:
         return web.Response()  # never sent
     status = int(behaviour.get("status", 200))
     ledger.answers[str(status)] += 1
+    delivery.status = status
     if 200 <= status < 300:  # noqa: PLR2004
         ledger.done.add(key)
     headers = {"Retry-After": str(behaviour["retry_after"])} if "retry_after" in behaviour else {}

@@ -19,7 +19,8 @@ from rowqueue_local.services import StackError, ask, log_tail, ready, start, sto
 
 if TYPE_CHECKING:
     import subprocess
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
+    from contextlib import AbstractContextManager
 
     from rowqueue_local.authority import Certificates
 
@@ -43,6 +44,7 @@ class Options:
         stop_timeout_s: time from SIGTERM to SIGKILL of a task, seconds.
         poller: environment variables of the function, in addition to the deployed ones.
         processor: environment variables of the tasks, in addition to the deployed ones.
+        snowflake_proxy: starts a proxy, given the URL of the Snowflake stand-in; the functions and tasks get its URL.
     """
 
     state: Path
@@ -51,6 +53,7 @@ class Options:
     stop_timeout_s: int = 120
     poller: Mapping[str, str] = field(default_factory=dict)
     processor: Mapping[str, str] = field(default_factory=dict)
+    snowflake_proxy: Callable[[str], AbstractContextManager[str]] = contextlib.nullcontext
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,9 +107,12 @@ class Stack:
 
     def partner_stats(self) -> dict[str, Any]:
         """What the partner received: see :class:`rowqueue_local.partner.Ledger`."""
-        context = ssl.create_default_context(cafile=self.certificates.ca)
-        context.load_cert_chain(self.certificates.client, self.certificates.client_key)
-        return ask(self.partner.replace("/process", "/_local/stats"), context=context)
+        return self._ask_partner("/_local/stats")
+
+    def deliveries(self) -> list[dict[str, Any]]:
+        """Each delivery that the partner received: see :class:`rowqueue_local.partner.ReceivedDelivery`."""
+        deliveries: list[dict[str, Any]] = self._ask_partner("/_local/deliveries")["deliveries"]
+        return deliveries
 
     def snowflake_stats(self) -> dict[str, Any]:
         """What the Snowflake stand-in received."""
@@ -122,6 +128,10 @@ class Stack:
             StackError: a fault is unknown or has a wrong value.
         """
         return ask(f"{self.aws}/_local/faults", faults)
+
+    def met(self) -> dict[str, int]:
+        """How often each injected fault of the AWS stand-in has had an effect."""
+        return ask(f"{self.aws}/_local/met")
 
     def signal(self, task: str, name: str) -> None:
         """Send a signal to the program of a task, without ECS knowing.
@@ -146,6 +156,11 @@ class Stack:
     def launches(self) -> dict[str, Any]:
         """Each RunTask and the state changes of each task: see :mod:`rowqueue_local.aws.timeline`."""
         return ask(f"{self.aws}/_local/launches")
+
+    def _ask_partner(self, path: str) -> dict[str, Any]:
+        context = ssl.create_default_context(cafile=self.certificates.ca)
+        context.load_cert_chain(self.certificates.client, self.certificates.client_key)
+        return ask(self.partner.replace("/process", path), context=context)
 
     def check(self) -> None:
         """Check that every service still runs.
@@ -177,7 +192,8 @@ def running(options: Options) -> Iterator[Stack]:
         for name, arguments in _independent(certificates).items():
             services[name] = start(name, arguments, options.state)
         snowflake, partner = (ready(services[name], name, options.state) for name in ("snowflake", "partner"))
-        services["aws"] = start("aws", _aws(options, snowflake), options.state)
+        seen_by_programs = cleanup.enter_context(options.snowflake_proxy(snowflake))
+        services["aws"] = start("aws", _aws(options, seen_by_programs), options.state)
         yield Stack(
             options=options,
             aws=ready(services["aws"], "aws", options.state),

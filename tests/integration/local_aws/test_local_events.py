@@ -48,7 +48,7 @@ def inject(stand_in):
         return answer
 
     yield ask
-    ask(task_start_seconds=None, events=None, refuse=None, unplaced=None, hang_every=None)
+    ask(**dict.fromkeys(ask()))
 
 
 @pytest.fixture
@@ -236,6 +236,50 @@ def test_every_operation_can_be_refused_for_a_while(stand_in, ecs, inject):
 
 
 # What tasks do.
+
+
+def test_an_operation_can_be_done_although_its_answer_is_an_error(stand_in, ecs, inject):
+    family = stand_in.register("print")
+    inject(refuse={"RunTask": {"code": "ServerException", "times": 1, "done": True}})
+    with pytest.raises(ecs.exceptions.ServerException):
+        stand_in.run(family, clientToken=family)
+    assert stand_in.local("launches")[1]["launches"][-1]["error"] == "ServerException"
+    listed = ecs.list_tasks(cluster="main", family=family)["taskArns"]
+    assert [task["taskArn"] for task in stand_in.run(family, clientToken=family)] == listed
+    assert len(listed) == 1
+
+
+def test_a_task_may_be_listed_late(stand_in, ecs, inject):
+    family = stand_in.register("sleep")
+    inject(list_lag_seconds=3600)
+    [task] = stand_in.run(family)
+    assert ecs.list_tasks(cluster="main", family=family)["taskArns"] == []
+    assert stand_in.described(task)["taskArn"] == task["taskArn"]
+    inject(list_lag_seconds=None)
+    assert ecs.list_tasks(cluster="main", family=family)["taskArns"] == [task["taskArn"]]
+    ecs.stop_task(cluster="main", task=task["taskArn"])
+
+
+def test_a_service_can_be_away(stand_in, ecs, inject):
+    s3 = stand_in.client("s3")
+    inject(away=["s3"])
+    with pytest.raises(ClientError, match="503"):
+        s3.list_buckets()
+    ecs.list_clusters()
+    inject(away=None)
+    s3.list_buckets()
+    assert stand_in.local("met")[1]["away"] == 1
+
+
+def test_invocations_are_throttled_or_cut_short_for_a_while(stand_in, inject):
+    name = stand_in.create_function("import time\ndef handler(event, context):\n    time.sleep(event['s'])")
+    inject(throttled=True)
+    with pytest.raises(stand_in.client("lambda").exceptions.TooManyRequestsException):
+        stand_in.invoke(name, {"s": 0})
+    inject(throttled=None, invocation_seconds=0.2)
+    assert "Task timed out after 0.20 seconds" in stand_in.invoke(name, {"s": 30})["Payload"]["errorMessage"]
+    inject(invocation_seconds=None)
+    assert stand_in.invoke(name, {"s": 0})["Payload"] is None
 
 
 def test_the_time_that_a_task_takes_to_start_can_be_changed(stand_in, inject):

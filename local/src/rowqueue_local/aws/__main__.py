@@ -68,7 +68,7 @@ class AwsStandIn:
         self._logs = LogShipper(self._host.client)
         start = (options.task_start_seconds, options.task_start_seconds)
         injected = Injected(Faults(task_start_seconds=start), random.uniform)
-        self._functions = Functions(inside_moto.find_function, EnvironmentPool(self._host, self._logs))
+        self._functions = Functions(inside_moto.find_function, EnvironmentPool(self._host, self._logs), injected)
         self._bus = EventBus(rules=inside_moto.rules_of, invoke=self._invoke_for, waits=injected.event_waits)
         platform = Platform(host=self._host, logs=self._logs, images=dict(options.image), injected=injected)
         self._fargate = TaskOperations(platform, self._bus.put)
@@ -76,7 +76,11 @@ class AwsStandIn:
         inside_moto.hand_over(put=self._bus.put, notify=self._notify)
         controls = Controls(injected, self._fargate)
         self._server.app = Gateway(
-            self._server.app, fargate=self._fargate, functions=self._functions, controls=controls
+            self._server.app,
+            fargate=self._fargate,
+            functions=self._functions,
+            controls=controls,
+            is_away=injected.is_away,
         )
         # The poll interval affects only the shutdown; requests do not wait for it.
         self._serving = threading.Thread(target=self._server.serve_forever, args=(0.1,), name="server", daemon=True)

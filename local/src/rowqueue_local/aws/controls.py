@@ -3,6 +3,7 @@
 =======  ================================  ============================================================
 GET      ``/_local/faults``                the faults in force
 POST     ``/_local/faults``                change them: see :func:`rowqueue_local.aws.faults.changed`
+GET      ``/_local/met``                   how often each fault has had an effect
 GET      ``/_local/launches``              each RunTask, and the state changes of each task
 POST     ``/_local/tasks/ID/signal``       ``{"signal": "SIGKILL"}`` for the task's program
 POST     ``/_local/tasks/ID/interrupt``    a Spot interruption
@@ -58,6 +59,8 @@ class Controls:
                 return asdict(self._injected.faults)
             case "POST", "/_local/faults":
                 return asdict(self._injected.change(request.get_data()))
+            case "GET", "/_local/met":
+                return self._injected.met
             case "GET", "/_local/launches":
                 return self._fargate.launches()
             case "POST", path if match := _TASK.fullmatch(path):

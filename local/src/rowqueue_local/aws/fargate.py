@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import threading
 import time
@@ -18,7 +19,7 @@ from rowqueue_local.aws.fargate_tasks import FargateTask, arn, describe, metadat
 from rowqueue_local.aws.timeline import RunTaskCall, Timeline
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     from rowqueue_local.aws.events import Event
     from rowqueue_local.aws.fargate_processes import Platform
@@ -101,7 +102,8 @@ class TaskOperations:
         """RunTask, recorded in the timeline."""
         call = RunTaskCall(at=time.time(), count=request.get("count", 1), client_token=request.get("clientToken"))
         try:
-            tasks, failures = self._launch_once(region, request)
+            with self._refused("RunTask"):
+                tasks, failures = self._launch_once(region, request)
         except ApiError as error:
             self._timeline.add(replace(call, error=error.code))
             raise
@@ -110,7 +112,6 @@ class TaskOperations:
 
     def _launch_once(self, region: str, request: Mapping[str, Any]) -> tuple[list[FargateTask], list[dict[str, str]]]:
         """Launch tasks, or find those that were launched with the same clientToken before."""
-        self._refuse("RunTask")
         cluster = self._cluster(region, request)
         token = (cluster["clusterArn"], request.get("clientToken") or str(uuid.uuid4()))
         parameters = json.dumps({**request, "clientToken": None}, sort_keys=True)
@@ -176,7 +177,10 @@ class TaskOperations:
         self._emit(task_event(described, region=task.launch.region, now=time.time(), event_id=str(uuid.uuid4())))
 
     def _stop_task(self, region: str, request: Mapping[str, Any]) -> dict[str, Any]:
-        self._refuse("StopTask")
+        with self._refused("StopTask"):
+            return self._stop_once(region, request)
+
+    def _stop_once(self, region: str, request: Mapping[str, Any]) -> dict[str, Any]:
         cluster = self._cluster(region, request)
         task = self._book.find(cluster["clusterArn"], request["task"])
         if task is None:
@@ -191,20 +195,23 @@ class TaskOperations:
         return after
 
     def _list_tasks(self, region: str, request: Mapping[str, Any]) -> dict[str, Any]:
-        self._refuse("ListTasks")
-        cluster = self._cluster(region, request)
+        with self._refused("ListTasks"):
+            cluster = self._cluster(region, request)
+        now = time.time()
         if request.get("startedBy") and any(request.get(name) for name in ("family", "launchType", "serviceName")):
             raise invalid_parameter("cannot specify startedBy with other arguments")
         return self._book.page(
             cluster["clusterArn"],
-            wanted=lambda task: is_listed(task, request),
+            wanted=lambda task: (
+                is_listed(task, request) and not self._platform.injected.is_hidden(now - task.created_at)
+            ),
             size=int(request.get("maxResults", PAGE)),
             after=request.get("nextToken"),
         )
 
     def _describe_tasks(self, region: str, request: Mapping[str, Any]) -> dict[str, Any]:
-        self._refuse("DescribeTasks")
-        cluster = self._cluster(region, request)
+        with self._refused("DescribeTasks"):
+            cluster = self._cluster(region, request)
         wanted = request.get("tasks", [])
         if not wanted:
             raise invalid_parameter("Tasks cannot be empty.")
@@ -221,9 +228,13 @@ class TaskOperations:
             ],
         }
 
-    def _refuse(self, operation: str) -> None:
-        """Raise the injected error of the operation, if there is one."""
-        if refusal := self._platform.injected.refusal(operation):
+    @contextlib.contextmanager
+    def _refused(self, operation: str) -> Iterator[None]:
+        """Raise the injected error of an operation, if there is one: before it is done, or after it."""
+        refusal = self._platform.injected.refusal(operation)
+        if refusal is None or refusal.done:
+            yield
+        if refusal is not None:
             raise ApiError(refusal.code, refusal.message, status=refusal.status)
 
     def _cluster(self, region: str, request: Mapping[str, Any]) -> dict[str, Any]:

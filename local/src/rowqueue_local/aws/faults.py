@@ -16,6 +16,7 @@ Range = tuple[float, float]  # minimum and maximum of a uniform random value
 _LONGEST = 3_600.0  # seconds; the longest delay of a fault
 _MOST = 100_000
 _REFUSABLE = ("RunTask", "StopTask", "ListTasks", "DescribeTasks")
+_SERVICES = ("s3", "secretsmanager")
 _STATUS = {"ServerException": 500}  # ECS answers all other errors with 400, also throttling
 
 
@@ -36,19 +37,21 @@ class EventFaults:
 
 @dataclass(frozen=True, kw_only=True)
 class InjectedRefusal:
-    """An error that an operation of ECS answers without doing anything.
+    """An error that an operation of ECS answers, usually without doing anything.
 
     Attributes:
         code: its name, such as ``ThrottlingException``.
         message: its text.
         status: the HTTP status.
         times: number of requests that get it, including the retries of boto3; None for all.
+        done: whether the operation is done nevertheless, and only its answer is lost.
     """
 
     code: str
     message: str
     status: int = 400
     times: int | None = None
+    done: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,6 +86,10 @@ class Faults:
         refuse: errors by the name of the ECS operation.
         unplaced: tasks that RunTask does not place.
         hang_every: N: one of N tasks is frozen as soon as its program runs.
+        list_lag_seconds: time from RunTask until ListTasks lists a task.
+        throttled: whether every invocation of a function is throttled.
+        invocation_seconds: replaces the time limit of every invocation that begins.
+        away: services, such as ``s3``, of which every request is answered with 503.
     """
 
     task_start_seconds: Range
@@ -90,6 +97,10 @@ class Faults:
     refuse: Mapping[str, InjectedRefusal] = field(default_factory=dict)
     unplaced: Unplaced | None = None
     hang_every: int | None = None
+    list_lag_seconds: float = 0.0
+    throttled: bool = False
+    invocation_seconds: float | None = None
+    away: tuple[str, ...] = ()
 
 
 def changed(faults: Faults, body: bytes, *, initial: Faults) -> Faults:
@@ -144,7 +155,7 @@ def _refuse(value: Any, key: str) -> dict[str, InjectedRefusal]:
 
 
 def _refusal(value: Any, key: str) -> InjectedRefusal:
-    given = _read(value, key, {"code": _text, "message": _text, "status": _whole, "times": _whole}, required=("code",))
+    given = _read(value, key, _REFUSAL, required=("code",))
     code = given["code"]
     return InjectedRefusal(**{"message": f"{code}, injected", "status": _STATUS.get(code, 400), **given})
 
@@ -183,6 +194,16 @@ def _seconds(value: Any, key: str) -> Range:
     return float(low), float(high)
 
 
+def _duration(value: Any, key: str) -> float:
+    return _seconds(value, key)[1]
+
+
+def _services(value: Any, key: str) -> tuple[str, ...]:
+    if not isinstance(value, list) or not all(name in _SERVICES for name in value):
+        raise _expected(key, f"a list of {', '.join(_SERVICES)}", value)
+    return tuple(value)
+
+
 def _whole(value: Any, key: str) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= _MOST:
         raise _expected(key, f"a whole number from 1 to {_MOST}", value)
@@ -205,10 +226,15 @@ def _expected(key: str, what: str, got: Any) -> ApiError:
     return ApiError("ValidationException", f"{key}: expected {what}, got {json.dumps(got)}")
 
 
+_REFUSAL = {"code": _text, "message": _text, "status": _whole, "times": _whole, "done": _truth}
 _READERS: dict[str, Callable[[Any, str], Any]] = {
     "task_start_seconds": _seconds,
     "events": _events,
     "refuse": _refuse,
     "unplaced": _unplaced,
     "hang_every": _whole,
+    "list_lag_seconds": _duration,
+    "throttled": _truth,
+    "invocation_seconds": _duration,
+    "away": _services,
 }

@@ -14,7 +14,7 @@ from rowqueue_local.aws.errors import ApiError
 from rowqueue_local.aws.lambda_model import Invocation
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
     from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
     from rowqueue_local.aws.controls import Controls
@@ -26,7 +26,7 @@ _ECS = "AmazonEC2ContainerServiceV20141113."
 _INVOCATION = re.compile(r"/2015-03-31/functions/(?P<function>.+)/invocations/?")
 # The task metadata endpoint, which has its own address on AWS. It is no S3 bucket: "v4" is too short for a name.
 _METADATA = re.compile(r"/v4/(?P<task>[0-9a-f]+)(?P<whole>/task)?")
-_REGION = re.compile(r"Credential=[^/]+/\d+/(?P<region>[^/]+)/")
+_SCOPE = re.compile(r"Credential=[^/]+/\d+/(?P<region>[^/]+)/(?P<service>[^/]+)/")
 
 
 class Gateway:
@@ -37,15 +37,23 @@ class Gateway:
         fargate: answers the task operations of ECS, and the tasks' metadata.
         functions: answers Lambda's Invoke.
         controls: answers the requests of drills.
+        is_away: whether a service, by the name in a request's signature, does not answer.
     """
 
     def __init__(
-        self, moto: WSGIApplication, *, fargate: TaskOperations, functions: Functions, controls: Controls
+        self,
+        moto: WSGIApplication,
+        *,
+        fargate: TaskOperations,
+        functions: Functions,
+        controls: Controls,
+        is_away: Callable[[str], bool],
     ) -> None:
         self._moto = moto
         self._fargate = fargate
         self._functions = functions
         self._controls = controls
+        self._is_away = is_away
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         """Answer one request."""
@@ -56,6 +64,9 @@ class Gateway:
         """The answer if the request is ours; otherwise None, with the body left unread for moto."""
         if request.path.startswith(PREFIX):
             return self._controls.answer(request)
+        scope = _SCOPE.search(request.headers.get("Authorization", ""))
+        if scope and self._is_away(scope["service"]):
+            return Response("", status=503)
         operation = request.headers.get("X-Amz-Target", "").removeprefix(_ECS)
         if operation in self._fargate.operations:
             return self._ecs(operation, request)
@@ -111,7 +122,7 @@ def _answered(call: Invocation, outcome: InvocationResult, request: Request) -> 
 
 def _region(request: Request) -> str:
     """The region in the signature of a request; moto reads it in the same way."""
-    scope = _REGION.search(request.headers.get("Authorization", ""))
+    scope = _SCOPE.search(request.headers.get("Authorization", ""))
     return scope["region"] if scope else "us-east-1"
 
 

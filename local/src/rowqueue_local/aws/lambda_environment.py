@@ -75,8 +75,15 @@ class ExecutionEnvironment:
         self._selector.register(self._answers, selectors.EVENT_READ)
         self._selector.register(self._output, selectors.EVENT_READ)
 
-    def invoke(self, payload: bytes, *, request_id: str, invoked_arn: str) -> InvocationResult:
-        """Run the handler on one event. If ``alive`` is false afterwards, the process has ended."""
+    def invoke(self, payload: bytes, *, request_id: str, invoked_arn: str, timeout: float) -> InvocationResult:
+        """Run the handler on one event. If ``alive`` is false afterwards, the process has ended.
+
+        Args:
+            payload: the event.
+            request_id: the invocation's.
+            invoked_arn: the function's ARN as it was invoked.
+            timeout: the handler's time limit, seconds.
+        """
         self._tail.clear()
         begun = time.monotonic()
         cold = self._loaded is None
@@ -85,7 +92,7 @@ class ExecutionEnvironment:
             self.alive = self.alive and "ready" in self._loaded
         loaded = time.monotonic()
         self._note(f"START RequestId: {request_id} Version: {self.function.version}")
-        answer = self._ask(payload, request_id, invoked_arn) if "ready" in self._loaded else self._loaded
+        answer = self._ask(payload, request_id, invoked_arn, timeout) if "ready" in self._loaded else self._loaded
         self._note_end(request_id, time.monotonic() - loaded, loaded - begun if cold else None)
         failed = "error" in answer
         return InvocationResult(
@@ -106,8 +113,7 @@ class ExecutionEnvironment:
         self._process.wait()
         self._resources.close()
 
-    def _ask(self, payload: bytes, request_id: str, invoked_arn: str) -> dict[str, Any]:
-        timeout = self.function.timeout_seconds
+    def _ask(self, payload: bytes, request_id: str, invoked_arn: str, timeout: float) -> dict[str, Any]:
         event = {
             "event": json.loads(payload or b"{}"),
             "request_id": request_id,
@@ -127,7 +133,7 @@ class ExecutionEnvironment:
             remaining = deadline - time.monotonic()
             ready = [key.fileobj for key, _ in self._selector.select(remaining)] if remaining > 0 else []
             if not ready:
-                return self._out_of_time(request_id)
+                return self._out_of_time(request_id, timeout)
             self._read_output()
             if self._answers in ready:
                 chunk = self._answers.read(_PIPE)
@@ -139,11 +145,11 @@ class ExecutionEnvironment:
         answer: dict[str, Any] = json.loads(line)
         return answer
 
-    def _out_of_time(self, request_id: str) -> dict[str, Any]:
+    def _out_of_time(self, request_id: str, timeout: float) -> dict[str, Any]:
         self.alive = False
         self.kill()
         now = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-        message = f"{now} {request_id} Task timed out after {self.function.timeout_seconds:.2f} seconds"
+        message = f"{now} {request_id} Task timed out after {timeout:.2f} seconds"
         self._read_output()
         self._note(message)
         return {"error": {"errorMessage": message}}

@@ -16,6 +16,7 @@ from rowqueue_local.aws.errors import ApiError
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from rowqueue_local.aws.injected import Injected
     from rowqueue_local.aws.lambda_model import Function, Invocation, InvocationResult
     from rowqueue_local.aws.lambda_pool import EnvironmentPool
 
@@ -31,11 +32,15 @@ class Functions:
     Args:
         find: returns a function by region, name and qualifier; None if there is none.
         pool: the execution environments.
+        injected: the faults.
     """
 
-    def __init__(self, find: Callable[[str, str, str | None], Function | None], pool: EnvironmentPool) -> None:
+    def __init__(
+        self, find: Callable[[str, str, str | None], Function | None], pool: EnvironmentPool, injected: Injected
+    ) -> None:
         self._find = find
         self._pool = pool
+        self._injected = injected
         self._running: Counter[str] = Counter()  # by ARN, because concurrency is reserved for all versions together
         self._running_lock = threading.Lock()
         self._closing = threading.Event()
@@ -111,7 +116,7 @@ class Functions:
         """Take one of the function's concurrent invocations; False if none is free."""
         with self._running_lock:
             limit = function.reserved_concurrency
-            free = limit is None or self._running[function.arn] < limit
+            free = (limit is None or self._running[function.arn] < limit) and not self._injected.throttles()
             self._running[function.arn] += free
         try:
             yield free
@@ -122,9 +127,12 @@ class Functions:
     def _run(self, function: Function, call: Invocation) -> InvocationResult:
         _, qualifier = _name_and_qualifier(call)
         invoked_arn = f"{function.arn}:{qualifier}" if qualifier else function.arn
+        timeout = self._injected.invocation_seconds(function.timeout_seconds)
         try:
             with self._pool.environment(function) as environment:
-                return environment.invoke(call.payload, request_id=call.request_id, invoked_arn=invoked_arn)
+                return environment.invoke(
+                    call.payload, request_id=call.request_id, invoked_arn=invoked_arn, timeout=timeout
+                )
         except zipfile.BadZipFile as error:
             message = f"Lambda was not able to unzip the file: {error}"
             raise ApiError("InvalidZipFileException", message, status=502) from None

@@ -12,6 +12,7 @@ from rich.table import Table
 
 from rowqueue_local.commands.console import FOLDER, console
 from rowqueue_local.drills import all as drills
+from rowqueue_local.drills import storm
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -23,14 +24,24 @@ if TYPE_CHECKING:
 @click.argument("name", required=False, type=click.Choice(sorted(drills.ALL)))
 @click.option("--list", "listed", is_flag=True, help="List the drills and their promises.")
 @click.option("--json", "as_json", is_flag=True, help="Print the figures as one JSON object on the last line.")
+@click.option("--seed", type=click.IntRange(min=0), help="Of the drill storm: repeats its plan. Default: random.")
+@click.option(
+    "--minutes", type=click.FloatRange(min=0.05, max=1440), help=f"Of the drill storm. Default: {storm.MINUTES:g}."
+)
 @click.option("--state-dir", type=FOLDER, default=Path(".local/drill"), show_default=True)
-def drill_command(name: str | None, state_dir: Path, *, listed: bool, as_json: bool) -> None:
+def drill_command(
+    name: str | None, state_dir: Path, *, seed: int | None, minutes: float | None, listed: bool, as_json: bool
+) -> None:
     """Cause one fault on a fresh embedded stack. Exit code 0 only if the promise was kept."""
     if listed or name is None:
         for drill in drills.ALL.values():
             click.echo(f"{drill.name:<12} {drill.promise}")
         return
     terminal, drill = console(stderr=as_json), drills.ALL[name]
+    if drill is storm.DRILL:
+        drill = storm.drill(seed=seed, minutes=storm.MINUTES if minutes is None else minutes)
+    elif seed is not None or minutes is not None:
+        raise click.UsageError(f"--seed and --minutes are options of the drill storm, not of {name}")
     terminal.print(f"[bold]{drill.name}[/bold]  {drill.promise}")
     verdict = drill.play(state_dir.resolve(), lambda line: terminal.print(f"  {line}", markup=False))
     _show(terminal, verdict)

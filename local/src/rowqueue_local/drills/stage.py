@@ -14,6 +14,7 @@ from rowqueue_local import deployment, processes, stack
 if TYPE_CHECKING:
     import subprocess
     from collections.abc import Callable, Iterator, Mapping
+    from contextlib import AbstractContextManager
     from pathlib import Path
 
     import snowflake.connector
@@ -152,6 +153,7 @@ def staged(
     stop_timeout_s: int = 120,
     poller: Mapping[str, str] | None = None,
     processor: Mapping[str, str] | None = None,
+    snowflake_proxy: Callable[[str], AbstractContextManager[str]] = contextlib.nullcontext,
 ) -> Iterator[Stage]:
     """A fresh, deployed stack. By default nothing in it runs by itself.
 
@@ -162,6 +164,7 @@ def staged(
         stop_timeout_s: from SIGTERM to SIGKILL, seconds.
         poller: environment variables of the function, in addition to the deployed ones.
         processor: environment variables of the tasks, in addition to the deployed ones.
+        snowflake_proxy: see :class:`rowqueue_local.stack.Options`.
     """
     options = stack.Options(
         state=state,
@@ -170,6 +173,7 @@ def staged(
         stop_timeout_s=stop_timeout_s,
         poller={"TICK_SECONDS": str(tick_s), **(poller or {})},
         processor=processor or {},
+        snowflake_proxy=snowflake_proxy,
     )
     with stack.running(options) as running:
         deployment.deploy(running)
@@ -177,11 +181,11 @@ def staged(
             yield Stage(stack=running, session=session)
 
 
-def wait_until(condition: Callable[[], bool], *, seconds: float) -> bool:
+def wait_until(condition: Callable[[], bool], *, seconds: float, every_s: float = 0.05) -> bool:
     """Poll a condition; returns whether it became true in time."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         if condition():
             return True
-        time.sleep(0.05)
+        time.sleep(every_s)
     return False

@@ -1,0 +1,274 @@
+"""A storm: many faults of many kinds at random times, while entries arrive. Then the damage is counted."""
+
+from __future__ import annotations
+
+import contextlib
+import heapq
+import json
+import math
+import random
+import time
+from dataclasses import asdict, dataclass, field
+from datetime import UTC
+from functools import partial
+from itertools import count
+from typing import TYPE_CHECKING, Any
+
+from rowqueue.contract import processor_id
+from rowqueue_local import stack
+from rowqueue_local.drills import Drill, Verdict
+from rowqueue_local.drills.stage import Stage, staged, wait_until
+from rowqueue_local.drills.storm_faults import StormFaults, Watcher
+from rowqueue_local.drills.storm_judge import (
+    Aftermath,
+    FinalRow,
+    LoggedDelivery,
+    RecordedAttempt,
+    TaskLife,
+    judge,
+)
+from rowqueue_local.drills.storm_plan import plan
+from rowqueue_local.snowflake.proxy import proxying
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+    from datetime import datetime
+    from pathlib import Path
+
+    from rowqueue_local.drills import Tell
+    from rowqueue_local.drills.storm_plan import PlannedBatch, PlannedFault, StormPlan
+
+MINUTES = 10.0
+MAX_CONTAINERS = 5
+MAX_RETRIES = 5
+_FAULTS_A_MINUTE = 10
+_KINDS = 12
+_TICK_S = 1.0
+_STOP_TIMEOUT_S = 15
+_POLLER = {
+    "MAX_CONTAINERS": str(MAX_CONTAINERS),
+    "MAX_RETRIES": str(MAX_RETRIES),
+    "ENTRIES_PER_CONTAINER": "25",
+    "BOOT_DEADLINE_SECONDS": "20",
+    "TASK_DEADLINE_SECONDS": "60",
+    "MAX_CRASHES": "100",
+}
+_PROCESSOR = {
+    "MAX_RETRIES": str(MAX_RETRIES),
+    "CONTAINER_TIMEOUT_SECONDS": "20",
+    "SERVICE_TIMEOUT_SECONDS": "5",
+    "MAX_CONCURRENT_DELIVERIES": "8",
+    "RETRY_BACKOFF_SECONDS": "0.5",
+    "RETRY_BACKOFF_CAP_SECONDS": "4",
+    "HOLD_SECONDS": "2",
+    "FLUSH_SECONDS": "0.3",
+    "STOP_GRACE_SECONDS": "5",
+}
+_COMPRESSED = {
+    "TICK_SECONDS": f"{_TICK_S:g} instead of 60",
+    "BOOT_DEADLINE_SECONDS": "20 instead of 180",
+    "TASK_DEADLINE_SECONDS": "60",
+    "CONTAINER_TIMEOUT_SECONDS": "20 instead of 60",
+    "HOLD_SECONDS": "2 instead of 300",
+    "MAX_CRASHES": "100 instead of 2, because the kills hit entries at random",
+}
+_AGAIN_AFTER_S = 0.3
+_HOPELESS_AFTER_S = 5.0
+_LINE_EVERY_S = 10.0
+_DRAINED_WITHIN_S = 240.0
+_ENDED_WITHIN_S = 60.0
+
+_INSERT = """
+INSERT INTO PROCESSING_QUEUE (data, idempotency_key, priority, available_at)
+SELECT e.value:data::VARCHAR, e.value:key::VARCHAR, e.value:priority::NUMBER(38, 0),
+       DATEADD('millisecond', e.value:after_ms::NUMBER(38, 0), SYSDATE())
+  FROM TABLE(FLATTEN(INPUT => PARSE_JSON(?))) AS e
+"""
+
+
+def _play(state: Path, tell: Tell, *, seed: int | None, minutes: float) -> Verdict:
+    planned = plan(random.randrange(2**32) if seed is None else seed, minutes)  # noqa: S311 -- no secret
+    tell(f"seed {planned.seed}: {planned.entries} entries and {len(planned.faults)} faults in {minutes:g} minutes")
+    watcher = Watcher()
+    with contextlib.ExitStack() as cleanup:
+        proxies = []
+
+        @contextlib.contextmanager
+        def proxied(url: str) -> Iterator[str]:
+            with proxying(url, observe=watcher.observe) as proxy:
+                proxies.append(proxy)
+                yield proxy.url
+
+        stage = cleanup.enter_context(
+            staged(
+                state,
+                tick_s=_TICK_S,
+                stop_timeout_s=_STOP_TIMEOUT_S,
+                poller=_POLLER,
+                processor=_PROCESSOR,
+                snowflake_proxy=proxied,
+            )
+        )
+        faults = StormFaults(stage, proxies[0], watcher)
+        _Storm(stage, planned, faults, tell).run()
+        _drain(stage, tell)
+        damage = judge(_aftermath(stage, planned, watcher))
+    total = faults.counts.total()
+    figures = {
+        "seed": planned.seed,
+        "minutes": minutes,
+        "entries": planned.entries,
+        **asdict(damage),
+        "faults": {kind.value: number for kind, number in sorted(faults.counts.items()) if number},
+        "faults_total": total,
+    }
+    return Verdict(
+        kept=damage.is_none and are_enough(figures["faults"], minutes), figures=figures, compressed=_COMPRESSED
+    )
+
+
+def are_enough(faults: dict[str, int], minutes: float) -> bool:
+    """Whether a storm had ten faults a minute, and twelve kinds if it had that many faults."""
+    wanted = math.ceil(_FAULTS_A_MINUTE * minutes)
+    return sum(faults.values()) >= wanted and len(faults) >= min(_KINDS, wanted)
+
+
+@dataclass(slots=True)
+class _Storm:
+    """Inserts the entries and causes the faults, each at its time.
+
+    An action answers when it wants to be called again, in seconds since the storm began, or None.
+    """
+
+    stage: Stage
+    planned: StormPlan
+    faults: StormFaults
+    tell: Tell
+    _began: float = field(default_factory=time.monotonic)
+    _numbers: Iterator[int] = field(
+        default_factory=count
+    )  # of two actions at the same time, the earlier one comes first
+    _agenda: list[tuple[float, int, Callable[[], float | None]]] = field(default_factory=list)
+
+    def run(self) -> None:
+        """Run the plan. At the end no fault is left."""
+        for batch in self.planned.batches:
+            self._at(batch.at_s, partial(self._insert, batch))
+        for fault in self.planned.faults:
+            self._at(fault.at_s, partial(self._begin, fault))
+        for number in range(1, int(self.planned.minutes * 60 / _LINE_EVERY_S) + 1):
+            self._at(number * _LINE_EVERY_S, self._look)
+        while self._agenda:
+            due_s, _, action = heapq.heappop(self._agenda)
+            time.sleep(max(0.0, due_s - self._now()))
+            if (again_s := action()) is not None:
+                self._at(again_s, action)
+        self.faults.resume_all()
+
+    def _now(self) -> float:
+        return time.monotonic() - self._began
+
+    def _at(self, due_s: float, action: Callable[[], float | None]) -> None:
+        heapq.heappush(self._agenda, (due_s, next(self._numbers), action))
+
+    def _begin(self, fault: PlannedFault) -> float | None:
+        if self.faults.begin(fault):
+            self._at(self._now() + fault.lasts_s, partial(self._end, fault))
+        elif self._now() < fault.at_s + _HOPELESS_AFTER_S:
+            return self._now() + _AGAIN_AFTER_S
+        return None
+
+    def _end(self, fault: PlannedFault) -> float | None:
+        return None if self.faults.end(fault) else self._now() + _AGAIN_AFTER_S
+
+    def _insert(self, batch: PlannedBatch) -> None:
+        rows = [
+            {
+                "data": json.dumps({"type": "storm", "partner": entry.behaviour}),
+                "key": entry.key,
+                "priority": entry.priority,
+                "after_ms": round(entry.after_s * 1000),
+            }
+            for entry in batch.entries
+        ]
+        self.stage.sql(_INSERT, json.dumps(rows))
+
+    def _look(self) -> None:
+        self.stage.stack.check()
+        self.tell(f"{self._now():4.0f} s: {self.faults.counts.total()} faults, {self.stage.counts()}")
+
+
+def _drain(stage: Stage, tell: Tell) -> None:
+    """Wait until every entry has ended and every task has stopped; what has not by then is judged as it is."""
+    began = time.monotonic()
+    tell(f"the storm is over, {stage.counts()}")
+    wait_until(lambda: not {"pending", "processing"} & stage.counts().keys(), seconds=_DRAINED_WITHIN_S, every_s=0.5)
+    wait_until(
+        lambda: all(task["status"] == "STOPPED" for task in stage.stack.launches()["tasks"]),
+        seconds=_ENDED_WITHIN_S,
+        every_s=0.5,
+    )
+    tell(f"{time.monotonic() - began:.0f} s later: {stage.counts()}")
+
+
+def _aftermath(stage: Stage, planned: StormPlan, watcher: Watcher) -> Aftermath:
+    rows = stage.sql("SELECT id, idempotency_key, status, retry_count, max_retries FROM PROCESSING_QUEUE")
+    attempts = stage.sql(
+        "SELECT entry_id, claim_token, processor_id, outcome, response_status, recorded_at FROM PROCESSING_ATTEMPTS"
+    )
+    return Aftermath(
+        keys=[entry.key for batch in planned.batches for entry in batch.entries],
+        rows=[
+            FinalRow(id=id_, key=key, status=status, retry_count=retries, limit=limit or MAX_RETRIES)
+            for id_, key, status, retries, limit in rows
+        ],
+        attempts=[
+            RecordedAttempt(
+                entry_id=entry_id,
+                claim_token=token,
+                processor_id=worker,
+                outcome=outcome,
+                response_status=status,
+                recorded_at=_epoch(recorded_at),
+            )
+            for entry_id, token, worker, outcome, status, recorded_at in attempts
+        ],
+        deliveries=[LoggedDelivery(**delivery) for delivery in stage.stack.deliveries()],
+        tasks=_tasks(stage.stack.launches()["tasks"]),
+        takings=watcher.takings,
+        max_containers=MAX_CONTAINERS,
+    )
+
+
+def _tasks(described: Sequence[dict[str, Any]]) -> list[TaskLife]:
+    return [
+        TaskLife(
+            processor_id=processor_id(stack.ENVIRONMENT, task["id"]),
+            began_at=task["created_at"],
+            ended_at=task["stopped_at"],
+            exit_code=task["exit_code"],
+        )
+        for task in described
+    ]
+
+
+def _epoch(moment: datetime) -> float:
+    return moment.replace(tzinfo=UTC).timestamp()
+
+
+def drill(*, seed: int | None = None, minutes: float = MINUTES) -> Drill:
+    """The drill.
+
+    Args:
+        seed: of its plan; by default a random one, which is printed.
+        minutes: how long faults happen.
+    """
+    return Drill(
+        name="storm",
+        promise="Under random faults of every kind no entry is lost, no success is repeated or thrown away, no attempt "
+        "is wrongly counted, and MAX_CONTAINERS holds.",
+        play=partial(_play, seed=seed, minutes=minutes),
+    )
+
+
+DRILL = drill()

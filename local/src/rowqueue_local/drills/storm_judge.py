@@ -1,0 +1,211 @@
+"""From what a storm left behind to its figures: a pure function.
+
+The tables say what the system believes, the partner's log says what was delivered, and ECS says which tasks lived when.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING
+
+from rowqueue.contract import AttemptOutcome, ExitCode
+from rowqueue.lifecycle import Status
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+_BY_POLLER = frozenset({AttemptOutcome.CRASHED, AttemptOutcome.INTERRUPTED, AttemptOutcome.RESET})
+_COUNTED = frozenset({AttemptOutcome.TRANSIENT, AttemptOutcome.PERMANENT})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FinalRow:
+    """A row of PROCESSING_QUEUE at the end.
+
+    Attributes:
+        limit: attempts that may be counted.
+    """
+
+    id: int
+    key: str
+    status: str
+    retry_count: int
+    limit: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RecordedAttempt:
+    """A row of PROCESSING_ATTEMPTS.
+
+    Attributes:
+        recorded_at: seconds since the epoch.
+    """
+
+    entry_id: int
+    claim_token: str
+    processor_id: str
+    outcome: str
+    response_status: int | None
+    recorded_at: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoggedDelivery:
+    """A delivery in the partner's log.
+
+    Attributes:
+        began_at: seconds since the epoch.
+        status: of the answer; None if there was none.
+    """
+
+    key: str
+    began_at: float
+    status: int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TaskLife:
+    """A task as ECS saw it.
+
+    Attributes:
+        began_at: when RunTask answered, seconds since the epoch.
+        ended_at: when it was STOPPED; None if it is not.
+        exit_code: None if it never ran, or still runs.
+    """
+
+    processor_id: str
+    began_at: float
+    ended_at: float | None
+    exit_code: int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Aftermath:
+    """What a storm left behind.
+
+    Attributes:
+        keys: idempotency keys of the inserted entries.
+        takings: when a statement was sent that takes claims away from workers, seconds since the epoch.
+        max_containers: the setting.
+    """
+
+    keys: Sequence[str]
+    rows: Sequence[FinalRow]
+    attempts: Sequence[RecordedAttempt]
+    deliveries: Sequence[LoggedDelivery]
+    tasks: Sequence[TaskLife]
+    takings: Sequence[float]
+    max_containers: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Damage:
+    """What a storm must not do: every number should be 0.
+
+    Attributes:
+        lost: entries that have vanished, have not ended, or failed without a reason.
+        recorded_twice: entries with two successes on record.
+        succeeded_then_failed: entries with a success on record that are not completed.
+        redelivered_after_recorded_success: entries that were delivered again although a success was on record before
+            the claim was taken away.
+        retries_wrongly_spent: counted attempts for which there is no reason.
+        cap_exceeded: launches at which more tasks were alive than ``MAX_CONTAINERS``.
+    """
+
+    lost: int = 0
+    recorded_twice: int = 0
+    succeeded_then_failed: int = 0
+    redelivered_after_recorded_success: int = 0
+    retries_wrongly_spent: int = 0
+    cap_exceeded: int = 0
+
+    @property
+    def is_none(self) -> bool:
+        """Whether nothing happened that should not."""
+        return not any(asdict(self).values())
+
+
+def judge(after: Aftermath) -> Damage:
+    """Compute the figures."""
+    trail: dict[int, list[RecordedAttempt]] = defaultdict(list)
+    for attempt in after.attempts:
+        trail[attempt.entry_id].append(attempt)
+    answers = Counter((delivery.key, delivery.status) for delivery in after.deliveries)
+    without_snowflake = {task.processor_id for task in after.tasks if ExitCode.counts_as_retry(task.exit_code)}
+    reasons = {row.id: _reasons(row.key, trail[row.id], answers, without_snowflake) for row in after.rows}
+    successes = {row.id: [a for a in trail[row.id] if a.outcome == AttemptOutcome.SUCCEEDED] for row in after.rows}
+    latest = {delivery.key: delivery.began_at for delivery in sorted(after.deliveries, key=lambda d: d.began_at)}
+    return Damage(
+        lost=_lost(after, trail, answers, reasons),
+        recorded_twice=sum(len(recorded) > 1 for recorded in successes.values()),
+        succeeded_then_failed=sum(row.status != Status.COMPLETED and bool(successes[row.id]) for row in after.rows),
+        redelivered_after_recorded_success=sum(
+            any(
+                latest.get(row.key, 0.0) > success.recorded_at and not _was_late(success, trail[row.id], after.takings)
+                for success in successes[row.id]
+            )
+            for row in after.rows
+        ),
+        retries_wrongly_spent=sum(max(0, row.retry_count - reasons[row.id]) for row in after.rows),
+        cap_exceeded=_cap_exceeded(after.tasks, after.max_containers),
+    )
+
+
+def _reasons(
+    key: str, trail: Iterable[RecordedAttempt], answers: Counter[tuple[str, int | None]], without_snowflake: set[str]
+) -> int:
+    """The number of attempts that may be counted: at most one for each claim.
+
+    A kill, a Spot interruption and a StopTask are no reason. An answer is one if the partner gave it. No answer is one,
+    because a worker cannot know whose fault it is. A stale reset, and the end of a worker without Snowflake, count too.
+    """
+    claims: dict[str, bool] = {}
+    for attempt in trail:
+        reason = (
+            (attempt.outcome in _COUNTED and _is_true(key, attempt, answers))
+            or attempt.outcome == AttemptOutcome.RESET
+            or (attempt.outcome != AttemptOutcome.SUCCEEDED and attempt.processor_id in without_snowflake)
+        )
+        claims[attempt.claim_token] = claims.get(attempt.claim_token, False) or reason
+    return sum(claims.values())
+
+
+def _is_true(key: str, attempt: RecordedAttempt, answers: Counter[tuple[str, int | None]]) -> bool:
+    return attempt.response_status is None or answers[key, attempt.response_status] > 0
+
+
+def _lost(
+    after: Aftermath,
+    trail: dict[int, list[RecordedAttempt]],
+    answers: Counter[tuple[str, int | None]],
+    reasons: dict[int, int],
+) -> int:
+    def has_ended(row: FinalRow) -> bool:
+        refused = any(a.outcome == AttemptOutcome.PERMANENT and _is_true(row.key, a, answers) for a in trail[row.id])
+        used_up = row.retry_count >= row.limit and reasons[row.id] >= row.limit
+        return row.status == Status.COMPLETED or (row.status == Status.FAILED and (refused or used_up))
+
+    ended = Counter(row.key for row in after.rows if has_ended(row))
+    return sum(not ended[key] for key in after.keys)
+
+
+def _was_late(success: RecordedAttempt, trail: Iterable[RecordedAttempt], takings: Iterable[float]) -> bool:
+    """Whether the claim had been taken away before the success was on record.
+
+    Then the poller has written an attempt for the same claim, because there was none, and after that it sent the
+    statement that takes claims away.
+    """
+    noted = [a.recorded_at for a in trail if a.claim_token == success.claim_token and a.outcome in _BY_POLLER]
+    return any(min(noted) <= taking <= success.recorded_at for taking in takings) if noted else False
+
+
+def _cap_exceeded(tasks: Iterable[TaskLife], cap: int) -> int:
+    """Go through the beginnings and ends in order; at the same moment an end comes first."""
+    changes = [(task.began_at, 1) for task in tasks]
+    changes += [(task.ended_at, -1) for task in tasks if task.ended_at is not None]
+    alive = exceeded = 0
+    for _, change in sorted(changes):
+        alive += change
+        exceeded += change > 0 and alive > cap
+    return exceeded

@@ -1,0 +1,265 @@
+"""The drill storm without a stack: its plan follows from the seed, and its judge can find each kind of damage."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import replace
+
+import pytest
+
+from rowqueue.contract import AttemptOutcome, ExitCode
+from rowqueue.sql import statements
+from rowqueue_local.drills import storm_faults
+from rowqueue_local.drills.storm import are_enough
+from rowqueue_local.drills.storm_faults import Watcher, effect_of, injections
+from rowqueue_local.drills.storm_judge import (
+    Aftermath,
+    Damage,
+    FinalRow,
+    LoggedDelivery,
+    RecordedAttempt,
+    TaskLife,
+    judge,
+)
+from rowqueue_local.drills.storm_plan import FaultKind, plan
+from rowqueue_local.snowflake.proxy import Sent
+
+WORKER, OTHER = "dev-" + "a" * 32, "dev-" + "b" * 32
+
+# The plan.
+
+
+def test_the_plan_is_a_function_of_the_seed_and_the_minutes():
+    assert plan(7, 2.0) == plan(7, 2.0)
+    assert plan(7, 2.0) != plan(8, 2.0)
+    assert plan(7, 2.0).faults != plan(8, 2.0).faults
+
+
+def test_ten_minutes_have_all_kinds_and_more_than_twice_the_faults_that_are_asked_for():
+    planned = plan(3, 10.0)
+    kinds = Counter(fault.kind for fault in planned.faults)
+    assert set(kinds) == set(FaultKind)
+    assert len(planned.faults) > 200
+    assert max(kinds.values()) - min(kinds.values()) <= 1, "rounds, so that no kind is rare"
+
+
+@pytest.mark.parametrize(("minutes", "least", "most"), [(1.0, 5_000, 5_000), (10.0, 10_000, 10_000), (0.1, 400, 600)])
+def test_a_storm_has_at_least_5000_entries_from_a_minute_on(minutes, least, most):
+    planned = plan(5, minutes)
+    assert least <= planned.entries <= most
+    keys = [entry.key for batch in planned.batches for entry in batch.entries]
+    assert len(set(keys)) == len(keys) == planned.entries
+
+
+def test_nothing_is_planned_after_the_end_and_no_fault_lasts_longer_than_the_storm():
+    planned = plan(11, 0.5)
+    assert all(fault.at_s > 0 and fault.at_s + fault.lasts_s <= 30.0 for fault in planned.faults)
+    assert all(batch.at_s < 30.0 for batch in planned.batches)
+    assert [fault.at_s for fault in planned.faults] == sorted(fault.at_s for fault in planned.faults)
+
+
+def test_entries_differ_in_priority_in_time_and_in_what_the_partner_does():
+    entries = [entry for batch in plan(1, 1.0).batches for entry in batch.entries]
+    assert len({entry.priority for entry in entries}) > 2
+    assert 0.05 < sum(entry.after_s > 0 for entry in entries) / len(entries) < 0.15
+    answered_200 = sum(not {"status", "hang_up"} & entry.behaviour.keys() for entry in entries)
+    assert answered_200 / len(entries) > 0.8
+
+
+# The faults.
+
+
+def test_every_kind_of_fault_can_be_caused():
+    named = set(storm_faults._INJECTED) | set(storm_faults._CUTS) | set(storm_faults._ON_A_TASK)
+    others = {
+        FaultKind.NEW_REVISION,
+        FaultKind.PUSH_DOUBLED,
+        FaultKind.CERTIFICATE_AWAY,
+        FaultKind.SNOWFLAKE_AWAY,
+        FaultKind.SESSIONS_LOST,
+        FaultKind.LOGIN_REFUSED,
+    }
+    assert named | others == set(FaultKind)
+    assert not named & others
+
+
+def test_the_statements_that_faults_name_exist():
+    named = storm_faults.CLAIM | storm_faults.ATTEMPTS | storm_faults.SETTLE | storm_faults.RESCUE
+    assert named <= statements(queue="Q").keys()
+
+
+def test_two_refusals_are_in_force_together_and_a_fault_that_ended_is_reset():
+    both = injections([FaultKind.RUN_TASK_THROTTLED, FaultKind.LIST_TASKS_REFUSED])
+    assert set(both["refuse"]) == {"RunTask", "ListTasks"}
+    assert both["unplaced"] is None
+    assert set(injections([]).values()) == {None}
+
+
+def test_an_effect_has_the_name_that_the_stand_in_counts():
+    assert effect_of(FaultKind.RUN_TASK_THROTTLED) == "refuse.RunTask"
+    assert effect_of(FaultKind.EVENTS_LATE) == "events.delay_seconds"
+    assert effect_of(FaultKind.S3_AWAY) == "away"
+
+
+def test_the_watcher_knows_which_task_uses_a_session_and_when_claims_were_taken_away():
+    texts = {name: statement.text for name, statement in statements(queue="PROCESSING_QUEUE").items()}
+    watcher = Watcher()
+    watcher.observe(Sent(path="/q", text=texts["claim"], values=("5", WORKER), session="s1"))
+    watcher.observe(Sent(path="/q", text=texts["pulse"], session="s2"))
+    assert watcher.workers == {"s1": "a" * 32, "s2": ""}
+    assert watcher.takings == []
+    watcher.observe(Sent(path="/q", text=texts["release_dead"], session="s2"))
+    assert len(watcher.takings) == 1
+
+
+@pytest.mark.parametrize(
+    ("faults", "minutes", "enough"),
+    [
+        ({"kill": 2}, 0.2, False),
+        ({"kill": 1, "freeze": 1}, 0.2, True),
+        ({f"kind {n}": 9 for n in range(11)}, 9.0, False),
+        ({f"kind {n}": 9 for n in range(12)}, 10.0, True),
+        ({f"kind {n}": 8 for n in range(12)}, 10.0, False),
+    ],
+)
+def test_a_storm_needs_ten_faults_a_minute_of_twelve_kinds(faults, minutes, enough):
+    assert are_enough(faults, minutes) is enough
+
+
+# The judge.
+
+
+def row(**changed):
+    return replace(FinalRow(id=1, key="k1", status="completed", retry_count=0, limit=5), **changed)
+
+
+def attempt(outcome, *, token="t1", at=10.0, worker=WORKER, status=None):
+    return RecordedAttempt(
+        entry_id=1, claim_token=token, processor_id=worker, outcome=outcome, response_status=status, recorded_at=at
+    )
+
+
+def delivery(*, at=9.0, status=200):
+    return LoggedDelivery(key="k1", began_at=at, status=status)
+
+
+def life(worker=WORKER, *, began=0.0, ended=100.0, code=0):
+    return TaskLife(processor_id=worker, began_at=began, ended_at=ended, exit_code=code)
+
+
+def damage(**left):
+    """The damage of a storm with one entry, which is completed at once unless something else is given."""
+    quiet = {
+        "keys": ["k1"],
+        "rows": [row()],
+        "attempts": [attempt(AttemptOutcome.SUCCEEDED, status=200)],
+        "deliveries": [delivery()],
+        "tasks": [life()],
+        "takings": [],
+        "max_containers": 1,
+    }
+    return judge(Aftermath(**{**quiet, **left}))
+
+
+def failed(*attempts, status=503, deliveries=5, **changed):
+    answered = [delivery(at=float(n), status=status) for n in range(deliveries)]
+    return damage(rows=[row(status="failed", **changed)], attempts=list(attempts), deliveries=answered)
+
+
+def transient(number):
+    return attempt(AttemptOutcome.TRANSIENT, token=f"t{number}", status=503)
+
+
+def test_no_damage():
+    assert damage() == Damage()
+    assert damage().is_none
+
+
+def test_a_row_that_vanished_or_has_not_ended_is_lost():
+    assert damage(rows=[], attempts=[]) == Damage(lost=1)
+    for status in ("pending", "processing"):
+        assert damage(rows=[row(status=status)], attempts=[]) == Damage(lost=1)
+
+
+def test_a_failed_row_is_lost_unless_the_partner_refused_it_or_its_attempts_are_used_up():
+    assert failed().lost == 1
+    assert failed(attempt(AttemptOutcome.PERMANENT, status=400), status=400).lost == 0
+    assert failed(attempt(AttemptOutcome.PERMANENT, status=400), status=200).lost == 1, "the partner never said so"
+    assert failed(*map(transient, range(5)), retry_count=5).lost == 0
+    assert failed(*map(transient, range(4)), retry_count=5).lost == 1, "one of five has no reason"
+    assert failed(*map(transient, range(4)), retry_count=4).lost == 1, "one was left"
+
+
+def test_two_successes_on_record():
+    twice = [attempt(AttemptOutcome.SUCCEEDED), attempt(AttemptOutcome.SUCCEEDED, token="t2", at=20.0)]
+    assert damage(attempts=twice) == Damage(recorded_twice=1)
+
+
+def test_a_success_on_record_of_a_row_that_is_not_completed():
+    assert damage(rows=[row(status="failed")]) == Damage(lost=1, succeeded_then_failed=1)
+    assert damage(rows=[row(status="cancelled")]).succeeded_then_failed == 1
+
+
+def test_a_delivery_after_the_success_was_on_record():
+    again = [delivery(), delivery(at=11.0)]
+    assert damage(deliveries=again) == Damage(redelivered_after_recorded_success=1)
+    assert damage(deliveries=[delivery(), delivery(at=9.9)]) == Damage(), "it was not on record yet"
+
+
+@pytest.mark.parametrize(
+    ("noted_at", "takings", "redelivered"),
+    [
+        (8.0, [9.0], 0),  # taken away, then the success came
+        (8.0, [12.0], 1),  # the success came between the poller's two statements
+        (8.0, [7.0], 1),  # the statement was about other claims
+        (8.0, [], 1),
+    ],
+)
+def test_a_success_that_came_after_its_claim_was_taken_away_is_no_fault(noted_at, takings, redelivered):
+    trail = [attempt(AttemptOutcome.SUCCEEDED), attempt(AttemptOutcome.CRASHED, at=noted_at)]
+    found = damage(attempts=trail, deliveries=[delivery(), delivery(at=11.0)], takings=takings)
+    assert found.redelivered_after_recorded_success == redelivered
+
+
+def test_the_note_about_another_claim_does_not_excuse_a_redelivery():
+    trail = [attempt(AttemptOutcome.SUCCEEDED), attempt(AttemptOutcome.CRASHED, token="t0", at=3.0)]
+    found = damage(attempts=trail, deliveries=[delivery(), delivery(at=11.0)], takings=[4.0])
+    assert found.redelivered_after_recorded_success == 1
+
+
+@pytest.mark.parametrize(
+    ("outcome", "status", "code", "wrong"),
+    [
+        (AttemptOutcome.TRANSIENT, 503, 0, 0),
+        (AttemptOutcome.TRANSIENT, None, 0, 0),
+        (AttemptOutcome.TRANSIENT, 500, 0, 1),  # the partner answered 503, never 500
+        (AttemptOutcome.RESET, None, 0, 0),
+        (AttemptOutcome.INTERRUPTED, None, 0, 1),
+        (AttemptOutcome.CRASHED, None, 137, 1),
+        (AttemptOutcome.INTERRUPTED, None, ExitCode.NO_SNOWFLAKE, 0),
+        (AttemptOutcome.SUCCEEDED, 200, ExitCode.NO_SNOWFLAKE, 1),
+    ],
+)
+def test_an_attempt_that_was_counted_needs_a_reason(outcome, status, code, wrong):
+    trail = [attempt(outcome, status=status), attempt(AttemptOutcome.SUCCEEDED, token="t2", worker=OTHER)]
+    found = damage(
+        rows=[row(retry_count=1)], attempts=trail, deliveries=[delivery(status=503)], tasks=[life(code=code)]
+    )
+    assert found.retries_wrongly_spent == wrong
+
+
+def test_an_attempt_that_was_counted_twice_is_wrongly_spent_once():
+    assert damage(rows=[row(retry_count=2)], attempts=[transient(1)], deliveries=[delivery(status=503)]) == Damage(
+        retries_wrongly_spent=1
+    )
+
+
+def test_a_claim_is_counted_once_even_if_two_attempts_of_it_are_on_record():
+    trail = [attempt(AttemptOutcome.TRANSIENT), attempt(AttemptOutcome.RESET)]
+    assert damage(rows=[row(retry_count=2)], attempts=trail).retries_wrongly_spent == 1
+
+
+def test_the_cap_counts_launches_beyond_it_until_the_task_is_stopped():
+    assert damage(tasks=[life(began=0, ended=5), life(OTHER, began=5, ended=9)]) == Damage(), "at the same moment"
+    assert damage(tasks=[life(began=0, ended=6), life(OTHER, began=5, ended=9)]).cap_exceeded == 1
+    assert damage(tasks=[life(began=0, ended=None), life(OTHER, began=5), life("c", began=6)]).cap_exceeded == 2
