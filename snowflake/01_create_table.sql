@@ -29,6 +29,8 @@ CREATE TRANSIENT TABLE IF NOT EXISTS PROCESSING_QUEUE (
                     COMMENT 'Limit of attempts of this entry; NULL: the setting MAX_RETRIES',
     crash_count     NUMBER(38, 0)  NOT NULL DEFAULT 0
                     COMMENT 'Number of workers that died with it in hand',
+    doubt_count     NUMBER(38, 0)  NOT NULL DEFAULT 0
+                    COMMENT 'Number of releases because of a fault of credentials that it may not have caused',
     created_at      TIMESTAMP_NTZ  NOT NULL DEFAULT SYSDATE()
                     COMMENT 'UTC',
     processor_id    VARCHAR
@@ -37,6 +39,8 @@ CREATE TRANSIENT TABLE IF NOT EXISTS PROCESSING_QUEUE (
                     COMMENT 'Current or last claim; a write by another claim changes nothing',
     claimed_at      TIMESTAMP_NTZ
                     COMMENT 'UTC; NULL after a release',
+    tried_at        TIMESTAMP_NTZ
+                    COMMENT 'Last claim, UTC; kept after a release. A probe takes the entry least recently tried',
     completed_at    TIMESTAMP_NTZ
                     COMMENT 'UTC',
     failed_at       TIMESTAMP_NTZ
@@ -51,10 +55,12 @@ CREATE TRANSIENT TABLE IF NOT EXISTS PROCESSING_QUEUE (
 DATA_RETENTION_TIME_IN_DAYS = 1
 COMMENT = 'Rows inserted here are delivered to the external service; see QUEUE_STATUS_SUMMARY';
 
--- One row for each delivery that was started. Rows are only inserted, because INSERTs do not wait for a table's lock.
+-- One row for each delivery that was started. It says what becomes of the entry, and the UPDATE of the queue reads it here: an
+-- outcome is sent once. Rows are only inserted, because INSERTs do not wait for a table's lock.
 CREATE TRANSIENT TABLE IF NOT EXISTS PROCESSING_ATTEMPTS (
     entry_id        NUMBER(38, 0)  NOT NULL COMMENT 'PROCESSING_QUEUE.id',
-    claim_token     VARCHAR        NOT NULL COMMENT 'Claim of the delivery; unique together with entry_id',
+    claim_token     VARCHAR        NOT NULL COMMENT 'Claim of the delivery',
+    idempotency_key VARCHAR                 COMMENT 'PROCESSING_QUEUE.idempotency_key; tells two rows with one id apart',
     attempt         NUMBER(38, 0)  NOT NULL COMMENT 'Counts from 1',
     processor_id    VARCHAR        NOT NULL,
     started_at      TIMESTAMP_NTZ  NOT NULL COMMENT 'UTC',
@@ -62,6 +68,9 @@ CREATE TRANSIENT TABLE IF NOT EXISTS PROCESSING_ATTEMPTS (
     outcome         VARCHAR(20)    NOT NULL COMMENT 'succeeded, transient, permanent, interrupted, doubtful, crashed or reset',
     response_status NUMBER(38, 0)           COMMENT 'HTTP status, if there was an answer',
     error_message   VARCHAR(1000)           COMMENT 'Why it failed, if it did',
+    entry_status    VARCHAR(20)             COMMENT 'What the entry becomes; NULL in rows of the poller, which knows no answer',
+    ready_at        TIMESTAMP_NTZ           COMMENT 'When a retry is ready, UTC',
+    result          VARCHAR                 COMMENT 'The answer, up to MAX_RESULT_CHARACTERS',
     recorded_at     TIMESTAMP_NTZ  NOT NULL DEFAULT SYSDATE() COMMENT 'UTC'
 )
 DATA_RETENTION_TIME_IN_DAYS = 1

@@ -32,21 +32,58 @@ def data_of(block):
 
 def settlement(entry, status=Status.COMPLETED, **changes):
     values = {"response_status": 200, "result": "ok"} if status is Status.COMPLETED else {}
-    return Settlement(entry_id=entry.id, claim_token=entry.claim_token, status=status, **(values | changes))
+    return Settlement(
+        entry_id=entry.id,
+        claim_token=entry.claim_token,
+        idempotency_key=entry.idempotency_key,
+        status=status,
+        **(values | changes),
+    )
 
 
-def attempt(entry, **changes):
+def released(entry, **changes):
+    return settlement(entry, Status.PENDING, released=True, **changes)
+
+
+def retried(entry, **changes):
+    values = {"counted": True, "error_message": "503", "response_status": 503}
+    return settlement(entry, Status.PENDING, **(values | changes))
+
+
+def attempt(settled, **changes):
+    """The attempt of a settlement: it says the same."""
+    outcome = AttemptOutcome.TRANSIENT if settled.status is Status.PENDING else AttemptOutcome.PERMANENT
+    if settled.status is Status.COMPLETED:
+        outcome = AttemptOutcome.SUCCEEDED
+    if settled.released:
+        outcome = AttemptOutcome.DOUBTFUL if settled.doubted else AttemptOutcome.INTERRUPTED
     values = {
-        "claim_token": entry.claim_token,
+        "claim_token": settled.claim_token,
         "attempt": 1,
-        "outcome": AttemptOutcome.SUCCEEDED,
-        "response_status": None,
-        "error_message": None,
-        "entry_id": entry.id,
+        "outcome": outcome,
+        "response_status": settled.response_status,
+        "status": settled.status,
+        "delay_ms": round(settled.delay_s * 1000) if outcome is AttemptOutcome.TRANSIENT else None,
+        "error_message": "why it was released" if settled.released else settled.error_message,
+        "entry_id": settled.entry_id,
         "started_ms_ago": 1500,
         "finished_ms_ago": 500,
+        "idempotency_key": settled.idempotency_key,
+        "result": settled.result,
     }
     return Attempt(**(values | changes))
+
+
+def started(settlements):
+    """Settlements of entries whose delivery was started, with their attempts."""
+    return settlements, [attempt(settled) for settled in settlements]
+
+
+def never_started(settlements):
+    return settlements, []
+
+
+each_form = pytest.mark.parametrize("form", [started, never_started])
 
 
 async def test_a_claimed_entry_has_what_was_inserted_and_the_defaults(tables, queue):
@@ -114,85 +151,116 @@ async def test_an_entry_has_its_age_when_it_is_claimed(tables, queue):
     assert 299 <= entry.age_s <= 310
 
 
-async def test_a_settle_writes_every_outcome_of_a_batch(tables, queue):
-    tables.insert("1", "2", "3", "4")
-    one, two, three, four = await queue.claim(asking())
+@each_form
+async def test_a_settle_writes_every_outcome_of_a_batch(tables, queue, form):
+    tables.insert("1", "2", "3", "4", "5")
+    one, two, three, four, five = await queue.claim(asking())
     settlements = [
         settlement(one, result='it\'s done: \\ "ü😀" %s ?', response_status=201),
         settlement(two, Status.FAILED, counted=True, error_message="no", response_status=400),
         settlement(three, Status.PENDING, counted=True, delay_s=3600, error_message="later", response_status=503),
-        settlement(four, Status.PENDING, released=True),
+        released(four),
+        released(five, doubted=True),
     ]
-    assert await queue.settle(settlements, [attempt(one)]) == frozenset()
+    assert await queue.settle(*form(settlements)) == frozenset()
     assert tables.rows("status", "retry_count", "response_status", "result", "error_message", "processor_id") == [
         ("completed", 0, 201, 'it\'s done: \\ "ü😀" %s ?', None, "dev-1"),
         ("failed", 1, 400, None, "no", "dev-1"),
         ("pending", 1, 503, None, "later", "dev-1"),
         ("pending", 0, None, None, None, None),
+        ("pending", 0, None, None, None, None),
     ]
+    assert [doubts for (doubts,) in tables.rows("doubt_count")] == [0, 0, 0, 0, 1]
     assert 3500 <= tables.seconds_until_ready()[2] <= 3600
     ended = [
         (completed is not None, failed is not None) for completed, failed in tables.rows("completed_at", "failed_at")
     ]
-    assert ended == [(True, False), (False, True), (False, False), (False, False)]
-    assert [claimed is None for (claimed,) in tables.rows("claimed_at")] == [False, False, False, True]
-    assert (await queue.count_ready()).entries == 1, "what was released is ready at once"
+    assert ended == [(True, False), (False, True), *[(False, False)] * 3]
+    assert [claimed is None for (claimed,) in tables.rows("claimed_at")] == [False, False, False, True, True]
+    assert (await queue.count_ready()).entries == 2, "what was released is ready at once"
 
 
-async def test_a_released_entry_keeps_its_place_and_its_last_failure(tables, queue):
+async def test_a_batch_may_have_entries_that_were_started_and_entries_that_were_not(tables, queue):
+    tables.insert("1", "2", "3")
+    one, two, three = await queue.claim(asking())
+    settlements = [settlement(one), released(two), released(three)]
+    assert await queue.settle(settlements, [attempt(settlements[0]), attempt(settlements[2])]) == frozenset()
+    assert tables.rows("status", "processor_id") == [("completed", "dev-1"), ("pending", None), ("pending", None)]
+    assert tables.attempts("entry_id", "outcome") == [(one.id, "succeeded"), (three.id, "interrupted")]
+
+
+@each_form
+async def test_a_released_entry_keeps_its_place_and_its_last_failure(tables, queue, form):
     tables.insert("{}")
     (entry,) = await queue.claim(asking())
-    await queue.settle([settlement(entry, Status.PENDING, counted=True, error_message="503", response_status=503)], [])
+    await queue.settle(*form([retried(entry)]))
     ready_at = tables.rows("available_at")
     (entry,) = await queue.claim(asking(token="second"))
-    await queue.settle([settlement(entry, Status.PENDING, released=True, delay_s=60)], [])
+    await queue.settle(*form([released(entry, delay_s=60)]))
     assert tables.rows("error_message", "response_status", "retry_count") == [("503", 503, 1)]
     assert tables.rows("available_at") == ready_at
 
 
-async def test_a_worker_that_lost_its_claim_changes_nothing_and_gets_the_entry_as_lost(tables, queue):
+@each_form
+async def test_a_worker_that_lost_its_claim_changes_nothing_and_gets_the_entry_as_lost(tables, queue, form):
     tables.insert("1", "2")
     one, two = await queue.claim(asking(token="old"))
     tables.take_over(one.id)
-    assert await queue.settle([settlement(one, result="wrong"), settlement(two)], []) == {one.id}
+    assert await queue.settle(*form([settlement(one, result="wrong"), settlement(two)])) == {one.id}
     assert tables.rows("status", "result", "processor_id") == [
         ("processing", None, "dev-2"),
         ("completed", "ok", "dev-1"),
     ]
 
 
-async def test_an_entry_that_is_settled_differently_counts_as_lost(tables, queue):
+@each_form
+async def test_an_entry_that_is_settled_differently_counts_as_lost(tables, queue, form):
     tables.insert("{}")
     (entry,) = await queue.claim(asking())
-    await queue.settle([settlement(entry)], [])
-    assert await queue.settle([settlement(entry, Status.FAILED, counted=True)], []) == {entry.id}
+    await queue.settle(*form([settlement(entry)]))
+    assert await queue.settle(*form([settlement(entry, Status.FAILED, counted=True)])) == {entry.id}
     assert tables.rows("status", "retry_count") == [("completed", 0)]
 
 
-async def test_a_settle_that_runs_twice_records_once_and_loses_nothing(tables, queue):
+@each_form
+async def test_a_settle_that_runs_twice_records_once_and_loses_nothing(tables, queue, form):
     tables.insert("{}")
     (entry,) = await queue.claim(asking())
     for _ in range(2):
-        again = settlement(entry, Status.PENDING, counted=True, error_message="503")
-        assert await queue.settle([again], [attempt(entry)]) == frozenset()
+        settlements, attempts = form([retried(entry)])
+        assert await queue.settle(settlements, attempts) == frozenset()
     assert tables.rows("status", "retry_count") == [("pending", 1)]
-    assert len(tables.attempts("attempt")) == 1
+    assert len(tables.attempts("attempt")) == len(attempts)
+
+
+async def test_a_success_on_record_settles_its_entry_whatever_is_settled_later(tables, queue):
+    tables.insert("{}")
+    (entry,) = await queue.claim(asking())
+    await queue.settle([], [attempt(settlement(entry))])  # the worker was cut off before its settle
+    assert await queue.settle(*started([retried(entry)])) == frozenset()
+    assert tables.rows("status", "retry_count", "result") == [("completed", 0, "ok")]
+
+
+async def test_a_claim_settles_only_the_attempts_of_its_own_token(tables, queue):
+    tables.insert("1", "2")
+    one, two = await queue.claim(asking(token="first"))
+    await queue.settle(*started([released(one), released(two)]))
+    one, two = await queue.claim(asking(token="second"))
+    await queue.settle(*started([settlement(one)]))
+    assert [status for (status,) in tables.rows("status")] == ["completed", "processing"]
 
 
 async def test_an_attempt_is_recorded_with_its_duration_and_without_what_cannot_be_stored(tables, queue):
     tables.insert("{}")
     (entry,) = await queue.claim(asking())
-    failed = attempt(
-        entry, attempt=2, outcome=AttemptOutcome.TRANSIENT, response_status=503, error_message="no\0\ud800answer"
-    )
-    unstorable = settlement(entry, result="a\0b", error_message=None)
-    await queue.settle([unstorable], [failed])
+    unstorable = retried(entry, error_message="no\0\ud800answer", result="a\0b")
+    await queue.settle([unstorable], [attempt(unstorable, attempt=2)])
     recorded = tables.attempts(
-        "entry_id", "claim_token", "attempt", "processor_id", "outcome", "response_status", "error_message"
+        "entry_id", "claim_token", "attempt", "processor_id", "outcome", "response_status", "error_message", "result"
     )
-    assert recorded == [(entry.id, "token", 2, "dev-1", "transient", 503, "no\ufffd\ufffdanswer")]
+    assert recorded == [(entry.id, "token", 2, "dev-1", "transient", 503, "no\ufffd\ufffdanswer", "a\ufffdb")]
     assert 990 <= tables.attempt_milliseconds()[0] <= 1010
-    assert tables.rows("result") == [("a\ufffdb",)]
+    assert tables.rows("error_message", "result") == [("no\ufffd\ufffdanswer", "a\ufffdb")]
 
 
 async def test_while_a_hold_stands_nothing_is_ready_and_nothing_is_claimed_not_even_by_a_probe(tables, queue):
@@ -267,6 +335,55 @@ async def test_an_entry_that_two_workers_died_on_is_claimed_alone(tables, queue)
 async def test_a_probe_takes_one_suspect(tables, queue):
     tables.insert("1", "2", crash_count=1)
     assert len(await queue.claim(asking(1, suspects=1, probe=True))) == 1
+
+
+async def test_a_probe_takes_the_entry_least_recently_tried_whatever_its_priority(tables, queue):
+    tables.insert("1", "2")
+    tables.insert("urgent", priority=9)
+    tried = []
+    for token in "abcd":
+        (entry,) = await queue.claim(asking(1, token=token, probe=True))
+        tried.append(entry.data)
+        await queue.settle([released(entry, doubted=True)], [])
+        tables.sleep()
+    assert tried == ["urgent", "1", "2", "urgent"]
+    (entry,) = await queue.claim(asking(1, token="e"))
+    assert entry.data == "urgent", "only a probe asks when an entry was tried"
+    assert entry.doubt_count == 2
+
+
+async def test_two_rows_with_one_id_are_two_entries(tables, queue):
+    tables.insert("1", id=7, idempotency_key="one")
+    tables.insert("2", id=7, idempotency_key="two")
+    one, two = await queue.claim(asking())
+    assert await queue.settle(*started([settlement(one), retried(two)])) == frozenset()
+    assert sorted(tables.rows("data", "status", "retry_count", "result")) == [
+        ("1", "completed", 0, "ok"),
+        ("2", "pending", 1, None),
+    ]
+
+
+@each_form
+async def test_a_copy_of_a_row_is_delivered_once_and_settled_alike(tables, queue, form):
+    tables.insert("1", "1", id=7, idempotency_key="key")
+    tables.insert("2", id=8)
+    block = await queue.claim(asking(2))
+    assert data_of(block) == ["1", "2"]
+    assert await queue.settle(*form([settlement(entry) for entry in block])) == frozenset()
+    assert [status for (status,) in tables.rows("status")] == ["completed"] * 3
+
+
+async def test_a_copy_that_is_not_ready_is_not_claimed_with_the_row_that_is(tables, queue):
+    copies = {"id": 7, "idempotency_key": "key"}
+    tables.insert("ready", **copies)
+    tables.insert("later", ready_in_s=3600, **copies)
+    tables.insert("used up", retry_count=3, **copies)
+    assert data_of(await queue.claim(asking())) == ["ready"]
+    assert sorted(tables.rows("data", "status")) == [
+        ("later", "pending"),
+        ("ready", "processing"),
+        ("used up", "pending"),
+    ]
 
 
 async def test_suspects_are_counted_apart(tables, queue):

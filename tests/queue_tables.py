@@ -9,10 +9,14 @@ from rowqueue_local.memory_queue import HoldRow, MemoryQueue, MemoryTables
 
 
 class InMemory:
-    """Tables in memory. The clock starts at an arbitrary time and stands still."""
+    """Tables in memory. The clock starts at an arbitrary time and stands still, but for :meth:`sleep`."""
 
     def __init__(self):
-        self.tables = MemoryTables(clock=lambda: 1000.0)
+        self.now = 1000.0
+        self.tables = MemoryTables(clock=lambda: self.now)
+
+    def sleep(self):
+        self.now += 0.001
 
     def queue(self, processor_id="dev-1", *, max_retries=3):
         return MemoryQueue(self.tables, processor_id=processor_id, max_retries=max_retries)
@@ -87,6 +91,9 @@ class InSnowflake:
     def close(self):
         for queue in self.opened:
             queue.close()
+
+    def sleep(self):
+        """Nothing: each statement takes longer than the clock's resolution."""
 
     def insert(self, *data, ready_in_s=0, age_s=0, **columns):
         names, values = ", ".join(["data", *columns]), list(columns.values())

@@ -202,6 +202,7 @@ class Settlement:
 
     Attributes:
         claim_token: the write changes nothing if the row has another one.
+        idempotency_key: tells two rows with the same id apart.
         status: the new status.
         counted: whether the attempt is added to ``retry_count``.
         released: whether the entry is given back unchanged.
@@ -214,6 +215,7 @@ class Settlement:
 
     entry_id: int
     claim_token: str
+    idempotency_key: str
     status: Status
     counted: bool = False
     released: bool = False
@@ -238,6 +240,7 @@ def settlement_for(entry: Entry, outcome: Outcome, policy: RetryPolicy, *, rando
             return Settlement(
                 entry_id=entry.id,
                 claim_token=entry.claim_token,
+                idempotency_key=entry.idempotency_key,
                 status=Status.COMPLETED,
                 response_status=status,
                 result=result,
@@ -246,6 +249,7 @@ def settlement_for(entry: Entry, outcome: Outcome, policy: RetryPolicy, *, rando
             return Settlement(
                 entry_id=entry.id,
                 claim_token=entry.claim_token,
+                idempotency_key=entry.idempotency_key,
                 status=Status.PENDING,
                 released=True,
                 doubted=isinstance(outcome, Doubted),
@@ -262,6 +266,7 @@ def settlement_for(entry: Entry, outcome: Outcome, policy: RetryPolicy, *, rando
             return Settlement(
                 entry_id=entry.id,
                 claim_token=entry.claim_token,
+                idempotency_key=entry.idempotency_key,
                 status=Status.PENDING,
                 counted=True,
                 delay_s=delay_s,
@@ -277,6 +282,7 @@ def _failed(entry: Entry, outcome: Transient | Permanent, reason: str) -> Settle
     return Settlement(
         entry_id=entry.id,
         claim_token=entry.claim_token,
+        idempotency_key=entry.idempotency_key,
         status=Status.FAILED,
         counted=True,
         response_status=outcome.response_status,

@@ -30,7 +30,12 @@ while store.count_ready().entries:
     claims += 1
     entries = store.claim(ClaimRequest(token=f"{name}-{claims}", entries=8, characters=10**9))
     if entries:
-        done = [Settlement(entry_id=e.id, claim_token=e.claim_token, status=Status.COMPLETED) for e in entries]
+        done = [
+            Settlement(
+                entry_id=e.id, claim_token=e.claim_token, idempotency_key=e.idempotency_key, status=Status.COMPLETED
+            )
+            for e in entries
+        ]
         assert store.settle(done, []) == frozenset()
         settled += [e.id for e in entries]
 print(json.dumps(settled), flush=True)

@@ -9,12 +9,10 @@ from __future__ import annotations
 import time
 
 import pytest
+from queue_contract import retried, started
 
-from rowqueue.contract import AttemptOutcome
-from rowqueue.lifecycle import Settlement, Status
 from rowqueue.processor.queue import ClaimRequest, ProcessorStore
 from rowqueue.settings import SnowflakeSettings
-from rowqueue.sql import Attempt
 from rowqueue.warehouse import SnowflakeWarehouse
 from rowqueue_local.snowflake.proxy import Disturbance, proxying
 
@@ -67,20 +65,7 @@ def claim(store, token="token"):
 
 
 def settle(store, entry):
-    settlement = Settlement(
-        entry_id=entry.id, claim_token=entry.claim_token, status=Status.PENDING, counted=True, error_message="503"
-    )
-    attempt = Attempt(
-        claim_token=entry.claim_token,
-        attempt=1,
-        outcome=AttemptOutcome.TRANSIENT,
-        response_status=503,
-        error_message="503",
-        entry_id=entry.id,
-        started_ms_ago=2,
-        finished_ms_ago=1,
-    )
-    return store.settle([settlement], [attempt])
+    return store.settle(*started([retried(entry)]))
 
 
 def state(sql):
@@ -109,7 +94,7 @@ def test_cut_after_a_claim_committed_the_token_tells_what_was_claimed(proxied, s
 def test_cut_before_a_settle_committed_it_is_sent_again_and_recorded_once(proxied, sql, entry):
     store, proxy = proxied
     (claimed,) = claim(store)
-    proxy.cut("UPDATE PROCESSING_QUEUE\n   SET status = settled", forward=False)
+    proxy.cut("UPDATE PROCESSING_QUEUE\n   SET status = made", forward=False)
     assert settle(store, claimed) == frozenset()
     assert proxy.seen > 0
     assert state(sql) == [("pending", 1, "token")]
@@ -119,7 +104,7 @@ def test_cut_before_a_settle_committed_it_is_sent_again_and_recorded_once(proxie
 def test_cut_after_a_settle_committed_it_is_recorded_once_and_is_no_lost_claim(proxied, sql, entry):
     store, proxy = proxied
     (claimed,) = claim(store)
-    proxy.cut("UPDATE PROCESSING_QUEUE\n   SET status = settled", forward=True)
+    proxy.cut("UPDATE PROCESSING_QUEUE\n   SET status = made", forward=True)
     assert settle(store, claimed) == frozenset()
     assert proxy.seen > 0
     assert state(sql) == [("pending", 1, "token")], "counted once, though it was sent more than once"

@@ -7,14 +7,13 @@ import os
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+from queue_contract import attempt, retried, settlement, started
 
-from rowqueue.contract import AttemptOutcome
 from rowqueue.errors import StatementRefused
-from rowqueue.lifecycle import Settlement, Status
+from rowqueue.lifecycle import Status
 from rowqueue.poller.records import Death
 from rowqueue.processor.queue import ClaimRequest, ProcessorStore
 from rowqueue.settings import SnowflakeSettings
-from rowqueue.sql import Attempt
 
 BIG = 10**9
 
@@ -38,24 +37,6 @@ def insert(sql, *data, **columns):
 def state(sql, *columns):
     rows = sql(f"SELECT {', '.join(columns)} FROM PROCESSING_QUEUE ORDER BY id")
     return [row[0] for row in rows] if len(columns) == 1 else [tuple(row) for row in rows]
-
-
-def completed(entry, **changes):
-    values = {"status": Status.COMPLETED, "response_status": 200, "result": "ok"} | changes
-    return Settlement(entry_id=entry.id, claim_token=entry.claim_token, **values)
-
-
-def attempt(entry, outcome=AttemptOutcome.SUCCEEDED):
-    return Attempt(
-        claim_token=entry.claim_token,
-        attempt=1,
-        outcome=outcome,
-        response_status=None,
-        error_message=None,
-        entry_id=entry.id,
-        started_ms_ago=1500,
-        finished_ms_ago=500,
-    )
 
 
 def test_an_insert_of_data_is_enough_for_a_claim(sql, poller, workers):
@@ -145,7 +126,7 @@ def test_a_worker_whose_claim_was_reset_cannot_settle_it(sql, poller, workers):
     (entry,) = claim(workers)
     sql("UPDATE PROCESSING_QUEUE SET claimed_at = DATEADD('hour', -1, SYSDATE())")
     poller.reset_stale(stale_threshold_s=1800)
-    again = completed(entry, status=Status.PENDING, counted=True)
+    again = retried(entry)
     assert workers().settle([again], []) == {entry.id}
     assert state(sql, "status", "retry_count") == [("pending", 1)]
 
@@ -172,11 +153,8 @@ def test_every_view_answers_on_an_empty_queue_and_on_one_with_every_status(view,
     sql(f"SELECT * FROM {view}")
     insert(sql, "1", "2", "3", "4")
     one, two, three = claim(workers, 3)
-    workers().settle([completed(one)], [attempt(one)])
-    failed = completed(
-        two, status=Status.FAILED, counted=True, error_message="the service answered 400", response_status=400
-    )
-    workers().settle([failed], [attempt(two, AttemptOutcome.PERMANENT)])
+    failed = settlement(two, Status.FAILED, counted=True, error_message="the service answered 400", response_status=400)
+    workers().settle(*started([settlement(one), failed]))
     workers().record_end(entries=2, seconds=2.0, reason="nothing is ready")
     sql("UPDATE PROCESSING_QUEUE SET claimed_at = DATEADD('minute', -20, SYSDATE()) WHERE id = ?", three.id)
     rows = sql(f"SELECT * FROM {view}")
@@ -272,14 +250,14 @@ def test_what_a_dead_worker_had_in_hand_is_released_without_a_retry_and_nothing_
         ("processing", 0, 0),
     ]
     assert poller.release_dead([death()]) == 0, "again changes nothing"
-    assert workers().settle([completed(entry) for entry in in_hand], []) == {e.id for e in in_hand}
-    assert workers("dev-2").settle([completed(other)], []) == frozenset()
+    assert workers().settle([settlement(entry) for entry in in_hand], []) == {e.id for e in in_hand}
+    assert workers("dev-2").settle([settlement(other)], []) == frozenset()
 
 
 def test_a_death_is_recorded_once_and_not_for_attempts_that_the_worker_recorded_itself(sql, poller, workers):
     insert(sql, "1", "2")
     first, _second = claim(workers, 2)
-    workers().settle([], [attempt(first)])  # it had recorded the attempt, and not settled it
+    workers().settle([], [attempt(settlement(first))])  # it had recorded the attempt, and not settled it
     for _ in range(2):
         poller.record_deaths([death(crashed=True)])
     rows = sql("SELECT outcome, attempt, processor_id, error_message FROM PROCESSING_ATTEMPTS ORDER BY entry_id")

@@ -145,11 +145,11 @@ def test_a_settlement_has_the_entrys_id_and_token_and_the_fields_of_its_outcome(
         },
     }
     for outcome, expected in outcomes.items():
-        assert settled(outcome) == Settlement(entry_id=7, claim_token="token", **expected)
+        assert settled(outcome) == Settlement(entry_id=7, claim_token="token", idempotency_key="key", **expected)
 
 
 def test_by_default_a_settlement_is_not_counted_not_released_and_has_no_delay():
-    settlement = Settlement(entry_id=1, claim_token="t", status=Status.PENDING)
+    settlement = Settlement(entry_id=1, claim_token="t", idempotency_key="key", status=Status.PENDING)
     assert (settlement.counted, settlement.released, settlement.delay_s) == (False, False, 0)
 
 

@@ -9,11 +9,16 @@ import pytest
 from rowqueue.errors import LockContention, ValueRefused, WarehouseUnavailable
 from rowqueue.lifecycle import Settlement, Status
 from rowqueue.processor.queue import UNSTORABLE, ProcessorStore, Ready
-from rowqueue.sql import Attempt
+from rowqueue.sql import Attempt, SettlementRow
 
 
 class RefusingWarehouse:
-    """Refuses values with the word poison. The first ``failures`` statements fail."""
+    """Refuses values with the word poison. The first ``failures`` statements fail.
+
+    Attributes:
+        settled: by entry id, what was settled: its status, its answer and its message.
+        attempts: by entry id, the attempts on record.
+    """
 
     def __init__(self, *, failures=0, fails_with=None):
         self.failures = failures
@@ -28,38 +33,57 @@ class RefusingWarehouse:
         if self.failures:
             self.failures -= 1
             raise self.fails_with
-        rows = json.loads(values["settlements" if statement.name == "settle" else "attempts"])
-        if any("poison" in str(row) for row in rows):
-            raise ValueRefused("cannot be stored", errno=100078)
-        for row in rows:
-            if statement.name == "settle":
-                self.settled[row[0]] = row
-            else:
-                self.attempts[row[5]] = row
+        match statement.name:
+            case "insert_attempts":
+                rows = [Attempt(*row) for row in json.loads(values["attempts"])]
+                refuse_poison(rows)
+                self.attempts |= {row.entry_id: row for row in rows}
+                return len(rows)
+            case "settle":
+                rows = [row for row in self.attempts.values() if row.entry_id not in self.settled]
+            case "settle_bound":
+                rows = [SettlementRow(*row) for row in json.loads(values["settlements"])]
+                refuse_poison(rows)
+        self.settled |= {row.entry_id: (row.status, row.result, row.error_message) for row in rows}
         return len(rows)
 
     def rows(self, statement, values):
         raise AssertionError(statement.name)
 
 
+def refuse_poison(rows):
+    if any("poison" in str(row) for row in rows):
+        raise ValueRefused("cannot be stored", errno=100078)
+
+
 def settlements(count, *, poisoned=()):
     return [
-        Settlement(entry_id=n, claim_token="t", status=Status.COMPLETED, result="poison" if n in poisoned else "fine")
+        Settlement(
+            entry_id=n,
+            claim_token="t",
+            idempotency_key=f"key-{n}",
+            status=Status.COMPLETED,
+            result="poison" if n in poisoned else "fine",
+        )
         for n in range(count)
     ]
 
 
-def attempts(count, *, poisoned=()):
+def attempts(count, *, poisoned=(), outcome="succeeded"):
     return [
         Attempt(
             claim_token="t",
             attempt=1,
-            outcome="succeeded",
+            outcome=outcome,
             response_status=200,
-            error_message="poison" if n in poisoned else None,
+            status="completed",
+            delay_ms=None,
+            error_message=None,
             entry_id=n,
             started_ms_ago=2,
             finished_ms_ago=1,
+            idempotency_key=f"key-{n}",
+            result="poison" if n in poisoned else "fine",
         )
         for n in range(count)
     ]
@@ -72,17 +96,16 @@ def store(warehouse, *, slept=None, patience_s=5.0):
     )
 
 
+@pytest.mark.parametrize("started", [True, False])
 @pytest.mark.parametrize("poisoned", [[0], [49], [7, 8, 31], range(50)], ids=str)
-def test_a_value_that_cannot_be_stored_delays_no_other_entry_and_its_own_outcome_is_recorded(poisoned):
+def test_a_value_that_cannot_be_stored_delays_no_other_entry_and_its_own_outcome_is_recorded(poisoned, started):
     warehouse = RefusingWarehouse()
-    lost = store(warehouse).settle(settlements(50, poisoned=poisoned), attempts(50))
-    assert lost == frozenset()
-    assert set(warehouse.settled) == set(range(50))
-    for entry_id, row in warehouse.settled.items():
-        expected = (None, UNSTORABLE) if entry_id in poisoned else ("fine", None)
-        _, _, status, *_, result, error_message = row
-        assert (result, error_message) == expected
-        assert status == "completed"
+    made = attempts(50, poisoned=poisoned) if started else []
+    assert store(warehouse).settle(settlements(50, poisoned=poisoned), made) == frozenset()
+    assert warehouse.settled == {
+        n: ("completed", None, UNSTORABLE) if n in poisoned else ("completed", "fine", None) for n in range(50)
+    }
+    assert set(warehouse.attempts) == {attempt.entry_id for attempt in made}
 
 
 def test_one_such_value_among_many_is_found_by_halving():
@@ -93,7 +116,8 @@ def test_one_such_value_among_many_is_found_by_halving():
 
 def test_an_entry_is_settled_although_its_attempt_cannot_be_stored():
     warehouse = RefusingWarehouse()
-    store(warehouse).settle(settlements(4), attempts(4, poisoned={2}))
+    made = [attempt._replace(outcome="poison") if attempt.entry_id == 2 else attempt for attempt in attempts(4)]
+    store(warehouse).settle(settlements(4), made)
     assert set(warehouse.settled) == {0, 1, 2, 3}
     assert set(warehouse.attempts) == {0, 1, 3}
 
@@ -101,7 +125,7 @@ def test_an_entry_is_settled_although_its_attempt_cannot_be_stored():
 def test_after_a_broken_connection_the_same_is_sent_again_with_waits_between():
     warehouse, slept = RefusingWarehouse(failures=3), []
     assert store(warehouse, slept=slept).settle(settlements(2), []) == frozenset()
-    assert warehouse.statements == ["settle"] * 4
+    assert warehouse.statements == ["settle_bound"] * 4
     assert len(slept) == 3
 
 

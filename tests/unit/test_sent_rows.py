@@ -13,18 +13,23 @@ from rowqueue.lifecycle import Settlement, Status
 from rowqueue.poller.queue import PollerQueue
 from rowqueue.poller.records import Death
 from rowqueue.processor.queue import ProcessorStore
-from rowqueue.sql import Attempt, SettlementRow
+from rowqueue.sql import Attempt, ClaimedKey, SettlementRow
 
 
 class RecordingWarehouse:
     """Keeps the text and the values of every statement."""
 
-    def __init__(self):
+    def __init__(self, *, changed=1):
         self.sent = {}
+        self.changed = changed
 
     def change(self, statement, values):
         self.sent[statement.name] = (statement.text, values)
-        return 1
+        return self.changed
+
+    def rows(self, statement, values):
+        self.sent[statement.name] = (statement.text, values)
+        return []
 
 
 def read(text, rows):
@@ -42,9 +47,11 @@ def settled():
     settlement = Settlement(
         entry_id=11,
         claim_token="token",
+        idempotency_key="key",
         status=Status.FAILED,
         counted=True,
         released=False,
+        doubted=True,
         delay_s=1.5,
         response_status=503,
         result="the answer",
@@ -55,23 +62,29 @@ def settled():
         attempt=7,
         outcome=AttemptOutcome.TRANSIENT,
         response_status=504,
+        status="pending",
+        delay_ms=3000,
         error_message="why",
         entry_id=12,
         started_ms_ago=2000,
         finished_ms_ago=1000,
+        idempotency_key="another key",
+        result="an answer",
     )
     store.settle([settlement], [attempt])
     return warehouse.sent
 
 
 def test_a_settle_reads_each_field_where_it_was_put(settled):
-    text, values = settled["settle"]
+    text, values = settled["settle_bound"]
     assert read(text, values["settlements"]) == {
         "settled_id": 11,
         "settled_token": "token",
+        "settled_key": "key",
         "new_status": "failed",
         "counted": 1,
         "released": 0,
+        "doubted": 1,
         "delay_ms": 1500,
         "new_response_status": 503,
         "new_result": "the answer",
@@ -86,10 +99,14 @@ def test_the_audit_trail_reads_each_field_where_it_was_put(settled):
         "attempt": 7,
         "outcome": "transient",
         "response_status": 504,
+        "status": "pending",
+        "delay_ms": 3000,
         "error_message": "why",
         "entry_id": 12,
         "started_ms_ago": 2000,
         "finished_ms_ago": 1000,
+        "idempotency_key": "another key",
+        "result": "an answer",
     }
 
 
@@ -112,7 +129,18 @@ def test_the_statements_about_dead_workers_read_each_field_by_its_key(statement,
     assert read(text, values["deaths"]).items() >= expected.items()
 
 
-@pytest.mark.parametrize(("row", "fields"), [("settlement", SettlementRow._fields), ("attempt", Attempt._fields)])
+def test_a_read_back_reads_each_field_where_it_was_put():
+    warehouse = RecordingWarehouse(changed=0)
+    store = ProcessorStore(warehouse, queue="Q", processor_id="dev-1", max_retries=3)
+    store.settle([Settlement(entry_id=11, claim_token="token", idempotency_key="key", status=Status.COMPLETED)], [])
+    text, values = warehouse.sent["settled"]
+    assert read(text, values["claimed"]) == {"entry_id": 11, "sent_token": "token", "sent_key": "key"}
+
+
+@pytest.mark.parametrize(
+    ("row", "fields"),
+    [("settlement", SettlementRow._fields), ("attempt", Attempt._fields), ("claimed", ClaimedKey._fields)],
+)
 def test_queries_name_every_field_of_a_row_and_never_its_position(row, fields):
     source = (sql.resources.files(sql) / "queries.sql").read_text()
     assert re.findall(rf"\.value\[\{{{row}\.(\w+)\}}\]", source) == list(fields)

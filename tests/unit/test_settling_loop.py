@@ -293,9 +293,11 @@ async def test_the_log_says_how_long_a_settle_and_each_delivery_took(capsys):
         ([450_000, 450_000, 450_000, 450_001], [2, 1, 1]),
     ],
 )
-def test_a_batch_has_up_to_900_000_bytes_of_json_with_150_for_each_outcome(sizes, batches):
+def test_a_batch_has_up_to_900_000_bytes_of_json_with_150_for_each_outcome_and_its_key(sizes, batches):
     deliveries = [
-        Delivery(entry=entry(number), outcome=Interrupted(reason="x" * (size - 152)), began=None, ended=0.0)
+        Delivery(
+            entry=entry(number), outcome=Interrupted(reason="x" * (size - 152 - len('"key"'))), began=None, ended=0.0
+        )
         for number, size in enumerate(sizes)
     ]
     assert [len(batch) for batch in flushes(deliveries)] == batches

@@ -6,13 +6,15 @@ It follows the rules of ``queries.sql``. Both implementations pass ``tests/queue
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from itertools import count
 from typing import TYPE_CHECKING
 
-from rowqueue.contract import ProcessorEvent
+from rowqueue.contract import AttemptOutcome, ProcessorEvent
 from rowqueue.lifecycle import MAX_ERROR_MESSAGE_CHARACTERS, Entry, Settlement, Status, storable
-from rowqueue.processor.queue import Ready
+from rowqueue.processor.queue import Ready, key_of
+from rowqueue.sql import ClaimedKey
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -35,9 +37,11 @@ class QueueRow:
     retry_count: int = 0
     max_retries: int | None = None
     crash_count: int = 0
+    doubt_count: int = 0
     claim_token: str | None = None
     processor_id: str | None = None
     claimed_at: float | None = None
+    tried_at: float | None = None
     completed_at: float | None = None
     failed_at: float | None = None
     response_status: int | None = None
@@ -110,10 +114,12 @@ class MemoryQueue:
     async def claim(self, request: ClaimRequest) -> list[Entry]:
         """See :meth:`rowqueue.processor.queue.Queue.claim`."""
         now = self.tables.clock()
-        block = list(_bounded(self._ready(probe=request.probe, nothing_in_hand=request.nothing_in_hand), request))
-        for row in block:
+        ready = self._ready(probe=request.probe, nothing_in_hand=request.nothing_in_hand)
+        copies = _by_copy(ready)
+        block = list(_bounded((rows[0] for rows in copies.values()), request))
+        for row in (row for first in block for row in copies[first.id, first.idempotency_key]):
             row.status, row.claim_token = Status.PROCESSING, request.token
-            row.processor_id, row.claimed_at = self._processor_id, now
+            row.processor_id, row.claimed_at, row.tried_at = self._processor_id, now, now
         return [_entry(row, request.token, now) for row in block]
 
     async def count_ready(self) -> Ready:
@@ -123,14 +129,28 @@ class MemoryQueue:
 
     async def settle(self, settlements: Sequence[Settlement], attempts: Sequence[Attempt]) -> frozenset[int]:
         """See :meth:`rowqueue.processor.queue.Queue.settle`."""
-        recorded = {(attempt.entry_id, attempt.claim_token) for _, attempt in self.tables.attempts}
+        recorded = {attempt.key for name, attempt in self.tables.attempts if name == self._processor_id}
         self.tables.attempts += [
-            (self._processor_id, attempt._replace(error_message=storable(attempt.error_message)))
+            (
+                self._processor_id,
+                attempt._replace(error_message=storable(attempt.error_message), result=storable(attempt.result)),
+            )
             for attempt in attempts
-            if (attempt.entry_id, attempt.claim_token) not in recorded
+            if attempt.key not in recorded
         ]
-        rows = {row.id: row for row in self.tables.queue}
-        return frozenset(s.entry_id for s in settlements if not self._settle_one(rows.get(s.entry_id), s))
+        on_record = self._on_record({attempt.key for attempt in attempts})
+        rows = _by_claim(self.tables.queue)
+        return frozenset(
+            s.entry_id
+            for s in settlements
+            if not self._settle_one(rows.get(key_of(s), []), on_record.get(key_of(s), s), expected=s.status)
+        )
+
+    def _on_record(self, keys: set[ClaimedKey]) -> dict[ClaimedKey, Settlement]:
+        """What this worker's attempts say about these claims: a success first, then the earliest."""
+        mine = [made for name, made in self.tables.attempts if name == self._processor_id and made.key in keys]
+        mine.sort(key=lambda made: made.outcome != AttemptOutcome.SUCCEEDED)
+        return {made.key: _settlement(made) for made in reversed(mine)}
 
     async def place_hold(self, *, reason: str, seconds: float) -> None:
         """See :meth:`rowqueue.processor.queue.Queue.place_hold`."""
@@ -173,27 +193,71 @@ class MemoryQueue:
             and row.retry_count < (self._max_retries if row.max_retries is None else row.max_retries)
             and (nothing_in_hand or not row.crash_count)
         ]
-        return sorted(ready, key=lambda row: (-row.priority, row.available_at, row.id))
+        return sorted(
+            ready,
+            key=lambda row: (
+                -math.inf if row.tried_at is None or not probe else row.tried_at,
+                -row.priority,
+                row.available_at,
+                row.id,
+                row.idempotency_key,
+            ),
+        )
 
-    def _settle_one(self, row: QueueRow | None, settlement: Settlement) -> bool:
-        """Settle a row; returns whether it has the new status, now or from an earlier call."""
-        if row is None or row.claim_token != settlement.claim_token:
-            return False
-        if row.status != Status.PROCESSING:
-            return row.status == settlement.status
+    def _settle_one(self, rows: Sequence[QueueRow], settlement: Settlement, *, expected: Status) -> bool:
+        """Settle the rows of a claim; returns whether that was done, now or by an earlier call."""
+        in_hand = [row for row in rows if row.status == Status.PROCESSING]
+        for row in in_hand:
+            self._write(row, settlement)
+        return bool(in_hand) or {row.status for row in rows} == {expected}
+
+    def _write(self, row: QueueRow, settlement: Settlement) -> None:
         now = self.tables.clock()
         row.status = settlement.status
         row.retry_count += settlement.counted
+        row.doubt_count += settlement.doubted
         row.completed_at = now if settlement.status is Status.COMPLETED else None
         row.failed_at = now if settlement.status is Status.FAILED else None
         if settlement.released:
             row.processor_id, row.claimed_at = None, None
-            return True
+            return
         if settlement.status is Status.PENDING:
             row.available_at = now + settlement.delay_s
         row.response_status = settlement.response_status
         row.result, row.error_message = storable(settlement.result), storable(settlement.error_message)
-        return True
+
+
+def _by_copy(rows: Iterable[QueueRow]) -> dict[tuple[int, str], list[QueueRow]]:
+    """Rows by id and key, in their order. More than one have both only if somebody copied a row."""
+    found: dict[tuple[int, str], list[QueueRow]] = {}
+    for row in rows:
+        found.setdefault((row.id, row.idempotency_key), []).append(row)
+    return found
+
+
+def _by_claim(rows: Iterable[QueueRow]) -> dict[ClaimedKey, list[QueueRow]]:
+    found: dict[ClaimedKey, list[QueueRow]] = {}
+    for row in rows:
+        if row.claim_token is not None:
+            found.setdefault(ClaimedKey(row.id, row.claim_token, row.idempotency_key), []).append(row)
+    return found
+
+
+def _settlement(made: Attempt) -> Settlement:
+    """What an attempt on record makes of its entry: the rule of the statement ``settle``."""
+    return Settlement(
+        entry_id=made.entry_id,
+        claim_token=made.claim_token,
+        idempotency_key=made.idempotency_key,
+        status=Status(made.status),
+        counted=made.outcome in {AttemptOutcome.TRANSIENT, AttemptOutcome.PERMANENT},
+        released=made.outcome in {AttemptOutcome.INTERRUPTED, AttemptOutcome.DOUBTFUL},
+        doubted=made.outcome == AttemptOutcome.DOUBTFUL,
+        delay_s=(made.delay_ms or 0) / 1000,
+        response_status=made.response_status,
+        result=made.result,
+        error_message=made.error_message,
+    )
 
 
 def _bounded(ready: Iterable[QueueRow], request: ClaimRequest) -> Iterable[QueueRow]:
@@ -222,6 +286,7 @@ def _entry(row: QueueRow, token: str, now: float) -> Entry:
         retry_count=row.retry_count,
         max_retries=row.max_retries,
         crash_count=row.crash_count,
+        doubt_count=row.doubt_count,
         age_s=now - row.created_at,
     )
 

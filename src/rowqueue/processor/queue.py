@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import json
+import math
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -21,10 +22,10 @@ import tenacity
 from rowqueue import sql
 from rowqueue.contract import ProcessorEvent
 from rowqueue.errors import LockContention, ValueRefused, WarehouseUnavailable
-from rowqueue.lifecycle import MAX_ERROR_MESSAGE_CHARACTERS, Entry, storable
+from rowqueue.lifecycle import MAX_ERROR_MESSAGE_CHARACTERS, Entry, Status, storable
 from rowqueue.observability import Event, log_problem
 from rowqueue.settings import SETTLE_PATIENCE_S
-from rowqueue.sql import SettlementRow
+from rowqueue.sql import ClaimedKey, SettlementRow
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -36,6 +37,8 @@ T = TypeVar("T")
 
 as_json = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 """JSON for a bound value, without escapes and spaces: the driver sends every byte."""
+RECORDED_MARGIN_S = 60
+"""Added to the time since a batch was sent first, in which its attempts were recorded: clocks differ."""
 UNSTORABLE = "Snowflake cannot store what the service answered"
 
 
@@ -94,6 +97,11 @@ class Queue(Protocol):
 
         Writing the same twice changes nothing. An answer that cannot be stored is replaced by a sentence that says so.
 
+        Args:
+            settlements: what becomes of each entry.
+            attempts: of those entries whose delivery was started. Each says the same as the settlement of its entry.
+                If another attempt is on record for the same claim, a success counts, and otherwise the earliest.
+
         Returns:
             The entries whose claim is lost: another worker has claimed or settled them, and nothing was changed.
         """
@@ -126,6 +134,7 @@ class ProcessorStore:
         max_retries: counted attempts, unless the entry has its own limit.
         settle_patience_s: how long a settle is repeated before it fails, seconds. Its entries are then delivered again.
         sleep: waits, seconds, before a statement is sent again.
+        clock: seconds, monotonic.
     """
 
     def __init__(
@@ -137,8 +146,10 @@ class ProcessorStore:
         max_retries: int,
         settle_patience_s: float = SETTLE_PATIENCE_S,
         sleep: Callable[[float], None] = time.sleep,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._warehouse = warehouse
+        self._clock = clock
         self._statements = sql.statements(queue=queue, max_retries=max_retries)
         self._processor_id = processor_id
         self._max_retries = max_retries
@@ -190,8 +201,10 @@ class ProcessorStore:
         return self._repeating(lambda: self._claimed(request.token)) if claimed else []
 
     def _claimed(self, token: str) -> list[Entry]:
-        return [
-            Entry(
+        """What was claimed. Copies of a row, with its id and its key, are one entry."""
+        rows = self._rows("claimed", claim_token=token)
+        entries = {
+            (entry_id, idempotency_key): Entry(
                 id=entry_id,
                 data=data,
                 idempotency_key=idempotency_key,
@@ -199,12 +212,12 @@ class ProcessorStore:
                 retry_count=retry_count,
                 max_retries=max_retries,
                 crash_count=crash_count,
+                doubt_count=doubt_count,
                 age_s=age_s,
             )
-            for entry_id, data, idempotency_key, retry_count, max_retries, crash_count, age_s in self._rows(
-                "claimed", claim_token=token
-            )
-        ]
+            for entry_id, data, idempotency_key, retry_count, max_retries, crash_count, doubt_count, age_s in rows
+        }
+        return list(entries.values())
 
     def settle(self, settlements: Sequence[Settlement], attempts: Sequence[Attempt]) -> frozenset[int]:
         """See :meth:`Queue.settle`. When Snowflake refuses a value, the batch is halved until the value is found.
@@ -217,28 +230,79 @@ class ProcessorStore:
         except ValueRefused as error:
             if len(settlements) == 1:
                 log_problem(Event.OUTCOME_UNSTORABLE, entry_id=settlements[0].entry_id, error=str(error))
-                return self._settle([replace(settlements[0], result=None, error_message=UNSTORABLE)], [])
+                return self._settle_without_texts(settlements[0], attempts)
         half = len(settlements) // 2
         lost: frozenset[int] = frozenset()
         for part in (settlements[:half], settlements[half:]):
-            ids = {settlement.entry_id for settlement in part}
-            lost |= self.settle(part, [attempt for attempt in attempts if attempt.entry_id in ids])
+            keys = set(map(key_of, part))
+            lost |= self.settle(part, [attempt for attempt in attempts if attempt.key in keys])
         return lost
 
-    def _settle(self, settlements: Sequence[Settlement], attempts: Sequence[Attempt]) -> frozenset[int]:
-        """Write the attempts first: otherwise an outcome could be written without its attempt in the audit trail."""
-        made = as_json(list(map(_storable_attempt, attempts)))
-        sent = as_json(list(map(_settlement_row, settlements)))
-        if attempts:
-            self._persisting(lambda: self._change("insert_attempts", processor_id=self._processor_id, attempts=made))
-        changed = self._persisting(lambda: self._change("settle", settlements=sent))
-        return frozenset() if changed == len(settlements) else self._persisting(lambda: self._lost(settlements))
+    def _settle_without_texts(self, settlement: Settlement, attempts: Sequence[Attempt]) -> frozenset[int]:
+        """Settle an entry without the texts that Snowflake refuses; as a last resort without its attempt."""
+        plain = [replace(settlement, result=None, error_message=UNSTORABLE)]
+        try:
+            return self._settle(plain, [made._replace(result=None, error_message=UNSTORABLE) for made in attempts])
+        except ValueRefused:
+            return self._settle(plain, [])
 
-    def _lost(self, settlements: Sequence[Settlement]) -> frozenset[int]:
-        """The entries that do not have the status that was sent. After a settle that ran twice there are none."""
-        sent = as_json([{"entry_id": s.entry_id, "claim_token": s.claim_token} for s in settlements])
-        settled = {(entry_id, status) for entry_id, status in self._rows("settled", settlements=sent)}
-        return frozenset(s.entry_id for s in settlements if (s.entry_id, s.status.value) not in settled)
+    def _settle(self, settlements: Sequence[Settlement], attempts: Sequence[Attempt]) -> frozenset[int]:
+        """Insert the attempts, and settle the entries with what they say. The rest is settled with bound values."""
+        began = self._clock()
+        made = {attempt.key for attempt in attempts}
+        started = [settlement for settlement in settlements if key_of(settlement) in made]
+        bound = [settlement for settlement in settlements if key_of(settlement) not in made]
+        lost: frozenset[int] = frozenset()
+        if attempts:
+            rows = as_json(list(map(_storable_attempt, attempts)))
+            self._persisting(lambda: self._insert(rows, began))
+        if started:
+            lost, unsettled = self._settle_started(started, began)
+            bound += unsettled
+        if bound:
+            rows = as_json(list(map(_settlement_row, bound)))
+            if self._persisting(lambda: self._change("settle_bound", settlements=rows)) != len(bound):
+                more, unsettled = self._read_back(bound)
+                lost |= more.union(settlement.entry_id for settlement in unsettled)
+        return lost
+
+    def _settle_started(self, started: Sequence[Settlement], began: float) -> tuple[frozenset[int], list[Settlement]]:
+        """Settle with what the attempts say.
+
+        A session that was opened after the INSERT may not see it yet, so the UPDATE is repeated once.
+
+        Returns:
+            The entries whose claim is lost, and what is not settled yet.
+        """
+        lost: frozenset[int] = frozenset()
+        unsettled = list(started)
+        for _ in range(2):
+            changed = self._persisting(lambda: self._join(began))
+            if changed == len(unsettled):
+                return lost, []
+            lost, unsettled = self._read_back(started)
+            if not unsettled:
+                break
+        return lost, unsettled
+
+    def _read_back(self, settlements: Sequence[Settlement]) -> tuple[frozenset[int], list[Settlement]]:
+        """Compare the rows with what was sent. After a settle that ran twice there is no difference.
+
+        Returns:
+            The entries whose claim is lost, and what is not settled yet.
+        """
+        sent = as_json(list(map(key_of, settlements)))
+        found: dict[ClaimedKey, set[str]] = {}
+        for *key, status in self._persisting(lambda: self._rows("settled", claimed=sent)):
+            found.setdefault(ClaimedKey(*key), set()).add(status)
+        lost, unsettled = [], []
+        for settlement in settlements:
+            statuses = found.get(key_of(settlement), set())
+            if Status.PROCESSING in statuses:
+                unsettled.append(settlement)
+            elif statuses != {settlement.status}:
+                lost.append(settlement.entry_id)
+        return frozenset(lost), unsettled
 
     def place_hold(self, *, reason: str, seconds: float) -> None:
         """See :meth:`Queue.place_hold`."""
@@ -272,6 +336,21 @@ class ProcessorStore:
             seconds=seconds,
             reason=reason,
         )
+
+    def _insert(self, attempts: str, began: float) -> int:
+        return self._change(
+            "insert_attempts",
+            attempts=attempts,
+            processor_id=self._processor_id,
+            seconds=self._seconds_since(began),
+        )
+
+    def _join(self, began: float) -> int:
+        return self._change("settle", processor_id=self._processor_id, seconds=self._seconds_since(began))
+
+    def _seconds_since(self, began: float) -> int:
+        """For how long a statement looks back for attempts that were recorded since ``began``."""
+        return math.ceil(self._clock() - began) + RECORDED_MARGIN_S
 
     def _rows(self, name: str, **values: object) -> list[tuple[Any, ...]]:
         return self._warehouse.rows(self._statements[name], values)
@@ -331,13 +410,20 @@ class SnowflakeQueue:
         return await asyncio.get_running_loop().run_in_executor(self._thread, context.run, call)
 
 
+def key_of(claimed: Settlement) -> ClaimedKey:
+    """The claimed entry that a settlement is about."""
+    return ClaimedKey(claimed.entry_id, claimed.claim_token, claimed.idempotency_key)
+
+
 def _settlement_row(settlement: Settlement) -> SettlementRow:
     return SettlementRow(
         entry_id=settlement.entry_id,
         claim_token=settlement.claim_token,
+        idempotency_key=settlement.idempotency_key,
         status=settlement.status.value,
         counted=int(settlement.counted),
         released=int(settlement.released),
+        doubted=int(settlement.doubted),
         delay_ms=round(settlement.delay_s * 1000),
         response_status=settlement.response_status,
         result=storable(settlement.result),
@@ -346,7 +432,9 @@ def _settlement_row(settlement: Settlement) -> SettlementRow:
 
 
 def _storable_attempt(attempt: Attempt) -> Attempt:
-    return attempt._replace(error_message=storable(attempt.error_message)) if attempt.error_message else attempt
+    if attempt.error_message is None and attempt.result is None:
+        return attempt
+    return attempt._replace(error_message=storable(attempt.error_message), result=storable(attempt.result))
 
 
 def _log_repetition(state: tenacity.RetryCallState) -> None:

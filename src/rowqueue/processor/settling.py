@@ -14,6 +14,7 @@ from rowqueue.lifecycle import (
     Doubted,
     Interrupted,
     Permanent,
+    Status,
     Succeeded,
     Transient,
     settlement_for,
@@ -33,7 +34,7 @@ MAX_FLUSH_BYTES = 900_000
 """Largest JSON text in one statement. Snowflake advises 1 MB at most, bound values included ("Limits on Query Text
 Size")."""
 _OVERHEAD_BYTES = 150
-"""Upper bound for the size of an outcome without its two texts, in either statement: 80 with an id of six digits."""
+"""Upper bound for the size of an outcome without its texts and its key: 115 with an id of six digits."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -153,7 +154,7 @@ class Settling:
     async def _settle(self, flush: Sequence[Delivery]) -> None:
         began = self._clock()
         settlements = [settlement_for(d.entry, d.outcome, self._policy, random=self._rng) for d in flush]
-        lost = await self._queue.settle(settlements, attempts_of(flush, now=began))
+        lost = await self._queue.settle(settlements, attempts_of(flush, settlements, now=began))
         if lost:
             log_problem(Event.CLAIM_LOST, entries=sorted(lost)[:20], count=len(lost))
         counts = Counter(_counted_as(s) for s in settlements if s.entry_id not in lost)
@@ -183,7 +184,7 @@ class Unsettled:
 
     def add(self, delivery: Delivery) -> None:
         """Put it behind the others."""
-        size = _bytes(delivery.outcome)
+        size = _bytes(delivery.outcome) + _bytes_of(delivery.entry.idempotency_key)
         self.bytes += size
         self._deliveries.append((delivery, size))
 
@@ -207,45 +208,65 @@ def _bytes(outcome: Outcome) -> int:
             texts = [result, reason[:MAX_ERROR_MESSAGE_CHARACTERS]]
         case Interrupted(reason=reason) | Doubted(reason=reason):
             texts = [reason]
-    return _OVERHEAD_BYTES + sum(len(as_json(text).encode("utf-8", "replace")) for text in texts if text)
+    return _OVERHEAD_BYTES + sum(_bytes_of(text) for text in texts if text)
 
 
-def attempts_of(deliveries: Sequence[Delivery], *, now: float) -> list[Attempt]:
-    """The attempts of those deliveries that were started.
+def _bytes_of(text: str) -> int:
+    return len(as_json(text).encode("utf-8", "replace"))
+
+
+def attempts_of(deliveries: Sequence[Delivery], settlements: Sequence[Settlement], *, now: float) -> list[Attempt]:
+    """The attempts of those deliveries that were started, each with what becomes of its entry.
 
     Args:
         deliveries: as they are settled.
+        settlements: of these deliveries, in the same order.
         now: seconds, on the run's clock.
     """
-    return [_attempt(delivery, delivery.began, now) for delivery in deliveries if delivery.began is not None]
+    return [
+        _attempt(delivery, settlement, delivery.began, now)
+        for delivery, settlement in zip(deliveries, settlements, strict=True)
+        if delivery.began is not None
+    ]
 
 
-def _attempt(delivery: Delivery, began: float, now: float) -> Attempt:
-    outcome, status, error = _recorded(delivery.outcome)
+def _attempt(delivery: Delivery, settlement: Settlement, began: float, now: float) -> Attempt:
+    """An attempt. The reason is recorded once, in the words that the entry gets; a released entry keeps its own."""
+    outcome = delivery.outcome
+    retried = settlement.status is Status.PENDING and not settlement.released
+    message = _why_released(outcome) if settlement.released else settlement.error_message
     return Attempt(
-        claim_token=delivery.entry.claim_token,
+        claim_token=settlement.claim_token,
         attempt=delivery.entry.attempt,
-        outcome=outcome,
-        response_status=status,
-        error_message=None if error is None else error[:MAX_ERROR_MESSAGE_CHARACTERS],
-        entry_id=delivery.entry.id,
+        outcome=_recorded(outcome),
+        response_status=outcome.response_status if isinstance(outcome, Doubted) else settlement.response_status,
+        status=settlement.status,
+        delay_ms=round(settlement.delay_s * 1000) if retried else None,
+        error_message=message and message[:MAX_ERROR_MESSAGE_CHARACTERS],
+        entry_id=settlement.entry_id,
         started_ms_ago=round((now - began) * 1000),
         finished_ms_ago=round((now - delivery.ended) * 1000),
+        idempotency_key=settlement.idempotency_key,
+        result=settlement.result,
     )
 
 
-def _recorded(outcome: Outcome) -> tuple[AttemptOutcome, int | None, str | None]:
+def _recorded(outcome: Outcome) -> AttemptOutcome:
     match outcome:
-        case Succeeded(response_status=status):
-            return AttemptOutcome.SUCCEEDED, status, None
-        case Transient(response_status=status, reason=reason):
-            return AttemptOutcome.TRANSIENT, status, reason
-        case Permanent(response_status=status, reason=reason):
-            return AttemptOutcome.PERMANENT, status, reason
-        case Interrupted(reason=reason):
-            return AttemptOutcome.INTERRUPTED, None, reason
-        case Doubted(response_status=status, reason=reason):
-            return AttemptOutcome.DOUBTFUL, status, reason
+        case Succeeded():
+            return AttemptOutcome.SUCCEEDED
+        case Transient():
+            return AttemptOutcome.TRANSIENT
+        case Permanent():
+            return AttemptOutcome.PERMANENT
+        case Interrupted():
+            return AttemptOutcome.INTERRUPTED
+        case Doubted():
+            return AttemptOutcome.DOUBTFUL
+
+
+def _why_released(outcome: Outcome) -> str | None:
+    return None if isinstance(outcome, Succeeded) else outcome.reason
 
 
 def _counted_as(settlement: Settlement) -> str:

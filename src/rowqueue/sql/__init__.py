@@ -20,8 +20,19 @@ _PARAMETER = re.compile(r"%\((\w+)\)s")
 _PLACEHOLDER = re.compile(r"\{[^{}]*\}")
 
 
+class ClaimedKey(NamedTuple):
+    """What names a claimed entry in a statement, as a JSON array.
+
+    The id alone does not: no key is enforced, and a copy of a row has its id.
+    """
+
+    entry_id: int
+    claim_token: str
+    idempotency_key: str
+
+
 class SettlementRow(NamedTuple):
-    """What the statement ``settle`` reads for one entry, as a JSON array.
+    """What the statement ``settle_bound`` reads for one entry, as a JSON array.
 
     The order of the fields is the order in the array. ``queries.sql`` names a field, as ``{settlement.status}``, and
     the loader puts its position there.
@@ -29,9 +40,11 @@ class SettlementRow(NamedTuple):
 
     entry_id: int
     claim_token: str
+    idempotency_key: str
     status: str
     counted: int
     released: int
+    doubted: int
     delay_ms: int
     response_status: int | None
     result: str | None
@@ -39,34 +52,46 @@ class SettlementRow(NamedTuple):
 
 
 class Attempt(NamedTuple):
-    """One delivery that was started, as the statement ``insert_attempts`` reads it; see :class:`SettlementRow`.
+    """One delivery that was started, and what becomes of its entry, as the statement ``insert_attempts`` reads it.
 
-    Fields that have the same value in most rows come first, side by side: the driver then compresses the rows in half
-    the time.
+    See :class:`SettlementRow`. Fields that have the same value in most rows come first, side by side: the driver then
+    compresses the rows in half the time.
 
     Attributes:
         attempt: its number, from 1.
-        outcome: a :class:`~rowqueue.contract.AttemptOutcome`.
+        outcome: a :class:`~rowqueue.contract.AttemptOutcome`. It says whether the attempt is counted, and whether the
+            entry is released.
         response_status: the HTTP status, if there was an answer.
+        status: what the entry becomes.
+        delay_ms: milliseconds until a retry is ready; ``None`` if the entry keeps its time.
         error_message: why it failed, if it did.
         started_ms_ago: milliseconds since it was started.
         finished_ms_ago: milliseconds since it ended.
+        result: the answer, cut to a limit, if there was one.
     """
 
     claim_token: str
     attempt: int
     outcome: str
     response_status: int | None
+    status: str
+    delay_ms: int | None
     error_message: str | None
     entry_id: int
     started_ms_ago: int
     finished_ms_ago: int
+    idempotency_key: str
+    result: str | None
+
+    @property
+    def key(self) -> ClaimedKey:
+        """The claimed entry."""
+        return ClaimedKey(self.entry_id, self.claim_token, self.idempotency_key)
 
 
+_FIELDS = {"settlement": SettlementRow._fields, "attempt": Attempt._fields, "claimed": ClaimedKey._fields}
 _POSITIONS = {
-    f"{{{row}.{name}}}": str(position)
-    for row, fields in (("settlement", SettlementRow._fields), ("attempt", Attempt._fields))
-    for position, name in enumerate(fields)
+    f"{{{row}.{name}}}": str(position) for row, fields in _FIELDS.items() for position, name in enumerate(fields)
 }
 
 

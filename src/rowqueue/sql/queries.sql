@@ -2,8 +2,8 @@
 --
 -- `-- name: x` starts a statement. The comment lines below it say what it does and what guards it.
 -- %(name)s is a value that the server binds (qmark). {queue}, the validated name of the queue table, and {max_retries}, the
--- setting, are put into the text once, at start; {settlement.x} and {attempt.x} are the positions of fields in rows that are sent
--- as arrays (rowqueue/sql/__init__.py declares them).
+-- setting, are put into the text once, at start; {settlement.x}, {attempt.x} and {claimed.x} are the positions of fields in rows
+-- that are sent as arrays (rowqueue/sql/__init__.py declares them).
 -- Times are SYSDATE(): UTC, by Snowflake's clock. CURRENT_TIMESTAMP depends on the session's time zone, and the clocks of workers
 -- may differ. Snowflake has no UPDATE ... RETURNING, no SKIP LOCKED, and no FOR UPDATE on standard tables.
 
@@ -44,91 +44,150 @@ SELECT COUNT(*) AS entries, COUNT(IFF(crash_count > 0, 1, NULL)) AS suspects
 
 -- name: claim
 -- One worker takes a block: the best ready entries, bounded by number and by characters (the first is always taken).
--- While a hold stands, nothing is claimed. When it has ended, only a probe claims.
+-- While a hold stands, nothing is claimed. When it has ended, only a probe claims: the entry least recently tried, whatever its
+-- priority, so that one entry cannot keep all others waiting.
 -- Suspects are claimed only by a worker with nothing in hand: crash_count = 1 up to %(suspects)s together; crash_count > 1 one at a
 -- time, so that a further crash identifies the entry.
--- The outer condition on the status matters when the statement waited for the lock: another claim may have taken entries meanwhile.
+-- The conditions of the outer WHERE matter when the statement waited for the lock: another claim may have taken entries meanwhile.
+-- They also keep out a copy of a row that has its id and key and is not ready. Copies that are ready are claimed together.
 -- QUALIFY cuts the block, because Snowflake does not reliably accept a bound value in LIMIT ("Invalid row count '?' in limit
 -- clause"). The constant LIMIT only bounds the sort.
 UPDATE {queue}
    SET status = 'processing',
        claim_token = %(claim_token)s,
        processor_id = %(processor_id)s,
-       claimed_at = SYSDATE()
-  FROM (SELECT id AS ready_id
-          FROM (SELECT id, priority, available_at, LENGTH(data) AS characters,
-                       IFF(crash_count > 0, 1, 0) AS suspect, IFF(crash_count > 1, 1, 0) AS alone
-                  FROM {queue}
-                 WHERE status = 'pending'
-                   AND available_at <= SYSDATE()
-                   AND retry_count < COALESCE(max_retries, %(max_retries)s)
-                   AND (crash_count = 0 OR %(nothing_in_hand)s = 1)
-                   AND NOT EXISTS (SELECT 1
-                                     FROM PROCESSING_HOLDS
-                                    WHERE scope = '*'
-                                      AND (%(probe)s = 0 OR until_at IS NULL OR until_at > SYSDATE()))
-                 ORDER BY priority DESC, available_at, id
-                 LIMIT 10000) AS candidates
-       QUALIFY SUM(characters) OVER (ORDER BY priority DESC, available_at, id
-                                     ROWS BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW) - characters < %(characters)s
-           AND ROW_NUMBER() OVER (ORDER BY priority DESC, available_at, id)
-               <= CASE WHEN SUM(suspect) OVER (ORDER BY priority DESC, available_at, id
-                                               ROWS BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW) = 0
+       claimed_at = SYSDATE(),
+       tried_at = SYSDATE()
+  FROM (SELECT ready_id, ready_key
+          FROM (SELECT id AS ready_id, idempotency_key AS ready_key, characters, suspect, alone,
+                       ROW_NUMBER() OVER (ORDER BY tried, priority DESC, available_at, id, idempotency_key) AS place
+                  FROM (SELECT id, idempotency_key, priority, available_at, LENGTH(data) AS characters,
+                               IFF(%(probe)s = 1, COALESCE(tried_at, '1970-01-01 00:00:00'::TIMESTAMP_NTZ), NULL) AS tried,
+                               IFF(crash_count > 0, 1, 0) AS suspect, IFF(crash_count > 1, 1, 0) AS alone
+                          FROM {queue}
+                         WHERE status = 'pending'
+                           AND available_at <= SYSDATE()
+                           AND retry_count < COALESCE(max_retries, %(max_retries)s)
+                           AND (crash_count = 0 OR %(nothing_in_hand)s = 1)
+                           AND NOT EXISTS (SELECT 1
+                                             FROM PROCESSING_HOLDS
+                                            WHERE scope = '*'
+                                              AND (%(probe)s = 0 OR until_at IS NULL OR until_at > SYSDATE()))
+                         ORDER BY tried, priority DESC, available_at, id
+                         LIMIT 10000) AS candidates
+               QUALIFY ROW_NUMBER() OVER (PARTITION BY id, idempotency_key
+                                          ORDER BY tried, priority DESC, available_at) = 1) AS ranked
+       QUALIFY SUM(characters) OVER (ORDER BY place ROWS BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW) - characters
+               < %(characters)s
+           AND ROW_NUMBER() OVER (ORDER BY place)
+               <= CASE WHEN SUM(suspect) OVER (ORDER BY place ROWS BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW) = 0
                        THEN %(entries)s
-                       WHEN SUM(suspect) OVER (ORDER BY priority DESC, available_at, id
-                                               ROWS BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW)
-                            = ROW_NUMBER() OVER (ORDER BY priority DESC, available_at, id)
-                        AND SUM(alone) OVER (ORDER BY priority DESC, available_at, id
-                                             ROWS BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW) = 0
+                       WHEN SUM(suspect) OVER (ORDER BY place ROWS BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW)
+                            = ROW_NUMBER() OVER (ORDER BY place)
+                        AND SUM(alone) OVER (ORDER BY place ROWS BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW) = 0
                        THEN %(suspects)s
                        ELSE 1
                   END) AS ready
  WHERE id = ready.ready_id
+   AND idempotency_key = ready.ready_key
    AND status = 'pending'
+   AND available_at <= SYSDATE()
+   AND retry_count < COALESCE(max_retries, %(max_retries)s)
+   AND (crash_count = 0 OR %(nothing_in_hand)s = 1)
 
 -- name: claimed
 -- The entries of one claim, by its token: read after the claim, and also when the connection broke during the claim.
-SELECT id, data, idempotency_key, retry_count, max_retries, crash_count, DATEDIFF('second', created_at, SYSDATE()) AS age_s
+SELECT id, data, idempotency_key, retry_count, max_retries, crash_count, doubt_count, DATEDIFF('second', created_at, SYSDATE()) AS age_s
   FROM {queue}
  WHERE claim_token = %(claim_token)s
    AND status = 'processing'
  ORDER BY priority DESC, available_at, id
 
 -- name: insert_attempts
--- The audit trail, written before the settle. Attempts that are recorded already are left out, so sending it twice does no harm.
+-- The audit trail, and with it the outcomes that `settle` reads. Attempts that this worker has recorded already are left out, so
+-- sending it twice does no harm. What the poller has recorded about a claim does not keep the worker's own outcome out.
 -- The worker sends how long ago an attempt started and ended; Snowflake's clock makes times of that. Each row is an array.
-INSERT INTO PROCESSING_ATTEMPTS (entry_id, claim_token, attempt, processor_id, started_at, finished_at,
-                                 outcome, response_status, error_message)
+-- Only the partitions of the last %(seconds)s are searched, which begin before this batch was sent for the first time.
+INSERT INTO PROCESSING_ATTEMPTS (entry_id, claim_token, idempotency_key, attempt, processor_id, started_at, finished_at,
+                                 outcome, response_status, error_message, entry_status, ready_at, result)
 SELECT made.entry_id,
        made.claim_token,
+       made.idempotency_key,
        made.attempt,
        %(processor_id)s,
        DATEADD('millisecond', -made.started_ms_ago, SYSDATE()),
        DATEADD('millisecond', -made.finished_ms_ago, SYSDATE()),
        made.outcome,
        made.response_status,
-       made.error_message
+       made.error_message,
+       made.status,
+       DATEADD('millisecond', made.delay_ms, SYSDATE()),
+       made.result
   FROM (SELECT a.value[{attempt.claim_token}]::VARCHAR AS claim_token,
                a.value[{attempt.attempt}]::NUMBER(38, 0) AS attempt,
                a.value[{attempt.outcome}]::VARCHAR AS outcome,
                a.value[{attempt.response_status}]::NUMBER(38, 0) AS response_status,
+               a.value[{attempt.status}]::VARCHAR AS status,
+               a.value[{attempt.delay_ms}]::NUMBER(38, 0) AS delay_ms,
                a.value[{attempt.error_message}]::VARCHAR AS error_message,
                a.value[{attempt.entry_id}]::NUMBER(38, 0) AS entry_id,
                a.value[{attempt.started_ms_ago}]::NUMBER(38, 0) AS started_ms_ago,
-               a.value[{attempt.finished_ms_ago}]::NUMBER(38, 0) AS finished_ms_ago
+               a.value[{attempt.finished_ms_ago}]::NUMBER(38, 0) AS finished_ms_ago,
+               a.value[{attempt.idempotency_key}]::VARCHAR AS idempotency_key,
+               a.value[{attempt.result}]::VARCHAR AS result
           FROM TABLE(FLATTEN(INPUT => PARSE_JSON(%(attempts)s))) AS a) AS made
-  LEFT JOIN PROCESSING_ATTEMPTS AS recorded
+  LEFT JOIN (SELECT entry_id, claim_token, idempotency_key
+               FROM PROCESSING_ATTEMPTS
+              WHERE recorded_at >= DATEADD('second', -%(seconds)s, SYSDATE())
+                AND processor_id = %(processor_id)s
+                AND entry_status IS NOT NULL) AS recorded
     ON recorded.entry_id = made.entry_id
    AND recorded.claim_token = made.claim_token
+   AND recorded.idempotency_key = made.idempotency_key
  WHERE recorded.entry_id IS NULL
 
 -- name: settle
--- Write the outcomes of a whole batch back in one statement. The claim token guards each row: a worker that lost its claim
--- changes nothing. The caller compares the rows changed with the rows sent. Each row is an array, because field names would make the
--- statement much longer.
+-- Write the outcomes of a whole batch back: they are in the audit trail, and nothing is sent twice. It follows `insert_attempts` in
+-- the same session, because another session may not see the attempts yet (READ_CONSISTENCY_MODE).
+-- One attempt for each claimed entry, also where an INSERT ran twice: a success first, then the earliest. So the join is unambiguous.
+-- The claim token guards each row: a worker that lost its claim changes nothing. The idempotency key distinguishes rows with the
+-- same id. The caller compares the rows changed with the rows sent.
+UPDATE {queue}
+   SET status = made.entry_status,
+       retry_count = retry_count + made.counted,
+       doubt_count = doubt_count + made.doubted,
+       available_at = COALESCE(made.ready_at, available_at),
+       processor_id = IFF(made.released = 1, NULL, processor_id),
+       claimed_at = IFF(made.released = 1, NULL, claimed_at),
+       completed_at = IFF(made.entry_status = 'completed', SYSDATE(), NULL),
+       failed_at = IFF(made.entry_status = 'failed', SYSDATE(), NULL),
+       response_status = IFF(made.released = 1, response_status, made.new_response_status),
+       result = IFF(made.released = 1, result, made.new_result),
+       error_message = IFF(made.released = 1, error_message, made.new_error_message)
+  FROM (SELECT entry_id, claim_token AS made_token, idempotency_key AS made_key, entry_status, ready_at,
+               IFF(outcome IN ('transient', 'permanent'), 1, 0) AS counted,
+               IFF(outcome IN ('interrupted', 'doubtful'), 1, 0) AS released,
+               IFF(outcome = 'doubtful', 1, 0) AS doubted,
+               response_status AS new_response_status, result AS new_result, error_message AS new_error_message
+          FROM PROCESSING_ATTEMPTS
+         WHERE recorded_at >= DATEADD('second', -%(seconds)s, SYSDATE())
+           AND processor_id = %(processor_id)s
+           AND entry_status IS NOT NULL
+       QUALIFY ROW_NUMBER() OVER (PARTITION BY entry_id, claim_token, idempotency_key
+                                  ORDER BY IFF(outcome = 'succeeded', 0, 1), recorded_at, finished_at) = 1) AS made
+ WHERE id = made.entry_id
+   AND claim_token = made.made_token
+   AND idempotency_key = made.made_key
+   AND status = 'processing'
+
+-- name: settle_bound
+-- Settle with the outcomes in the statement: entries that were never started, which have no attempt, and entries that `settle` left
+-- because it did not see their attempts. Guarded like `settle`. Each row is an array, because field names would make the statement
+-- much longer.
 UPDATE {queue}
    SET status = settled.new_status,
        retry_count = retry_count + settled.counted,
+       doubt_count = doubt_count + settled.doubted,
        available_at = IFF(settled.new_status = 'pending' AND settled.released = 0,
                           DATEADD('millisecond', settled.delay_ms, SYSDATE()), available_at),
        processor_id = IFF(settled.released = 1, NULL, processor_id),
@@ -140,9 +199,11 @@ UPDATE {queue}
        error_message = IFF(settled.released = 1, error_message, settled.new_error_message)
   FROM (SELECT s.value[{settlement.entry_id}]::NUMBER(38, 0) AS settled_id,
                s.value[{settlement.claim_token}]::VARCHAR AS settled_token,
+               s.value[{settlement.idempotency_key}]::VARCHAR AS settled_key,
                s.value[{settlement.status}]::VARCHAR AS new_status,
                s.value[{settlement.counted}]::NUMBER(38, 0) AS counted,
                s.value[{settlement.released}]::NUMBER(38, 0) AS released,
+               s.value[{settlement.doubted}]::NUMBER(38, 0) AS doubted,
                s.value[{settlement.delay_ms}]::NUMBER(38, 0) AS delay_ms,
                s.value[{settlement.response_status}]::NUMBER(38, 0) AS new_response_status,
                s.value[{settlement.result}]::VARCHAR AS new_result,
@@ -150,19 +211,21 @@ UPDATE {queue}
           FROM TABLE(FLATTEN(INPUT => PARSE_JSON(%(settlements)s))) AS s) AS settled
  WHERE id = settled.settled_id
    AND claim_token = settled.settled_token
+   AND idempotency_key = settled.settled_key
    AND status = 'processing'
 
 -- name: settled
--- The status of the entries of these claims. It is read when a settle changed fewer rows than were sent. It distinguishes a lost
--- claim from a settle that had already run when the connection broke.
-SELECT q.id, q.status
+-- The status of the entries of these claims. It is read when a settle changed fewer or more rows than were sent. It distinguishes a
+-- lost claim, a settle that had already run when the connection broke, and an entry that is not settled yet.
+SELECT q.id, q.claim_token, q.idempotency_key, q.status
   FROM {queue} AS q
-  JOIN (SELECT s.value:entry_id::NUMBER(38, 0) AS entry_id,
-               s.value:claim_token::VARCHAR AS token
-          FROM TABLE(FLATTEN(INPUT => PARSE_JSON(%(settlements)s))) AS s) AS sent
+  JOIN (SELECT s.value[{claimed.entry_id}]::NUMBER(38, 0) AS entry_id,
+               s.value[{claimed.claim_token}]::VARCHAR AS sent_token,
+               s.value[{claimed.idempotency_key}]::VARCHAR AS sent_key
+          FROM TABLE(FLATTEN(INPUT => PARSE_JSON(%(claimed)s))) AS s) AS sent
     ON q.id = sent.entry_id
-   AND q.claim_token = sent.token
- WHERE q.status <> 'processing'
+   AND q.claim_token = sent.sent_token
+   AND q.idempotency_key = sent.sent_key
 
 -- name: claimants
 -- Which workers have claims. The poller compares them with their tasks in ECS.

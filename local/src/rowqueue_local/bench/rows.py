@@ -112,7 +112,7 @@ def _round(poller: PollerQueue, store: ProcessorStore, *, token: str) -> Iterato
         for entry in entries
     ]
     settlements = [settlement_for(d.entry, d.outcome, RetryPolicy(), random=lambda: 0.5) for d in delivered]
-    attempts = attempts_of(delivered, now=3.0)
+    attempts = attempts_of(delivered, settlements, now=3.0)
     yield "settle", _seconds(lambda: store.settle(settlements, attempts))
 
 
