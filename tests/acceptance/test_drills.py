@@ -21,7 +21,7 @@ EXPECTED = {
         "messages_that_name_object_and_reason": 3,
         "holds_with_that_reason": 3,
     },
-    "partner": {"unexpected": [], "faults": 21, "as_promised": 21},
+    "partner": {"unexpected": [], "faults": 36, "as_promised": 36},
     "burst": {"needed": 10, "launched": 10, "completed": 80},
     "kill": {
         "triggers_without_the_event": ["schedule"],

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import ssl
+import threading
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -112,6 +113,79 @@ async def test_a_closed_connection_may_be_a_refusal_of_our_credentials(url, trus
     outcome = await deliver(url, trusted, entry(asking(hang_up=True)))
     assert isinstance(outcome, CredentialsFault)
     assert not outcome.certain
+
+
+@pytest.mark.parametrize("what", partner.RAW_ANSWERS)
+async def test_a_2xx_completes_its_entry_also_if_what_follows_its_status_line_is_no_http(url, trusted, what):
+    fine, odd = await deliver(url, trusted, entry("{}", idempotency_key="fine"), entry(asking(raw=what)))
+    assert isinstance(fine, Succeeded)
+    assert isinstance(odd, Succeeded), odd
+    assert odd.response_status == (204 if "204" in what else 200)
+    if what == "a header of 9,000 bytes":
+        assert odd.result == "ok"
+    else:
+        assert odd.result.startswith("[the answer could not be read: ")
+
+
+@pytest.mark.parametrize("what", partner.BROKEN_TLS)
+async def test_a_broken_record_in_an_open_tls_connection_is_no_certain_fault(url, trusted, what):
+    _, broken = await deliver(url, trusted, entry("{}"), entry(asking(broken_tls=what)))
+    assert isinstance(broken, CredentialsFault)
+    assert broken.reason.startswith("TLS failed: ")
+    assert not broken.certain
+
+
+async def test_the_status_of_an_earlier_answer_on_the_same_connection_is_not_taken_for_a_later_one(url, trusted):
+    fine, closed = await deliver(url, trusted, entry("{}"), entry(asking(hang_up=True)))
+    assert isinstance(fine, Succeeded)
+    assert isinstance(closed, CredentialsFault)
+
+
+async def test_a_request_whose_pooled_connection_is_dropped_is_not_sent_again_by_itself(files, trusted):
+    """An idempotent method would be: aiohttp sends it again on a new connection."""
+    connections, requests = set(), []
+
+    async def drop_the_second(request):
+        requests.append(request.headers["Idempotency-Key"])
+        connections.add(request.transport)
+        if len(requests) == 2:
+            request.transport.abort()
+        return web.Response(text="fine")
+
+    app = web.Application()
+    app.router.add_route("*", "/", drop_the_second)
+    with serving(app, partner.server_context(certificate=str(files.server), ca=str(files.ca))) as port:
+        keys = [entry("{}", idempotency_key=key) for key in ("a", "b", "c")]
+        outcomes = await deliver(f"https://127.0.0.1:{port}/", trusted, *keys)
+    assert requests == ["a", "b", "c"]
+    assert len(connections) == 2, "the second request went out on the connection of the first"
+    assert [type(outcome) for outcome in outcomes] == [Succeeded, CredentialsFault, Succeeded]
+
+
+@pytest.mark.parametrize(
+    ("sent", "result"),
+    [
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 60\r\n\r\nhalf", "half[the answer was cut off: a stop]"),
+        (b"HTTP/1.1 200 OK\r\nContent-Len", "[the answer was cut off: a stop]"),
+    ],
+    ids=["in its body", "in its headers"],
+)
+async def test_a_stop_while_a_2xx_trickles_leaves_the_entry_completed(files, trusted, sent, result):
+    written = threading.Event()
+
+    async def trickle(request):
+        request.transport.write(sent)
+        written.set()
+        await asyncio.sleep(60)
+
+    app = web.Application()
+    app.router.add_post("/", trickle)
+    with serving(app, partner.server_context(certificate=str(files.server), ca=str(files.ca))) as port:
+        delivering = asyncio.create_task(deliver(f"https://127.0.0.1:{port}/", trusted, entry("{}")))
+        await asyncio.to_thread(written.wait, 5)
+        await asyncio.sleep(0.1)  # the bytes are in the socket; the loop reads them
+        delivering.cancel()
+        assert await delivering == Succeeded(response_status=200, result=result)
 
 
 async def test_a_slow_service_is_transient_within_the_timeout(url, trusted):

@@ -9,7 +9,10 @@
 ``delay_ms``     wait before answering
 ``hang_up``      close the connection without an answer
 ``body``         ``cut`` (closed in the middle), ``trickle`` (a byte a second), ``large`` (10 MB),
-                 ``gzip`` (declared as compressed, but is not)
+                 ``gzip`` (declared as compressed, but is not), ``page`` (nginx's, about a certificate),
+                 ``echo`` (JSON that repeats that page)
+``raw``          one of ``RAW_ANSWERS``, in place of an answer
+``broken_tls``   one of ``BROKEN_TLS``, in place of an answer
 ===============  =========================================================================
 
 It counts deliveries by ``Idempotency-Key``; ``GET /_local/stats`` answers the counts, ``GET /_local/deliveries`` each
@@ -21,6 +24,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import os
 import signal
 import ssl
 import time
@@ -45,6 +49,27 @@ NGINX_PAGE = """<html>\r
 """
 """What nginx answers to a client without a certificate (ngx_http_special_response.c)."""
 MAX_REQUEST_BYTES = 64 * 1024 * 1024
+
+
+RAW_ANSWERS = {
+    "a header of 9,000 bytes": b"HTTP/1.1 200 OK\r\nX-Long: %b\r\nContent-Length: 2\r\n\r\nok" % (b"x" * 9_000),
+    "a header of 90,000 bytes": b"HTTP/1.1 200 OK\r\nX-Long: %b\r\nContent-Length: 2\r\n\r\nok" % (b"x" * 90_000),
+    "a body after 204": b"HTTP/1.1 204 No Content\r\n\r\nbody",
+    "bytes behind Content-Length": b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok and more",
+    "Content-Length with Transfer-Encoding": (
+        b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n"
+    ),
+    "two Content-Lengths": b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nContent-Length: 3\r\n\r\nok",
+    "a broken chunk": b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nno number\r\nok\r\n0\r\n\r\n",
+    "a header without a colon": b"HTTP/1.1 200 OK\r\nno colon\r\n\r\nok",
+    "half of its headers": b"HTTP/1.1 200 OK\r\nContent-Len",
+}
+"""Answers with a 2xx and something that is no HTTP behind its status line, by what that is."""
+BROKEN_TLS = {
+    "plain text": b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok",
+    "a record that cannot be decrypted": b"\x17\x03\x03\x00\x20" + b"x" * 32,
+}
+"""Bytes in place of a TLS record, by what they are."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -141,6 +166,15 @@ async def _answer(request: web.Request, ledger: Ledger) -> web.StreamResponse:
         assert request.transport is not None
         request.transport.abort()
         return web.Response()  # never sent
+    if "broken_tls" in behaviour:
+        ledger.answers["broken_tls"] += 1
+        return _break_tls(request, BROKEN_TLS[behaviour["broken_tls"]])
+    if "raw" in behaviour:
+        raw = RAW_ANSWERS[behaviour["raw"]]
+        delivery.status = int(raw[9:12])
+        ledger.answers[str(delivery.status)] += 1
+        ledger.done.add(key)
+        return _write_raw(request, raw)
     status = int(behaviour.get("status", 200))
     ledger.answers[str(status)] += 1
     delivery.status = status
@@ -153,6 +187,20 @@ async def _answer(request: web.Request, ledger: Ledger) -> web.StreamResponse:
         return await _ODD_BODIES[behaviour["body"]](request, status)
     answer = {"accepted": status < 300, "entry_id": body.get("entry_id"), "delivery": ledger.requests[key]}  # noqa: PLR2004
     return web.json_response(answer, status=status, headers=headers)
+
+
+def _break_tls(request: web.Request, record: bytes) -> web.StreamResponse:
+    assert request.transport is not None
+    os.write(request.transport.get_extra_info("socket").fileno(), record)
+    request.transport.close()
+    return web.Response()  # never sent
+
+
+def _write_raw(request: web.Request, answer: bytes) -> web.StreamResponse:
+    assert request.transport is not None
+    request.transport.write(answer)
+    request.transport.close()
+    return web.Response()  # never sent
 
 
 async def _cut(request: web.Request, status: int) -> web.StreamResponse:
@@ -181,7 +229,15 @@ async def _not_gzip(_request: web.Request, status: int) -> web.StreamResponse:
     return web.Response(status=status, body=b"not compressed at all", headers={"Content-Encoding": "gzip"})
 
 
-_ODD_BODIES = {"cut": _cut, "trickle": _trickle, "large": _large, "gzip": _not_gzip}
+async def _page(_request: web.Request, status: int) -> web.StreamResponse:
+    return web.Response(status=status, text=NGINX_PAGE, content_type="text/html")
+
+
+async def _echo(_request: web.Request, status: int) -> web.StreamResponse:
+    return web.json_response({"error": "not valid", "input": NGINX_PAGE}, status=status)
+
+
+_ODD_BODIES = {"cut": _cut, "trickle": _trickle, "large": _large, "gzip": _not_gzip, "page": _page, "echo": _echo}
 
 
 def _number(digits: str) -> int | str:
