@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import time
+import uuid
 from contextlib import closing
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -13,7 +14,7 @@ from rowqueue import credentials, observability
 from rowqueue.contract import TickAnswer, tick_answer
 from rowqueue.errors import RowqueueError
 from rowqueue.observability import Event, Metric, embedded, log_problem
-from rowqueue.poller import fargate
+from rowqueue.poller import fargate, lease
 from rowqueue.poller.queue import PollerQueue
 from rowqueue.poller.tick import Poller
 from rowqueue.poller.triggers import Refusal, TaskStopped, Tick, trigger_of
@@ -67,6 +68,7 @@ def _run(trigger: Tick | TaskStopped, settings: PollerSettings) -> TickReport | 
         poller = Poller(
             queue=PollerQueue(warehouse, queue=settings.snowflake.table, max_retries=settings.max_retries),
             tasks=fargate.connect(settings),
+            lease=lease.for_tick(settings, tick=uuid.uuid4().hex),
             settings=settings,
             now=datetime.now(UTC),
             seconds_left=lambda: deadline - time.monotonic(),

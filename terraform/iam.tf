@@ -160,6 +160,13 @@ resource "aws_iam_role_policy" "poller" {
           Condition = { StringEquals = { "iam:PassedToService" = "ecs-tasks.amazonaws.com" } }
         },
         {
+          # A write over a known version (If-Match) needs both (AWS, "How to prevent object overwrites with conditional writes").
+          Sid      = "TakeTheLease"
+          Effect   = "Allow"
+          Action   = ["s3:GetObject", "s3:PutObject"]
+          Resource = "${aws_s3_bucket.lease.arn}/${var.environment}/launch-lease.json"
+        },
+        {
           Sid      = "WriteTheLog"
           Effect   = "Allow"
           Action   = ["logs:CreateLogStream", "logs:PutLogEvents"]

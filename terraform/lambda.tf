@@ -12,6 +12,7 @@ locals {
       ECS_TASK_DEFINITION   = aws_ecs_task_definition.processor.arn
       ECS_SUBNETS           = jsonencode(local.private_subnets)
       ECS_SECURITY_GROUP    = aws_security_group.processor.id
+      LEASE_BUCKET          = aws_s3_bucket.lease.id
       ENTRIES_PER_CONTAINER = tostring(var.entries_per_container)
       MAX_CONTAINERS        = tostring(var.max_containers)
       SPOT_PERCENT          = tostring(var.spot_share)
@@ -34,7 +35,7 @@ resource "aws_lambda_function" "poller" {
   runtime          = "python3.13"
   architectures    = [{ ARM64 = "arm64", X86_64 = "x86_64" }[var.architecture]]
   memory_size      = 512
-  timeout          = 55 # a tick gives up after 50 s, and the next one is due after 60 s
+  timeout          = 55 # a tick gives up after 50 s, the next one is due after 60 s, and its lease is valid for 90 s
   role             = aws_iam_role.poller.arn
 
   reserved_concurrent_executions = coalesce(var.reserved_concurrent_executions, -1)

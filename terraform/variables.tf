@@ -259,6 +259,17 @@ variable "certificate_bucket" {
   }
 }
 
+variable "lease_bucket" {
+  description = "Name of the bucket for the poller's lease. null: <environment>-snowflake-poller-lease. Bucket names are global, so that name may be in use already."
+  type        = string
+  default     = null
+
+  validation {
+    condition     = var.lease_bucket == null ? true : can(regex("^[a-z0-9][a-z0-9-]{1,61}[a-z0-9]$", var.lease_bucket))
+    error_message = "lease_bucket: expected 3 to 63 characters of a-z, 0-9 and -, or null."
+  }
+}
+
 # Amounts and times
 
 variable "entries_per_container" {

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
+import uuid
 from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
+from io import BytesIO
 from types import SimpleNamespace
 
 from botocore.exceptions import ClientError
 
 from rowqueue.poller.fargate import Fargate
+from rowqueue.poller.lease import Lease
 from rowqueue.poller.queue import PollerQueue
 from rowqueue.poller.tick import Poller
 from rowqueue.settings import PollerSettings
@@ -21,6 +27,7 @@ ENVIRON = {
     "ECS_TASK_DEFINITION": "arn:aws:ecs:us-east-1:1:task-definition/dev-snowflake-processor:3",
     "ECS_SUBNETS": '["subnet-1"]',
     "ECS_SECURITY_GROUP": "sg-1",
+    "LEASE_BUCKET": "dev-lease",
     "SNOWFLAKE_ACCOUNT": "local",
     "SNOWFLAKE_WAREHOUSE": "WH",
     "SNOWFLAKE_DATABASE": "DB",
@@ -55,10 +62,6 @@ def error(code, operation, message="no", status=400, **members):
 
 class ECS:
     """boto3's client, as far as the poller uses it. A token never starts anything twice."""
-
-    class exceptions:  # noqa: N801
-        class ConflictException(ClientError):  # noqa: N818 -- ECS's name
-            pass
 
     def __init__(self, tasks=(), *, run=None, listing=None, stopping=None, now=None):
         self.tasks = list(tasks)
@@ -103,11 +106,43 @@ class ECS:
             made = [task(f"new-{len(self.tasks) + n}", created=self.now, **given) for n in range(count)]
             self._tokens[token] = made
             self.tasks += made
-        known = self._tokens[token]
-        if len(known) != count:
-            conflict = error("ConflictException", "RunTask", resourceIds=[t["taskArn"] for t in known])
-            raise self.exceptions.ConflictException(conflict.response, "RunTask")
-        return {"tasks": known, "failures": []}
+        return {"tasks": self._tokens[token], "failures": []}
+
+
+class S3:
+    """boto3's client, as far as the lease uses it."""
+
+    def __init__(self, *, now=None, refusals=None):
+        self.now = now or (lambda: NOW)
+        self.refusals = refusals or {}
+        self.written = []
+        self.object = None
+
+    def get_object(self, *, Bucket, Key):  # noqa: N803 -- S3's names
+        assert (Bucket, Key) == ("dev-lease", "dev/launch-lease.json")
+        self._refuse("GetObject")
+        if self.object is None:
+            raise error("NoSuchKey", "GetObject", status=404)
+        headers = {"HTTPHeaders": {"date": format_datetime(self.now(), usegmt=True)}}
+        return self.object | {"Body": BytesIO(self.object["Body"]), "ResponseMetadata": headers}
+
+    def put_object(self, *, Bucket, Key, Body, ContentType, IfMatch=None, IfNoneMatch=None):  # noqa: N803
+        assert ContentType == "application/json"
+        assert (IfMatch is None) == (IfNoneMatch == "*")
+        self._refuse("PutObject")
+        if IfMatch and self.object is None:
+            raise error("NoSuchKey", "PutObject", status=404)
+        if IfMatch != (self.object and self.object["ETag"]):
+            raise error("PreconditionFailed", "PutObject", status=412)
+        etag = f'"{hashlib.md5(Body, usedforsecurity=False).hexdigest()}"'
+        # S3 has whole seconds.
+        self.object = {"Body": Body, "ETag": etag, "LastModified": self.now().replace(microsecond=0)}
+        self.written.append(json.loads(Body))
+        return {"ETag": etag}
+
+    def _refuse(self, operation):
+        if refusal := self.refusals.get(operation):
+            raise refusal
 
 
 def task(name, *, age_s=5.0, created=None, **changes):
@@ -140,12 +175,22 @@ def pulse(*, pending=0, exhausted=0, available=None, processing=0, claimed=None,
     return [(pending, exhausted, available, processing, claimed, unknown, holds, held_until, "why" if holds else None)]
 
 
-def poller(warehouse, ecs, *, now=NOW, seconds_left=lambda: 50, sleep=lambda _: None, **environ):
+def poller(warehouse, ecs, *, s3=None, now=NOW, seconds_left=lambda: 50, sleep=lambda _: None, **environ):
     settings = PollerSettings.from_env(ENVIRON | environ)
-    store = PollerQueue(warehouse, queue=settings.snowflake.table, max_retries=3)
     return Poller(
-        queue=store, tasks=Fargate(ecs, settings), settings=settings, now=now, seconds_left=seconds_left, sleep=sleep
+        queue=PollerQueue(warehouse, queue=settings.snowflake.table, max_retries=3),
+        tasks=Fargate(ecs, settings),
+        lease=lease(s3 or S3()),
+        settings=settings,
+        now=now,
+        seconds_left=seconds_left,
+        sleep=sleep,
     )
+
+
+def lease(s3, *, tick=None):
+    name = tick or uuid.uuid4().hex
+    return Lease(client=lambda: s3, bucket="dev-lease", key="dev/launch-lease.json", tick=name)
 
 
 def tick(warehouse, ecs, **given):

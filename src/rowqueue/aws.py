@@ -25,9 +25,14 @@ _CONFIG = Config(connect_timeout=5, read_timeout=10, retries={"mode": "standard"
 
 def has_answered(error: Exception) -> bool:
     """Whether AWS answered that something does not exist or is not allowed, so that asking again would not help."""
+    return status_of(error) in {403, 404}
+
+
+def status_of(error: Exception) -> int:
+    """The HTTP status of AWS's answer; 0 if AWS has not answered."""
     if not isinstance(error, ClientError):
-        return False
-    return error.response.get("ResponseMetadata", {}).get("HTTPStatusCode") in {403, 404}
+        return 0
+    return error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
 
 
 def code_of(error: Exception) -> str:
@@ -40,12 +45,12 @@ _PASSING_CODES = frozenset(
 )
 # ECS reports downstream throttling as "InvalidParameterException: Error retrieving security group information ...:
 # Request limit exceeded" (dask-cloudprovider issue 56, dagster issue 33439).
-_THROTTLE = re.compile(r"limit exceeded|rate exceeded|errorcode: throttling", re.IGNORECASE)
+_THROTTLE = re.compile(r"limit exceeded|rate exceeded|errorcode: throttling|capacity is unavailable", re.IGNORECASE)
 _SERVER_ERROR = 500
 
 
 def is_passing(error: Exception) -> bool:
-    """Whether an error may be gone at the next tick: throttling in any form, a server error, no connection."""
+    """Whether an error may be gone at the next tick: throttling, no capacity, a server error, no connection."""
     if not isinstance(error, ClientError):
         return isinstance(error, BotoCoreError)
     code, message = (str(error.response.get("Error", {}).get(key, "")) for key in ("Code", "Message"))

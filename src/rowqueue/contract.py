@@ -19,8 +19,6 @@ MAX_ENTRIES = "MAX_ENTRIES"
 """Environment variable of a processor: the size of its first block."""
 PROBE = "PROBE"
 """Environment variable of a processor: ``1`` makes it try a single entry after a hold."""
-LAUNCH_PERIOD = "LAUNCH_PERIOD"
-"""Environment variable of a processor: the schedule's period in which it was launched. DescribeTasks shows it."""
 
 _TASK_ID = re.compile(r"[0-9a-f]{32}")  # AWS, the long format of ECS's ARNs
 

@@ -10,7 +10,7 @@
     ├── DeliveryFault             a delivery met a fault of this program
     ├── EventError                the Lambda got an unknown event
     ├── TickOverdue               the tick ran out of time
-    ├── LaunchError               ECS refused a request, or did not answer
+    ├── LaunchError               ECS, or S3 for the lease, refused a request or did not answer
     └── WarehouseError            Snowflake refused or failed
         ├── LoginRefused          the credentials are wrong; never repeated
         ├── StatementRefused      the SQL or an object in it is wrong; never repeated
@@ -73,7 +73,7 @@ class TickOverdue(RowqueueError):  # noqa: N818 -- reads as what happened
 
 
 class LaunchError(RowqueueError):
-    """ECS refused a request, or did not answer."""
+    """ECS, or S3 for the lease, refused a request or did not answer."""
 
 
 class WarehouseError(RowqueueError):

@@ -32,6 +32,9 @@ TICK_DEADLINE_S = 50
 STEP_S = 10
 """Time limit of one step of a tick, with its waits for the lock and the network. No step starts with less time left:
 the next tick is the better retry."""
+LEASE_S = 90.0
+"""How long a tick's lease is valid. It is longer than the function lives (terraform/lambda.tf: ``timeout``), so nothing
+launches after its lease has expired."""
 STOP_TIMEOUT_S = 120
 """From SIGTERM to SIGKILL: Fargate's longest ``stopTimeout`` (AWS, ContainerDefinition)."""
 LAST_FLUSH_S = STATEMENT_TIMEOUT_S + 10
@@ -146,6 +149,7 @@ class PollerSettings(SharedSettings):
     task_definition: str = setting("ECS_TASK_DEFINITION", text, "Task definition of the processors, family or ARN.")
     subnets: tuple[str, ...] = setting("ECS_SUBNETS", string_list, "Subnets of the tasks, a JSON array.")
     security_group: str = setting("ECS_SECURITY_GROUP", text, "Security group of the tasks.")
+    lease_bucket: str = setting("LEASE_BUCKET", text, "S3 bucket with <environment>/launch-lease.json.")
     snowflake: SnowflakeSettings = field(metadata={"nested": SnowflakeSettings})
     entries_per_container: int = setting(
         "ENTRIES_PER_CONTAINER",
@@ -181,9 +185,17 @@ class PollerSettings(SharedSettings):
         default=2,
     )
     spot_percent: int = setting(
-        "SPOT_PERCENT", whole_number(0, 100), "Share of the tasks that run on Fargate Spot, percent.", default=0
+        "SPOT_PERCENT",
+        whole_number(0, 100),
+        "Share of the tasks that run on Fargate Spot, percent. Below 100, tasks without Spot capacity run on demand.",
+        default=0,
     )
     tick_s: float = setting("TICK_SECONDS", number(0.1, 86400), "Period of the schedule, seconds.", default=60.0)
+
+    @property
+    def may_replace_spot(self) -> bool:
+        """Whether tasks that Spot has no capacity for are started on demand: not if all tasks have to run on Spot."""
+        return 0 < self.spot_percent < 100  # noqa: PLR2004 -- percent
 
     @property
     def oldest_task_s(self) -> float:

@@ -27,12 +27,12 @@ run "defaults" {
   assert {
     condition = [
       aws_lambda_function.poller.function_name, aws_scheduler_schedule.poller.name, aws_scheduler_schedule.poller.group_name,
-      aws_s3_bucket.certificates.bucket, aws_secretsmanager_secret.snowflake[0].name, aws_ecr_repository.processor.name,
+      aws_s3_bucket.certificates.bucket, aws_s3_bucket.lease.bucket, aws_secretsmanager_secret.snowflake[0].name, aws_ecr_repository.processor.name,
       aws_cloudwatch_log_group.poller.name, aws_cloudwatch_log_group.processor.name, aws_sqs_queue.dead_letters.name,
       aws_cloudwatch_event_rule.task_stopped.name,
       ] == [
       "dev-snowflake-poller", "dev-snowflake-poller-schedule", "dev-snowflake-poller",
-      "dev-snowflake-processor-certs", "dev-snowflake-credentials", "dev-snowflake-processor",
+      "dev-snowflake-processor-certs", "dev-snowflake-poller-lease", "dev-snowflake-credentials", "dev-snowflake-processor",
       "/aws/lambda/dev-snowflake-poller", "/ecs/dev-snowflake-processor", "dev-snowflake-poller-dlq",
       "dev-snowflake-task-stopped",
     ]
@@ -65,13 +65,13 @@ run "defaults" {
   }
 
   assert {
-    condition     = alltrue([for key in ["block_public_acls", "block_public_policy", "ignore_public_acls", "restrict_public_buckets"] : aws_s3_bucket_public_access_block.certificates[key]])
-    error_message = "The certificates' bucket is closed to the public."
+    condition     = alltrue([for key in ["block_public_acls", "block_public_policy", "ignore_public_acls", "restrict_public_buckets"] : aws_s3_bucket_public_access_block.certificates[key] && aws_s3_bucket_public_access_block.lease[key]])
+    error_message = "The buckets are closed to the public."
   }
 
   assert {
-    condition     = jsondecode(aws_s3_bucket_policy.certificates.policy).Statement[0].Effect == "Deny" && jsondecode(aws_s3_bucket_policy.certificates.policy).Statement[0].Condition.Bool["aws:SecureTransport"] == "false"
-    error_message = "The bucket refuses requests without TLS."
+    condition     = alltrue([for bucket in [aws_s3_bucket_policy.certificates, aws_s3_bucket_policy.lease] : jsondecode(bucket.policy).Statement[0].Effect == "Deny" && jsondecode(bucket.policy).Statement[0].Condition.Bool["aws:SecureTransport"] == "false"])
+    error_message = "The buckets refuse requests without TLS."
   }
 
   assert {
@@ -222,6 +222,7 @@ run "other_values" {
     snowflake_role_poller     = "OTHER_POLLER"
     snowflake_role_processor  = "OTHER_PROCESSOR"
     certificate_bucket        = "other-certs"
+    lease_bucket              = "other-lease"
     entries_per_container     = 9
     max_containers            = 26
     stale_threshold_minutes   = 31
@@ -237,7 +238,7 @@ run "other_values" {
   }
 
   assert {
-    condition     = aws_s3_bucket.certificates.bucket == "other-certs"
-    error_message = "The bucket's name can be chosen."
+    condition     = aws_s3_bucket.certificates.bucket == "other-certs" && aws_s3_bucket.lease.bucket == "other-lease"
+    error_message = "The names of the buckets can be chosen."
   }
 }

@@ -52,6 +52,7 @@ run "roles" {
       ListTasks                = "ecs:ListTasks"
       SeeAndStopTasks          = ["ecs:DescribeTasks", "ecs:StopTask"]
       PassTheRolesOfTheTask    = "iam:PassRole"
+      TakeTheLease             = ["s3:GetObject", "s3:PutObject"]
       WriteTheLog              = ["logs:CreateLogStream", "logs:PutLogEvents"]
       SendToTheDeadLetterQueue = "sqs:SendMessage"
       ReadTheCredentials       = "secretsmanager:GetSecretValue"
@@ -62,6 +63,11 @@ run "roles" {
   assert {
     condition     = alltrue([for s in jsondecode(aws_iam_role_policy.poller.policy).Statement : s.Condition.ArnEquals["ecs:cluster"] == "arn:aws:ecs:us-east-1:111122223333:cluster/mock" if contains(["LaunchProcessors", "ListTasks", "SeeAndStopTasks"], s.Sid)])
     error_message = "The poller's permissions on tasks are limited to this cluster."
+  }
+
+  assert {
+    condition     = one([for s in jsondecode(aws_iam_role_policy.poller.policy).Statement : s.Resource if s.Sid == "TakeTheLease"]) == "arn:aws:s3:::mock-certs/dev/launch-lease.json"
+    error_message = "The poller may read and write its lease, and no other object."
   }
 
   assert {

@@ -31,6 +31,7 @@ run "invalid_values" {
     architecture             = "arm64"
     external_service_url     = "http://partner.example.com/process"
     certificate_bucket       = "Certs"
+    lease_bucket             = "Lease"
     entries_per_container    = 0
     max_containers           = -1
     service_timeout_seconds  = 0
@@ -50,7 +51,7 @@ run "invalid_values" {
   expect_failures = [
     var.environment, var.aws_region, var.snowflake_account, var.snowflake_table, var.snowflake_role_poller,
     var.snowflake_authentication, var.image_uri, var.architecture, var.external_service_url,
-    var.certificate_bucket, var.entries_per_container, var.max_containers, var.service_timeout_seconds, var.max_retries,
+    var.certificate_bucket, var.lease_bucket, var.entries_per_container, var.max_containers, var.service_timeout_seconds, var.max_retries,
     var.spot_share, var.task_cpu, var.secret_recovery_days, var.snowflake_push_user_arn,
     var.vpc_id, var.vpc_cidr, var.alert_email,
     var.log_retention_days, var.container_insights, var.alarm_failure_ratio,

@@ -52,6 +52,7 @@ SETTINGS = {
     "client_key_encrypted": True,
     "secret_recovery_days": 0,
     "certificate_bucket": "acme-orders-certificates",
+    "lease_bucket": "acme-orders-lease",
     "entries_per_container": 3,
     "max_containers": 2,
     "stale_threshold_minutes": 11,

@@ -192,6 +192,7 @@ OF_THE_POLLER = BOTH | {
     "boot_deadline_seconds": "boot_deadline_s",
     "max_crashes": "max_crashes",
     "spot_share": "spot_percent",
+    "lease_bucket": "lease_bucket",
 }
 OF_THE_PROCESSOR = BOTH | {
     "snowflake_role_processor": "snowflake.role",

@@ -40,7 +40,6 @@ def test_ready_entries_start_the_tasks_they_need():
     assert request["count"] == 3
     assert request["overrides"]["containerOverrides"][0]["environment"] == [
         {"name": "MAX_ENTRIES", "value": "8"},
-        {"name": "LAUNCH_PERIOD", "value": str(int(NOW.timestamp() // 60))},
     ]
 
 
@@ -63,15 +62,6 @@ def test_launches_go_out_in_groups_of_ten_with_a_token_each():
     assert [request["count"] for request in ecs.requests] == [10, 10, 5]
     assert len({request["clientToken"] for request in ecs.requests}) == 3
     assert len(report.launched.started) == 25
-
-
-def test_two_ticks_of_one_period_launch_once():
-    ecs, frozen = ECS(), ECS()
-    first = tick(ready(20), ecs)
-    frozen._tokens = ecs._tokens  # the second tick has listed before the first one launched
-    second = tick(ready(20), frozen, now=NOW + timedelta(seconds=5))
-    assert second.launched.started == first.launched.started
-    assert len(frozen.tasks) == 0, "nothing new was started"
 
 
 def test_an_answer_without_tasks_is_counted_as_failures():

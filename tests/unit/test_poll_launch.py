@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from datetime import timedelta
-from types import SimpleNamespace
 
 import pytest
 from botocore.exceptions import EndpointConnectionError
-from poller_played import CAPACITY, ECS, NOW, error, ready, task, tick
+from poller_played import CAPACITY, ECS, NOW, S3, error, ready, task, tick
 
 from rowqueue import observability
 from rowqueue.errors import LaunchError
+
+VCPUS = "You've reached the limit on the number of vCPUs you can run concurrently"
 
 
 @pytest.fixture(autouse=True)
@@ -83,63 +84,21 @@ def test_a_refusal_after_the_first_group_is_raised_and_the_first_group_is_report
     assert '"TasksLaunched": 10' in capsys.readouterr().out
 
 
-def test_a_conflict_names_the_slots_that_are_taken_and_the_launch_goes_on_behind_them():
-    ecs, late = ECS(), ECS()
-    tick(ready(30), ecs)  # four tasks
-    late._tokens = ecs._tokens  # this one has listed before, and counts more
-    report = tick(ready(50), late)
-    assert len(report.launched.started) == 3
-    assert report.launched.failures == {}
-
-
-def test_a_conflict_over_more_than_is_wanted_launches_nothing():
-    ecs, late = ECS(), ECS()
-    tick(ready(50), ecs)
-    late._tokens = ecs._tokens
-    report = tick(ready(30), late)
-    assert report.launched.started == ()
-    assert report.launched.failures == {}
-
-
-def test_a_task_that_was_killed_in_this_period_does_not_use_up_the_token_of_its_successor():
+def test_a_task_that_was_killed_in_this_period_is_replaced():
     ecs = ECS()
     tick(ready(8), ecs)
     ecs.tasks = [one | {"lastStatus": "STOPPED", "desiredStatus": "STOPPED"} for one in ecs.tasks]
     assert len(tick(ready(8, seen=["dev-new-0"]), ecs).launched.started) == 1
 
 
-def test_tasks_of_this_period_that_ecs_does_not_list_yet_are_found_by_their_tokens():
+def test_tasks_that_ecs_does_not_list_yet_are_found_in_the_lease():
     for hidden in range(11):
-        ecs = ECS()
-        tick(ready(80), ecs)
+        ecs, s3 = ECS(), S3()
+        tick(ready(80), ecs, s3=s3)
         whole, ecs.tasks = ecs.tasks, ecs.tasks[hidden:]
-        later = tick(ready(80), ecs, now=NOW + timedelta(seconds=5))
+        later = tick(ready(80), ecs, s3=s3, now=NOW + timedelta(seconds=5))
         started = {one["taskArn"] for one in whole} | {one["taskArn"] for one in ecs.tasks}
         assert len(started) == 10, f"{hidden} of 10 were not listed, and {len(later.launched.started)} launched"
-
-
-def test_a_task_that_stops_between_two_listings_takes_one_slot():
-    ecs = ECS()
-    tick(ready(8), ecs)
-    listed = ecs.get_paginator
-
-    def get_paginator(name):
-        def paginate(**asked):
-            pages = listed(name).paginate(**asked)
-            ecs.tasks[0] |= {"lastStatus": "STOPPED", "desiredStatus": "STOPPED"}
-            return pages
-
-        return SimpleNamespace(paginate=paginate)
-
-    ecs.get_paginator = get_paginator
-    report = tick(ready(16, seen=["dev-new-0"]), ecs)
-    assert len(report.launched.started) == 2
-    assert len(ecs.tasks) == 3, "one slot was taken, and two are wanted"
-
-
-def test_stopped_tasks_that_a_token_returns_are_no_launch():
-    stopped = [task("old", desiredStatus="STOPPED")]
-    assert tick(ready(8), ECS(run=lambda request: {"tasks": stopped, "failures": []})).launched.started == ()
 
 
 def test_after_the_burst_launches_are_paced_at_fargates_rate():
@@ -159,6 +118,67 @@ def test_a_share_of_spot_replaces_the_launch_type():
         {"capacityProvider": "FARGATE_SPOT", "weight": 80},
         {"capacityProvider": "FARGATE", "weight": 20},
     ]
+
+
+class SpotIsFull(ECS):
+    """Fargate Spot has room for a number of tasks in all; the others of a request are failures."""
+
+    def __init__(self, room, *, reason=CAPACITY, on_demand=None):
+        super().__init__()
+        self.room, self.reason, self.on_demand = room, reason, on_demand
+        self.run = self._place
+
+    def _place(self, request):
+        if "launchType" in request:
+            if self.on_demand:
+                return {"tasks": [], "failures": [{"reason": self.on_demand}] * request["count"]}
+            return self._start(request)
+        placed = min(self.room, request["count"])
+        self.room -= placed
+        failures = [{"reason": self.reason}] * (request["count"] - placed)
+        return {"tasks": self._start(request | {"count": placed})["tasks"], "failures": failures}
+
+
+def test_tasks_that_spot_has_no_capacity_for_run_on_demand_in_the_same_tick():
+    ecs = SpotIsFull(12)
+    report = tick(ready(200), ecs, SPOT_PERCENT="80")
+    assert [(r["count"], r.get("launchType")) for r in ecs.requests] == [
+        (10, None),
+        (10, None),
+        (10, "FARGATE"),
+        (3, "FARGATE"),
+    ]
+    assert len({r["clientToken"] for r in ecs.requests}) == 4, "a token with other parameters would be a conflict"
+    assert len(report.launched.started) == len(ecs.tasks) == 25
+    assert (report.launched.failures, report.launched.replaced) == ({}, 13)
+
+
+@pytest.mark.parametrize(("percent", "reason"), [("100", CAPACITY), ("80", VCPUS), ("0", CAPACITY)])
+def test_nothing_else_replaces_a_spot_task(percent, reason):
+    ecs = SpotIsFull(3, reason=reason, on_demand=reason)
+    report = tick(ready(80), ecs, SPOT_PERCENT=percent)
+    assert len(ecs.requests) == 1
+    assert sum(report.launched.failures.values()) == (10 if percent == "0" else 7)
+
+
+def test_if_there_is_no_capacity_on_demand_either_the_rest_is_left_to_the_next_tick():
+    ecs = SpotIsFull(4, on_demand=CAPACITY)
+    report = tick(ready(200), ecs, SPOT_PERCENT="50")
+    assert [request["count"] for request in ecs.requests] == [10, 10]
+    assert len(report.launched.started) == 4
+    assert report.launched.failures == {CAPACITY: 10}
+
+
+def test_a_request_that_is_refused_for_lack_of_spot_capacity_is_repeated_on_demand():
+    ecs = ECS()
+
+    def run(request):
+        if "launchType" in request:
+            return ecs._start(request)
+        raise error("ClientException", "RunTask", CAPACITY)
+
+    ecs.run = run
+    assert len(tick(ready(80), ecs, SPOT_PERCENT="50").launched.started) == 10
 
 
 def test_by_default_tasks_are_launched_on_demand():

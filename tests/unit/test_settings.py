@@ -21,6 +21,7 @@ POLLER = SNOWFLAKE | {
     "ECS_TASK_DEFINITION": "dev-snowflake-processor",
     "ECS_SUBNETS": '["subnet-1"]',
     "ECS_SECURITY_GROUP": "sg-1",
+    "LEASE_BUCKET": "lease",
 }
 PROCESSOR = SNOWFLAKE | {
     "ENVIRONMENT": "dev",

@@ -23,6 +23,9 @@ _INSERTED_AT_ONCE = 1000
 _PATIENCE_S = 60.0
 """The demo fails when nothing has changed for this time."""
 
+_FOR_PEOPLE = frozenset({"answers", "reasons", "in_flight", "most_tasks"})
+"""Figures of the summary that are not part of the JSON."""
+
 _INSERT = """
 INSERT INTO PROCESSING_QUEUE (data, reference)
 SELECT e.value:data::VARCHAR, e.value:reference::VARCHAR
@@ -78,6 +81,7 @@ class Result:
         answers: how often the partner gave each answer.
         reasons: reasons of failed entries, with their number.
         in_flight: the largest number of concurrent deliveries.
+        most_tasks: the largest number of tasks at one time.
     """
 
     entries: int
@@ -93,19 +97,18 @@ class Result:
     answers: dict[str, int] = field(default_factory=dict)
     reasons: list[tuple[str, int]] = field(default_factory=list)
     in_flight: int = 0
+    most_tasks: int = 0
 
     @property
     def kept(self) -> bool:
-        """Whether every entry ended, and none was delivered again after a success."""
+        """Whether every entry ended, none was delivered again after a success, and there were never too many tasks."""
         ended = self.completed + self.failed == self.entries and self.pending == self.processing == 0
-        return ended and self.duplicate_deliveries == 0
+        return ended and self.duplicate_deliveries == 0 and self.most_tasks <= MAX_CONTAINERS
 
     def as_json(self) -> str:
         """The figures as one JSON object."""
         behaviour = asdict(self) | {"statements": sum(self.statements.values())}
-        return json.dumps(
-            {name: value for name, value in behaviour.items() if name not in {"answers", "reasons", "in_flight"}}
-        )
+        return json.dumps({name: value for name, value in behaviour.items() if name not in _FOR_PEOPLE})
 
 
 def options(state: Path, entries: int) -> Options:
@@ -215,6 +218,7 @@ class _Demo:
             answers=partner["answers"],
             reasons=[(reason, count) for reason, count in self._sql("select", _REASONS)],
             in_flight=partner["most_in_flight"],
+            most_tasks=self._running.most_tasks(),
         )
 
     def _sql(self, kind: str, text: str, *values: str) -> Sequence[tuple[Any, ...]]:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 PROCESSOR = f"{ENVIRONMENT}-snowflake-processor"
 POLLER = f"{ENVIRONMENT}-snowflake-poller"
 BUCKET = f"{PROCESSOR}-certs"
+LEASE_BUCKET = f"{POLLER}-lease"
 SECRET = f"{ENVIRONMENT}-snowflake-credentials"
 PUSH = f"{ENVIRONMENT}-snowflake-push"
 _SCRIPTS = ("01_create_table.sql", "03_monitoring_views.sql")
@@ -64,6 +65,7 @@ def deploy(stack: Stack) -> None:
     """Create tables, views, certificates, secret, cluster, task definition, function, and what invokes it."""
     create_tables(stack)
     _upload_certificates(stack)
+    client(stack, "s3").create_bucket(Bucket=LEASE_BUCKET)
     secret_arn = _store_secret(stack)
     task_definition = _register_task(stack, secret_arn)
     function = _create_function(stack, task_definition)
@@ -147,6 +149,7 @@ def _create_function(stack: Stack, task_definition: str) -> str:
         "ECS_TASK_DEFINITION": task_definition,
         "ECS_SUBNETS": json.dumps(["subnet-local"]),
         "ECS_SECURITY_GROUP": "sg-local",
+        "LEASE_BUCKET": LEASE_BUCKET,
         **_snowflake_variables(stack),
         **stack.options.poller,
     }

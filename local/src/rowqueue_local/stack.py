@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import itertools
 import json
+import math
 import secrets
 import shutil
 import ssl
@@ -19,7 +21,7 @@ from rowqueue_local.services import StackError, ask, log_tail, ready, start, sto
 
 if TYPE_CHECKING:
     import subprocess
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
     from contextlib import AbstractContextManager
 
     from rowqueue_local.authority import Certificates
@@ -162,6 +164,10 @@ class Stack:
         context.load_cert_chain(self.certificates.client, self.certificates.client_key)
         return ask(self.partner.replace("/process", path), context=context)
 
+    def most_tasks(self) -> int:
+        """The largest number of tasks at one time, from their request until they had stopped."""
+        return most_at_once((task["created_at"], task["stopped_at"]) for task in self.launches()["tasks"])
+
     def check(self) -> None:
         """Check that every service still runs.
 
@@ -172,6 +178,17 @@ class Stack:
             if service.poll() is not None:
                 tail = log_tail(self.options.state, name)
                 raise StackError(f"{name} ended by itself ({service.returncode}):\n{tail}")
+
+
+def most_at_once(spans: Iterable[tuple[float, float | None]]) -> int:
+    """The largest number of spans that overlap.
+
+    Args:
+        spans: the start of each, and its end or None.
+    """
+    changes = [change for start, end in spans for change in ((start, 1), (math.inf if end is None else end, -1))]
+    # At equal times the ends come first: a task may start in the moment in which another one has stopped.
+    return max(itertools.accumulate((number for _, number in sorted(changes)), initial=0))
 
 
 @contextlib.contextmanager

@@ -55,7 +55,7 @@ def may_have_died_at_boot(task: Task) -> bool:
 
     A task that is stopping counts already. It stops within two minutes; until then its launch would be repeated.
     """
-    if task.desired_status != "STOPPED" or was_interrupted(task):
+    if task.is_wanted or was_interrupted(task):
         return False
     return task.started_at is None or task.exit_code not in {ExitCode.DONE, None} or HUNG in (task.stopped_reason or "")
 
@@ -118,8 +118,8 @@ def _has_failed(task: Task, claimed: Collection[str]) -> bool:
 def _went_well(task: Task, claimed: Collection[str]) -> bool:
     if _has_failed(task, claimed):
         return False
-    return task.arn in claimed or (task.last_status == "STOPPED" and task.exit_code == ExitCode.DONE)
+    return task.arn in claimed or (task.has_stopped and task.exit_code == ExitCode.DONE)
 
 
 def _is_starting(task: Task, claimed: Collection[str]) -> bool:
-    return task.desired_status == "RUNNING" and task.arn not in claimed
+    return task.is_wanted and task.arn not in claimed

@@ -12,6 +12,7 @@ from rowqueue.poller.fleet import Fleet
 from rowqueue.settings import LARGEST_BLOCK
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from datetime import datetime
 
     from rowqueue.poller.backoff import Backoff
@@ -58,7 +59,9 @@ class Observation:
         stopped: the stopped tasks that ECS still knows, looked up with the back-off.
         ready: entries that a claim would take; ``None`` if not counted.
         recent_take: entries that a recent processor took, 0 if there was none; ``None`` if not asked.
-        late: tasks that appeared in the second listing, right before the launch.
+        late: tasks that this tick learned of only when it had the lease, and that may still claim.
+        stopping: tasks that ECS does not want running any more and that have not stopped; known under the lease.
+        launched: ARNs of the tasks that earlier ticks launched and that may be live, each with the time of its launch.
     """
 
     now: datetime
@@ -73,6 +76,8 @@ class Observation:
     ready: int | None = None
     recent_take: float | None = None
     late: tuple[Task, ...] = ()
+    stopping: tuple[Task, ...] = ()
+    launched: Mapping[str, datetime] = field(default_factory=dict)
 
     @property
     def utc(self) -> datetime:
@@ -91,6 +96,11 @@ class Observation:
     def known(self) -> tuple[Task, ...]:
         """Every task seen, once. A task that stopped after it was listed as live counts as stopped."""
         return tuple({task.arn: task for task in (*self.live, *self.stopped, *self.late)}.values())
+
+    @property
+    def present(self) -> int:
+        """Number of the tasks that count for ``MAX_CONTAINERS``: all that have not stopped."""
+        return self.fleet.live + len(self.late) + len(self.stopping)
 
     @property
     def oldest_ready_s(self) -> float:
@@ -189,7 +199,7 @@ def _share(blank: Decision, seen: Observation, max_containers: int) -> Decision:
     ready, late = blank.ready or 0, len(seen.late)
     unjudged = seen.backoff.unjudged if seen.backoff else 0
     need = -(-ready // blank.entries_per_container) - (seen.fleet.starting + late + unjudged)
-    room = max(0, max_containers - (seen.fleet.live + late))
+    room = max(0, max_containers - seen.present)
     if ready == 0:
         reason = "nothing is ready"
     elif need <= 0:
@@ -204,7 +214,7 @@ def _share(blank: Decision, seen: Observation, max_containers: int) -> Decision:
 def _probe(blank: Decision, seen: Observation, max_containers: int) -> Decision:
     if not blank.ready:
         return replace(blank, reason="a hold has ended, nothing is ready to probe with")
-    if seen.fleet.live + len(seen.late) > 0:
+    if seen.present > 0:
         return replace(blank, need=1, reason="a hold has ended, its probe waits until no task is left")
     return replace(blank, launch=min(1, max_containers), need=1, reason="a hold has ended, one task probes", probe=True)
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from rowqueue import aws
-from rowqueue.contract import CONTAINER, LAUNCH_PERIOD, MAX_ENTRIES, PROBE
+from rowqueue.contract import CONTAINER, MAX_ENTRIES, PROBE
 from rowqueue.errors import LaunchError
 from rowqueue.poller.fleet import Task
 
@@ -35,15 +35,11 @@ class RunTaskAnswer:
 
     Attributes:
         started: ARNs of the tasks that run or will.
-        bound: tasks that the token stands for, including those that have stopped since.
-        conflict: whether the token was used before, with another number of tasks; then nothing was started.
         failures: the reason for each task that was not started.
         passing: whether the whole request was refused, with a reason that will pass.
     """
 
     started: tuple[str, ...] = ()
-    bound: int = 0
-    conflict: bool = False
     failures: tuple[str, ...] = ()
     passing: bool = False
 
@@ -76,7 +72,7 @@ class Fargate:
         except aws.ERRORS as error:
             raise LaunchError(f"the live tasks cannot be counted: {error}") from error
         tasks = [described.get(arn, Task(arn=arn)) for arn in arns]
-        return [task for task in tasks if task.desired_status == "RUNNING"]
+        return [task for task in tasks if task.is_wanted]
 
     def stopped_tasks(self) -> list[Task]:
         """The tasks of the family that have stopped or are stopping and that ECS still knows, at most 1000.
@@ -131,30 +127,27 @@ class Fargate:
             raise LaunchError(f"{task.id} cannot be stopped: {error}") from error
         return None
 
-    def launch(self, *, count: int, token: str, period: int, probe: bool = False) -> RunTaskAnswer:
+    def launch(self, *, count: int, token: str, probe: bool = False, on_demand: bool = False) -> RunTaskAnswer:
         """Start up to ten tasks. A partial success is a success: its failures are returned, not raised.
 
         Args:
             count: tasks to start.
-            token: ECS never starts anything twice for the same token.
-            period: of the launch; see :data:`rowqueue.contract.LAUNCH_PERIOD`.
+            token: ECS never starts anything twice for the same token, so boto3 can repeat the request.
             probe: whether the task tries a single entry after a hold.
+            on_demand: whether the tasks run on demand, whatever the share of Spot.
 
         Raises:
             LaunchError: the whole request was refused, with a reason that will not pass by itself.
         """
+        request = self._request(count=count, token=token, probe=probe, on_demand=on_demand)
         try:
-            answer = self._client.run_task(**self._request(count=count, token=token, period=period, probe=probe))
-        except self._client.exceptions.ConflictException as conflict:
-            return RunTaskAnswer(conflict=True, bound=len(conflict.response.get("resourceIds") or ()))  # type: ignore[arg-type]
+            answer = self._client.run_task(**request)
         except aws.ERRORS as error:
             if aws.is_passing(error):
                 return RunTaskAnswer(failures=(str(error),) * count, passing=True)
             raise LaunchError(f"tasks cannot be started: {error}") from error
-        tasks = answer["tasks"]
         return RunTaskAnswer(
-            started=tuple(task["taskArn"] for task in tasks if task["desiredStatus"] == "RUNNING"),
-            bound=len(tasks),
+            started=tuple(task["taskArn"] for task in answer["tasks"]),
             failures=tuple(failure["reason"] for failure in answer["failures"]),
         )
 
@@ -179,9 +172,8 @@ class Fargate:
             )["tasks"]
         }
 
-    def _request(self, *, count: int, token: str, period: int, probe: bool) -> RunTaskRequestTypeDef:
-        """The same parameters for the same count and kind: a token with other parameters is a conflict."""
-        environment = {MAX_ENTRIES: str(self._settings.entries_per_container), LAUNCH_PERIOD: str(period)}
+    def _request(self, *, count: int, token: str, probe: bool, on_demand: bool) -> RunTaskRequestTypeDef:
+        environment = {MAX_ENTRIES: str(self._settings.entries_per_container)}
         environment |= {PROBE: "1"} if probe else {}
         overrides: TaskOverrideTypeDef = {
             "containerOverrides": [
@@ -204,7 +196,7 @@ class Fargate:
             },
             "overrides": overrides,
         }
-        if self._settings.spot_percent:
+        if self._settings.spot_percent and not on_demand:
             request["capacityProviderStrategy"] = spot_strategy(self._settings.spot_percent)
         else:
             request["launchType"] = "FARGATE"
@@ -233,18 +225,7 @@ def _task(described: TaskTypeDef) -> Task:
         stop_code=described.get("stopCode"),
         stopped_reason=_reason(described),
         exit_code=_exit_code(described.get("containers", ())),
-        period=_period(described),
     )
-
-
-def _period(described: TaskTypeDef) -> int | None:
-    values = (
-        pair.get("value", "")
-        for override in described.get("overrides", {}).get("containerOverrides", ())
-        for pair in override.get("environment", ())
-        if pair.get("name") == LAUNCH_PERIOD
-    )
-    return next((int(value) for value in values if value.isdecimal()), None)
 
 
 def _reason(described: TaskTypeDef) -> str | None:

@@ -7,9 +7,11 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Sequence
+    from collections.abc import Collection, Mapping, Sequence
     from datetime import datetime
 
+_DESCRIBED_WITHIN = timedelta(minutes=5)
+"""A launched task that ECS does not know after this time does not exist. ECS lags by seconds; AWS states no bound."""
 HUNG = "hung: no claim within BOOT_DEADLINE_SECONDS"
 """A reason that the poller gives when it stops a task. It recognizes the task by it later."""
 OVERDUE = "overdue: alive for longer than any processor may be"
@@ -30,7 +32,6 @@ class Task:
         stop_code: the kind of stop, for example EssentialContainerExited.
         stopped_reason: ECS's description of the stop.
         exit_code: the container's; ``None`` also if it never ran.
-        period: the period of the schedule in which it was launched; the launch passes it to the task.
     """
 
     arn: str
@@ -42,7 +43,6 @@ class Task:
     stop_code: str | None = None
     stopped_reason: str | None = None
     exit_code: int | None = None
-    period: int | None = None
 
     @property
     def id(self) -> str:
@@ -53,6 +53,16 @@ class Task:
     def begun_at(self) -> datetime | None:
         """When it started, or was requested if it has not started; ``None`` if ECS reports neither."""
         return self.started_at or self.created_at
+
+    @property
+    def has_stopped(self) -> bool:
+        """Whether nothing of it is left."""
+        return self.last_status == "STOPPED"
+
+    @property
+    def is_wanted(self) -> bool:
+        """Whether ECS wants it running. Otherwise it has stopped or is stopping."""
+        return self.desired_status == "RUNNING"
 
     @property
     def ending(self) -> str:
@@ -92,6 +102,28 @@ class Fleet:
     def unclaimed(self) -> int:
         """Number of tasks that have not claimed, hung ones included."""
         return self.starting + len(self.hung)
+
+
+def unlisted(
+    launched: Mapping[str, datetime], *, listed: Collection[str], described: Mapping[str, Task], now: datetime
+) -> tuple[Task, ...]:
+    """The launched tasks that ListTasks does not show, and that have not stopped as far as ECS knows.
+
+    Args:
+        launched: ARNs of launched tasks, each with the time of its launch.
+        listed: ARNs of the tasks that ListTasks shows.
+        described: by id, what DescribeTasks knows of the others.
+        now: UTC, aware.
+    """
+    found = []
+    for arn, at in launched.items():
+        if arn not in listed:
+            task = described.get(arn.rsplit("/", 1)[-1])
+            if task is None and now - at < _DESCRIBED_WITHIN:
+                found.append(Task(arn=arn))
+            elif task is not None and not task.has_stopped:
+                found.append(task)
+    return tuple(found)
 
 
 def survey(

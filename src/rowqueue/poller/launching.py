@@ -1,28 +1,19 @@
-"""From a number of tasks to RunTask requests that start each task once, even if two ticks launch at the same moment.
-
-The tasks of one period of the schedule take numbered *slots*. The ``clientToken`` of a request names the period and its
-first slot, and ECS never starts anything twice for one token. So a launch goes through the slots from the first. ECS
-answers with the tasks that were started for a slot before. If that was another number of tasks, it answers with a
-conflict that names them. This works for a tick that runs at the same moment, and for tasks that ListTasks does not show
-yet. The slots after them are free.
-"""
+"""From a number of tasks to RunTask requests, by a tick that has the lease."""
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from rowqueue.errors import LaunchError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Mapping
+    from collections.abc import Callable, Mapping
 
     from rowqueue.poller.decide import Decision
     from rowqueue.poller.fargate import Fargate, RunTaskAnswer
-    from rowqueue.poller.fleet import Task
 
 LARGEST_LAUNCH = 10
 """Tasks in one RunTask request (AWS, RunTask.count)."""
@@ -31,11 +22,14 @@ BURST = 100
 RATE = 20.0
 """Tasks that Fargate starts per second after that."""
 
+_NO_CAPACITY = re.compile(
+    r"capacity is unavailable", re.IGNORECASE
+)  # AWS re:Post, "Capacity is unavailable at this time"
 # AWS documents no list of these reasons for Fargate. These are from AWS's articles and public issue threads. An unknown
 # reason counts as lasting, so that it is raised and the alarm reports it.
 _PASSING = re.compile(
-    r"capacity is unavailable"  # AWS re:Post, "Capacity is unavailable at this time"
-    r"|limit on the number of (vcpus|tasks)"  # the quota of what runs at once: some of it will end
+    _NO_CAPACITY.pattern
+    + r"|limit on the number of (vcpus|tasks)"  # the quota of what runs at once: some of it will end
     r"|^resource:|^agent"
     r"|rate exceeded|throttl|limit exceeded|timed? ?out|try again",
     re.IGNORECASE,
@@ -49,29 +43,18 @@ class Launched:
     """The result of a launch.
 
     Attributes:
-        started: ARNs of the tasks that run or will run, and that this tick had not seen before.
+        started: ARNs of the tasks that were started.
         failures: reasons why others were not started, each with its number of tasks.
         left: tasks for which the tick had no time.
+        replaced: tasks that were requested on demand, because Spot had no capacity for them.
         problem: the refusals that will not pass by themselves, if any.
     """
 
     started: tuple[str, ...] = ()
     failures: Mapping[str, int] = field(default_factory=dict)
     left: int = 0
+    replaced: int = 0
     problem: LaunchError | None = None
-
-
-def client_token(*, period: int, task_definition: str, first_slot: int) -> str:
-    """The idempotency token of a request (at most 64 characters: AWS, RunTask.clientToken).
-
-    The number of tasks is left out on purpose: two ticks that want different numbers then meet in a conflict.
-
-    Args:
-        period: the number of the current period of the schedule.
-        task_definition: what is started.
-        first_slot: tasks of that period before these.
-    """
-    return hashlib.sha256(f"{period}|{task_definition}|{first_slot}".encode()).hexdigest()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,45 +63,53 @@ class Launcher:
 
     Attributes:
         tasks: ECS.
-        task_definition: what is started.
-        period: see :func:`client_token`.
+        tick: a name that no other tick has. The tokens are made of it; with a number they have at most 64 characters
+            (AWS, RunTask.clientToken).
+        replace_spot: whether tasks are requested on demand if Spot has no capacity for them.
         seconds_left: until the tick has to give up.
         sleep: waits a number of seconds.
     """
 
     tasks: Fargate
-    task_definition: str
-    period: int
+    tick: str
+    replace_spot: bool
     seconds_left: Callable[[], float]
     sleep: Callable[[float], None]
 
-    def launch(self, decision: Decision, *, known: Collection[Task]) -> Launched:
+    def launch(self, decision: Decision) -> Launched:
         """Start the tasks in groups. What fails is left to the next tick, which counts again.
 
         Args:
             decision: how many, and whether the one task probes.
-            known: the tasks that this tick has seen, live and stopped.
         """
-        seen = {task.arn for task in known}
-        started: list[str] = []
-        taken = sum(task.period == self.period and task.is_of(self.task_definition) for task in known)
-        slot, end = 0, decision.launch + taken
-        while slot < end and len(started) < decision.launch:
+        done = Launched()
+        missing, requests, on_demand = decision.launch, 0, False
+        while missing > 0:
             if self.seconds_left() <= 0:
-                return Launched(started=tuple(started), left=min(end - slot, decision.launch))
-            count = min(LARGEST_LAUNCH, end - slot)
-            if len(started) >= BURST:
+                return replace(done, left=missing)
+            count = min(LARGEST_LAUNCH, missing)
+            if len(done.started) >= BURST:
                 self.sleep(count / RATE)
-            token = client_token(period=self.period, task_definition=self.task_definition, first_slot=slot)
+            token = f"{self.tick}-{requests}"
             try:
-                answer = self.tasks.launch(count=count, token=token, period=self.period, probe=decision.probe)
+                answer = self.tasks.launch(count=count, token=token, probe=decision.probe, on_demand=on_demand)
             except LaunchError as error:
-                return Launched(started=tuple(started), failures={"refused": count}, problem=error)
-            started += [arn for arn in answer.started if arn not in seen]
-            if answer.failures:  # another request would fail for the same reason
-                return Launched(started=tuple(started), failures=Counter(answer.failures), problem=_lasting(answer))
-            slot += answer.bound or count
-        return Launched(started=tuple(started))
+                return replace(done, failures={"refused": count}, problem=error)
+            done = replace(done, started=done.started + answer.started)
+            requests += 1
+            missing -= count
+            if self.replace_spot and not on_demand and has_no_capacity(answer):
+                # For the rest of the tick, Spot is not asked again.
+                on_demand, missing = True, missing + len(answer.failures)
+                done = replace(done, replaced=missing)
+            elif answer.failures:  # another request would fail for the same reason
+                return replace(done, failures=Counter(answer.failures), problem=_lasting(answer))
+        return done
+
+
+def has_no_capacity(answer: RunTaskAnswer) -> bool:
+    """Whether tasks were not started, and the only reason is that there is no capacity for them."""
+    return bool(answer.failures) and all(_NO_CAPACITY.search(reason) for reason in answer.failures)
 
 
 def is_passing(reason: str) -> bool:

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, assert_never
 from rowqueue.contract import processor_id
 from rowqueue.poller.backoff import backoff, may_have_died_at_boot
 from rowqueue.poller.decide import HoldState, Need, Observation
-from rowqueue.poller.fleet import survey
+from rowqueue.poller.fleet import survey, unlisted
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Mapping
     from datetime import datetime
 
     from rowqueue.poller.fargate import Fargate
@@ -74,12 +74,27 @@ class Observer:
                 return replace(seen, recent_take=self.queue.recent_take() or 0.0)
         assert_never(need)
 
-    def before_launch(self, seen: Observation) -> Observation:
-        """List the tasks again, because another tick may have launched some; and look up the back-off if unknown."""
+    def under_lease(self, seen: Observation, launched: Mapping[str, datetime]) -> Observation:
+        """List the tasks again, because another tick may have launched some; and look up the back-off if unknown.
+
+        Args:
+            seen: the observation so far.
+            launched: ARNs of the tasks that earlier ticks launched, each with the time of its launch.
+        """
         if seen.backoff is None:
             seen = self._with_backoff(seen)
-        known = {task.arn for task in seen.known}
-        return replace(seen, late=tuple(task for task in self.tasks.live_tasks() if task.arn not in known))
+        listed = {task.arn: task for task in self.tasks.live_tasks()}
+        missing = [arn for arn in launched if arn not in listed]
+        others = unlisted(launched, listed=listed, described=self.tasks.find(missing) if missing else {}, now=self.now)
+        counted = {task.arn for task in seen.live}
+        present = {task.arn: task for task in (*seen.stopped, *others, *listed.values()) if not task.has_stopped}
+        new = [task for arn, task in present.items() if arn not in counted]
+        return replace(
+            seen,
+            late=tuple(task for task in new if task.is_wanted),
+            stopping=tuple(task for task in new if not task.is_wanted),
+            launched={arn: at for arn, at in launched.items() if arn in present},
+        )
 
     def _with_backoff(self, seen: Observation) -> Observation:
         seen = replace(seen, stopped=tuple(self.tasks.stopped_tasks()))

@@ -63,6 +63,7 @@ def publish(report: TickReport) -> None:
         exhausted_failed=report.freed.exhausted,
         launch_failures=dict(report.launched.failures),
         launches_left=report.launched.left,
+        on_demand_for_spot=report.launched.replaced,
         boot_failure=report.backoff.reason,
         deaths={death.processor_id: death.reason for death in report.freed.deaths},
         hold=report.seen.pulse.hold_reason,

@@ -7,11 +7,12 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from rowqueue.contract import processor_id
-from rowqueue.errors import TickOverdue
+from rowqueue.errors import LaunchError, TickOverdue
 from rowqueue.observability import Event, Metric, embedded, log, log_problem
 from rowqueue.poller.cleaning import Cleaner
 from rowqueue.poller.decide import Decision, Need, decide
 from rowqueue.poller.launching import Launched, Launcher
+from rowqueue.poller.lease import TakenElsewhere
 from rowqueue.poller.observe import Observer
 from rowqueue.poller.report import TickReport, publish
 from rowqueue.settings import STEP_S, TICK_DEADLINE_S
@@ -23,16 +24,18 @@ if TYPE_CHECKING:
     from rowqueue.poller.decide import Observation
     from rowqueue.poller.fargate import Fargate
     from rowqueue.poller.fleet import Task
+    from rowqueue.poller.lease import Lease
     from rowqueue.poller.queue import PollerQueue
     from rowqueue.settings import PollerSettings
 
 
 class Poller:
-    """Runs a tick. Ticks may overlap: the launch tokens and the guarded statements make that harmless.
+    """Runs a tick. Ticks may overlap: the lease and the guarded statements make that harmless.
 
     Args:
         queue: the poller's store.
         tasks: ECS.
+        lease: the right to launch.
         settings: the poller's.
         now: UTC, aware.
         seconds_left: until the tick has to give up; asked before each step.
@@ -44,6 +47,7 @@ class Poller:
         *,
         queue: PollerQueue,
         tasks: Fargate,
+        lease: Lease,
         settings: PollerSettings,
         now: datetime,
         seconds_left: Callable[[], float],
@@ -51,14 +55,16 @@ class Poller:
     ) -> None:
         self._queue = queue
         self._tasks = tasks
+        self._lease = lease
+        self._now = now
         self._settings = settings
         self._seconds_left = seconds_left
         self._observer = Observer(queue=queue, tasks=tasks, settings=settings, now=now, check=self._check)
         self._cleaner = Cleaner(queue=queue, tasks=tasks, settings=settings, check=self._check)
         self._launcher = Launcher(
             tasks=tasks,
-            task_definition=settings.task_definition,
-            period=int(now.timestamp() // settings.tick_s),
+            tick=lease.tick,
+            replace_spot=settings.may_replace_spot,
             seconds_left=seconds_left,
             sleep=sleep,
         )
@@ -83,8 +89,7 @@ class Poller:
         launched = Launched()
         if decision.launch:
             self._check(f"launching {decision.launch} tasks")
-            seen, decision = self._decide(self._observer.before_launch(seen))
-            launched = self._launcher.launch(decision, known=seen.known)
+            seen, decision, launched = self._launch(seen, decision)
         report = TickReport(
             by=by,
             seen=seen,
@@ -143,6 +148,28 @@ class Poller:
         while isinstance(decision := decide(seen, self._settings), Need):
             seen = self._observer.with_needed(decision, seen)
         return seen, decision
+
+    def _launch(self, seen: Observation, decision: Decision) -> tuple[Observation, Decision, Launched]:
+        """Take the lease, look and decide again, launch, and give the lease back.
+
+        If a fault of this program ends the launch, the lease is kept until it expires: nobody knows what was started.
+        """
+        try:
+            lease = self._lease.take()
+        except LaunchError as error:
+            decision = replace(decision, launch=0, reason="nothing is launched without the lease")
+            return seen, decision, Launched(problem=error)
+        if isinstance(lease, TakenElsewhere):
+            until = "" if lease.until is None else f"; it expires at {lease.until:%H:%M:%S} UTC"
+            return seen, replace(decision, launch=0, reason=f"another tick has the lease{until}"), Launched()
+        try:
+            seen, decision = self._decide(self._observer.under_lease(seen, lease.launched))
+        except BaseException:
+            self._lease.give_back(lease, lease.launched)
+            raise
+        launched = self._launcher.launch(decision)
+        problem = self._lease.give_back(lease, {**seen.launched, **dict.fromkeys(launched.started, self._now)})
+        return seen, decision, replace(launched, problem=launched.problem or problem)
 
     def _check(self, step: str) -> None:
         if self._seconds_left() < STEP_S:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -196,3 +199,29 @@ def test_the_aws_cli_runs_a_task_and_invokes_a_function(stand_in, tmp_path):
     payload, answer = f"fileb://{tmp_path / 'event.json'}", tmp_path / "answer.json"
     assert aws("lambda", "invoke", "--function-name", name, "--payload", payload, str(answer))["StatusCode"] == 200
     assert answer.read_text() == "42"
+
+
+# S3's conditional writes.
+
+
+def test_of_many_conditional_writes_at_once_one_succeeds(stand_in):
+    s3 = stand_in.client("s3")
+    s3.create_bucket(Bucket="lease", CreateBucketConfiguration={"LocationConstraint": "eu-west-1"})
+
+    def write(body, start, **condition):
+        start.wait()
+        with contextlib.suppress(s3.exceptions.ClientError):
+            return s3.put_object(Bucket="lease", Key="lease", Body=body, **condition)["ETag"]
+
+    condition, etags = {"IfNoneMatch": "*"}, set()
+    for round_ in range(10):
+        start = threading.Barrier(8)
+        with ThreadPoolExecutor(8) as pool:
+            writes = [pool.submit(write, f"{round_}-{n}".encode(), start, **condition) for n in range(8)]
+            (etag,) = [done.result() for done in writes if done.result()]
+        found = s3.get_object(Bucket="lease", Key="lease")
+        assert found["ETag"] == etag
+        assert "date" in found["ResponseMetadata"]["HTTPHeaders"]
+        etags.add(etag)
+        condition = {"IfMatch": etag}
+    assert len(etags) == 10

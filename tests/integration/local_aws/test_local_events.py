@@ -208,6 +208,21 @@ def test_unplaced_tasks_are_in_failures_and_the_others_run(stand_in, ecs, inject
     assert [launch["client_token"] for launch in launches] == ["part", "none", "none"]
 
 
+def test_only_the_tasks_of_the_named_capacity_provider_are_not_placed(stand_in, ecs, inject):
+    family = stand_in.register("exit", "0")
+    ecs.put_cluster_capacity_providers(
+        cluster="main", capacityProviders=["FARGATE", "FARGATE_SPOT"], defaultCapacityProviderStrategy=[]
+    )
+    inject(unplaced={"reason": "Capacity is unavailable at this time", "provider": "FARGATE_SPOT"})
+    request = {"cluster": "main", "networkConfiguration": stand_in.network, "taskDefinition": family, "count": 10}
+    shares = [{"capacityProvider": "FARGATE_SPOT", "weight": 8}, {"capacityProvider": "FARGATE", "weight": 2}]
+    mixed = ecs.run_task(capacityProviderStrategy=shares, **request)
+    assert [task["capacityProviderName"] for task in mixed["tasks"]] == ["FARGATE"] * 2
+    assert len(mixed["failures"]) == 8
+    on_demand = ecs.run_task(launchType="FARGATE", **request)
+    assert (len(on_demand["tasks"]), on_demand["failures"]) == (10, [])
+
+
 def test_every_operation_can_be_refused_for_a_while(stand_in, ecs, inject):
     family = stand_in.register("exit", "0")
     task = stand_in.run_to_the_end(family)

@@ -40,6 +40,7 @@ from rowqueue_local.aws.lambda_model import Invocation
 from rowqueue_local.aws.lambda_pool import EnvironmentPool
 from rowqueue_local.aws.logs import LogShipper
 from rowqueue_local.aws.notifications import sns_event
+from rowqueue_local.aws.s3_writes import OneS3WriteAtATime
 from rowqueue_local.aws.scheduler import Scheduler
 
 if TYPE_CHECKING:
@@ -76,7 +77,7 @@ class AwsStandIn:
         inside_moto.hand_over(put=self._bus.put, notify=self._notify)
         controls = Controls(injected, self._fargate)
         self._server.app = Gateway(
-            self._server.app,
+            OneS3WriteAtATime(self._server.app),
             fargate=self._fargate,
             functions=self._functions,
             controls=controls,

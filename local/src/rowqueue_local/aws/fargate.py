@@ -143,10 +143,13 @@ class TaskOperations:
         )
         providers = providers_of(request, cluster, count)
         unplaced = self._platform.injected.unplaced()
-        failures = unplaced.failures(count) if unplaced else []
+        concerned = [number for number, one in enumerate(providers) if unplaced and unplaced.concerns(one)]
+        failures = unplaced.failures(len(concerned)) if unplaced else []
+        missing = set(concerned[len(concerned) - len(failures) :])
         tasks = [
             FargateTask(task_id=uuid.uuid4().hex, launch=launch, created_at=time.time(), capacity_provider=provider)
-            for provider in providers[: count - len(failures)]
+            for number, provider in enumerate(providers)
+            if number not in missing
         ]
         for task in tasks:
             self._start(task)

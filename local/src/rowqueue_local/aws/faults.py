@@ -63,12 +63,18 @@ class Unplaced:
         detail: more about the reason, if anything.
         tasks: number of tasks of each call; None for all.
         times: number of calls with this fault; None for all.
+        provider: the capacity provider whose tasks it concerns, such as ``FARGATE_SPOT``; None for all.
     """
 
     reason: str
     detail: str | None = None
     tasks: int | None = None
     times: int | None = None
+    provider: str | None = None
+
+    def concerns(self, provider: str | None) -> bool:
+        """Whether tasks of a capacity provider are not placed; None is the plain launch type."""
+        return self.provider in {None, provider}
 
     def failures(self, count: int) -> list[dict[str, str]]:
         """The items of ``failures[]`` for a call of ``count`` tasks."""
@@ -161,7 +167,7 @@ def _refusal(value: Any, key: str) -> InjectedRefusal:
 
 
 def _unplaced(value: Any, key: str) -> Unplaced:
-    readers = {"reason": _text, "detail": _text, "tasks": _whole, "times": _whole}
+    readers = {"reason": _text, "detail": _text, "tasks": _whole, "times": _whole, "provider": _text}
     return Unplaced(**_read(value, key, readers, required=("reason",)))
 
 

@@ -92,7 +92,7 @@ def _summarise(terminal: Console, result: Result) -> None:
     table.add_row("deliveries", f"{result.attempts} attempts, at most {result.in_flight} at once")
     table.add_row("", ", ".join(f"{count} x {answer}" for answer, count in sorted(result.answers.items())))
     table.add_row("delivered again after a success", str(result.duplicate_deliveries))
-    table.add_row("tasks launched", str(result.tasks_launched))
+    table.add_row("tasks launched", f"{result.tasks_launched}, at most {result.most_tasks} at once")
     kinds = ", ".join(f"{count} {kind}" for kind, count in sorted(result.statements.items()))
     table.add_row("statements to Snowflake", f"{sum(result.statements.values())} ({kinds})")
     table.add_row("entries/s", f"{result.entries / result.seconds:.1f}, the start of the tasks included")

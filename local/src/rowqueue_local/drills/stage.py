@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from rowqueue_local.stack import Stack
 
 _INSERT = "INSERT INTO PROCESSING_QUEUE (data) SELECT e.value::VARCHAR FROM TABLE(FLATTEN(INPUT => PARSE_JSON(?))) AS e"
+_CAP = "25"
+"""Of the tasks, if a drill sets no other."""
 _TABLES = ("PROCESSING_QUEUE", "PROCESSING_ATTEMPTS", "PROCESSORS", "PROCESSING_HOLDS")
 
 
@@ -154,8 +156,9 @@ def staged(
     poller: Mapping[str, str] | None = None,
     processor: Mapping[str, str] | None = None,
     snowflake_proxy: Callable[[str], AbstractContextManager[str]] = contextlib.nullcontext,
+    counts_tasks: bool = False,
 ) -> Iterator[Stage]:
-    """A fresh, deployed stack. By default nothing in it runs by itself.
+    """A fresh, deployed stack. By default nothing in it runs by itself. No drill may exceed ``MAX_CONTAINERS``.
 
     Args:
         state: the folder for everything that is written.
@@ -165,13 +168,17 @@ def staged(
         poller: environment variables of the function, in addition to the deployed ones.
         processor: environment variables of the tasks, in addition to the deployed ones.
         snowflake_proxy: see :class:`rowqueue_local.stack.Options`.
+        counts_tasks: whether the drill itself says in its verdict that there were too many tasks.
+
+    Raises:
+        StackError: a service does not start, or there were too many tasks at one time.
     """
     options = stack.Options(
         state=state,
         tick_s=tick_s,
         task_start_s=task_start_s,
         stop_timeout_s=stop_timeout_s,
-        poller={"TICK_SECONDS": str(tick_s), **(poller or {})},
+        poller={"TICK_SECONDS": str(tick_s), "MAX_CONTAINERS": _CAP, **(poller or {})},
         processor=processor or {},
         snowflake_proxy=snowflake_proxy,
     )
@@ -179,6 +186,14 @@ def staged(
         deployment.deploy(running)
         with deployment.session(running) as session:
             yield Stage(stack=running, session=session)
+        if not counts_tasks:
+            _check_cap(running)
+
+
+def _check_cap(running: Stack) -> None:
+    cap = running.options.poller["MAX_CONTAINERS"]
+    if (most := running.most_tasks()) > int(cap):
+        raise stack.StackError(f"{most} tasks at one time, and MAX_CONTAINERS is {cap}")
 
 
 def wait_until(condition: Callable[[], bool], *, seconds: float, every_s: float = 0.05) -> bool:

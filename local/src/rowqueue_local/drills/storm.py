@@ -107,6 +107,7 @@ def _play(state: Path, tell: Tell, *, seed: int | None, minutes: float) -> Verdi
                 poller=_POLLER,
                 processor=_PROCESSOR,
                 snowflake_proxy=proxied,
+                counts_tasks=True,
             )
         )
         faults = StormFaults(stage, proxies[0], watcher)

@@ -1,0 +1,199 @@
+"""The lease: one tick at a time launches, and it knows what the ticks before it have launched.
+
+It is an S3 object that is written only over the version that was read (``If-Match``), or only where there is none
+(``If-None-Match``). Its body names the tick that has it, and the tasks that were launched and are not known to have
+stopped. ListTasks may not show a task for some seconds after its launch, and does not show one that is stopping as
+live; the body has both. Each body names the tick that wrote it, so no two versions have the same ETag.
+
+A tick that dies leaves the lease behind. It expires :data:`LEASE_S` seconds after it was written. Both times are S3's
+own, from one answer, so no clocks of two machines are compared. An object that cannot be read as a lease counts as
+taken until it expires, and is then replaced.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from email.utils import parsedate_to_datetime
+from typing import TYPE_CHECKING, Any
+
+from rowqueue import aws
+from rowqueue.errors import LaunchError
+from rowqueue.settings import LEASE_S
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from mypy_boto3_s3 import S3Client
+
+    from rowqueue.settings import PollerSettings
+
+_UNREADABLE = "unreadable"
+_NOT_THERE = 404
+_DENIED = 403
+# The object was changed, is being changed, or was deleted since it was read (AWS, PutObject).
+_LOST = frozenset({"PreconditionFailed", "ConditionalRequestConflict", "NoSuchKey"})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Taken:
+    """This tick has the lease.
+
+    Attributes:
+        etag: of the version that says so.
+        launched: ARNs of the tasks that earlier ticks launched, each with the time of its launch.
+    """
+
+    etag: str
+    launched: Mapping[str, datetime] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TakenElsewhere:
+    """Another tick has the lease.
+
+    Attributes:
+        until: UTC, aware; it expires then at the latest. ``None`` if it was taken while this tick tried to.
+    """
+
+    until: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Found:
+    """The object as it was read."""
+
+    etag: str
+    body: bytes
+    written_at: datetime
+    read_at: datetime
+    owner: str | None
+    launched: Mapping[str, datetime]
+
+    @property
+    def until(self) -> datetime:
+        return self.written_at + timedelta(seconds=LEASE_S)
+
+    @property
+    def is_free(self) -> bool:
+        return self.owner is None or self.read_at >= self.until
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lease:
+    """The lease, as one tick uses it.
+
+    Attributes:
+        client: connects to S3; called when a tick wants to launch, so that no other tick pays for it.
+        bucket: of the object.
+        key: of the object.
+        tick: a name that no other tick has.
+    """
+
+    client: Callable[[], S3Client]
+    bucket: str
+    key: str
+    tick: str
+
+    def take(self) -> Taken | TakenElsewhere:
+        """Take the lease if it is free.
+
+        Raises:
+            LaunchError: S3 refuses or does not answer.
+        """
+        client = self.client()
+        found = self._read(client)
+        if found is not None and not found.is_free:
+            return TakenElsewhere(until=found.until)
+        launched = found.launched if found else {}
+        etag = self._write(client, _body(self.tick, self.tick, launched), over=found.etag if found else None)
+        return TakenElsewhere() if etag is None else Taken(etag=etag, launched=launched)
+
+    def give_back(self, taken: Taken, launched: Mapping[str, datetime]) -> LaunchError | None:
+        """Give the lease back, for the next tick to take.
+
+        Args:
+            taken: what :meth:`take` returned.
+            launched: ARNs of the tasks that may be live, each with the time of its launch.
+
+        Returns:
+            Why it could not be given back, if so. Then it expires.
+        """
+        try:
+            etag = self._write(self.client(), _body(None, self.tick, launched), over=taken.etag)
+        except LaunchError as error:
+            return error
+        return LaunchError(f"the lease {self._name} was changed while this tick had it") if etag is None else None
+
+    @property
+    def _name(self) -> str:
+        return f"s3://{self.bucket}/{self.key}"
+
+    def _read(self, client: S3Client, *, exists: bool = False) -> _Found | None:
+        """The object; ``None`` if there is none. Without ListBucket S3 says 403 then, and the write finds out."""
+        try:
+            answer = client.get_object(Bucket=self.bucket, Key=self.key)
+            body = answer["Body"].read()
+        except aws.ERRORS as error:
+            status = aws.status_of(error)
+            if status == _NOT_THERE or (status == _DENIED and not exists):
+                return None
+            raise LaunchError(f"the lease {self._name} cannot be read: {error}") from error
+        owner, launched = _parsed(body)
+        return _Found(
+            etag=answer["ETag"],
+            body=body,
+            written_at=answer["LastModified"],
+            read_at=parsedate_to_datetime(answer["ResponseMetadata"]["HTTPHeaders"]["date"]),
+            owner=owner,
+            launched=launched,
+        )
+
+    def _write(self, client: S3Client, body: bytes, *, over: str | None) -> str | None:
+        """Write over the version with this ETag, or where there is none.
+
+        Returns:
+            The new ETag; ``None`` if another version is there.
+        """
+        condition: Any = {"IfNoneMatch": "*"} if over is None else {"IfMatch": over}
+        try:
+            answer = client.put_object(
+                Bucket=self.bucket, Key=self.key, Body=body, ContentType="application/json", **condition
+            )
+        except aws.ERRORS as error:
+            if aws.code_of(error) not in _LOST:
+                raise LaunchError(f"the lease {self._name} cannot be written: {error}") from error
+        else:
+            return answer["ETag"]
+        # boto3 repeats a request whose answer was lost. So the write that was refused may be the repetition of ours.
+        found = self._read(client, exists=True)
+        return found.etag if found is not None and found.body == body else None
+
+
+def for_tick(settings: PollerSettings, *, tick: str) -> Lease:
+    """The lease of the environment.
+
+    Args:
+        settings: the poller's.
+        tick: a name that no other tick has.
+    """
+    key = f"{settings.environment}/launch-lease.json"
+    return Lease(client=lambda: aws.client("s3"), bucket=settings.lease_bucket, key=key, tick=tick)
+
+
+def _body(owner: str | None, writer: str, launched: Mapping[str, datetime]) -> bytes:
+    times = {arn: at.isoformat() for arn, at in launched.items()}
+    return json.dumps({"owner": owner, "written_by": writer, "launched": times}, indent=1).encode()
+
+
+def _parsed(body: bytes) -> tuple[str | None, Mapping[str, datetime]]:
+    """The owner and the launches of a body."""
+    try:
+        members = json.loads(body)
+        owner, launched = members["owner"], members["launched"]
+        times = {arn: datetime.fromisoformat(at) for arn, at in launched.items()}
+    except (ValueError, LookupError, TypeError, AttributeError):
+        return _UNREADABLE, {}
+    aware = all(at.tzinfo for at in times.values())
+    return (owner, times) if aware and isinstance(owner, str | None) else (_UNREADABLE, {})

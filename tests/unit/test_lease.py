@@ -1,0 +1,349 @@
+"""The lease: at most one tick at a time has it, and it remembers what was launched."""
+
+from __future__ import annotations
+
+import json
+import re
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from botocore.exceptions import EndpointConnectionError
+from poller_played import ECS, NAIVE, NOW, S3, PlayedWarehouse, dead, error, lease, pulse, ready, task, tick
+
+from rowqueue import observability
+from rowqueue.errors import LaunchError
+from rowqueue.poller.lease import Taken, TakenElsewhere
+from rowqueue.settings import LEASE_S, TICK_DEADLINE_S
+
+ROOT = Path(__file__).parents[2]
+DENIED = error("AccessDenied", "GetObject", status=403)
+AWAY = EndpointConnectionError(endpoint_url="https://s3")
+
+
+@pytest.fixture(autouse=True)
+def _structured():
+    observability.configure("poller", environment="dev")
+
+
+class ClockedS3(S3):
+    """An S3 whose clock the test moves."""
+
+    def __init__(self, **given):
+        super().__init__(now=lambda: NOW + timedelta(seconds=self.passed_s), **given)
+        self.passed_s = 0
+
+
+def arn(name):
+    return task(name)["taskArn"]
+
+
+# Taking it
+
+
+def test_one_tick_has_the_lease_until_it_gives_it_back():
+    s3 = S3()
+    first = lease(s3).take()
+    assert isinstance(first, Taken)
+    assert lease(s3).take() == TakenElsewhere(until=NOW + timedelta(seconds=LEASE_S))
+    lease_ = lease(s3)
+    assert lease(s3).give_back(first, {arn("a"): NOW}) is None
+    second = lease_.take()
+    assert second.launched == {arn("a"): NOW}
+
+
+@pytest.mark.parametrize(("passed_s", "free"), [(89, False), (90, True)])
+def test_the_lease_of_a_tick_that_died_expires_by_the_clock_of_s3(passed_s, free):
+    s3 = ClockedS3()
+    assert isinstance(lease(s3).take(), Taken)
+    s3.passed_s = passed_s
+    assert isinstance(lease(s3).take(), Taken) is free
+
+
+def test_what_the_dead_tick_knew_of_earlier_launches_is_kept():
+    s3 = ClockedS3()
+    lease(s3).give_back(lease(s3).take(), {arn("a"): NOW})
+    lease(s3).take()
+    s3.passed_s = LEASE_S
+    assert lease(s3).take().launched == {arn("a"): NOW}
+
+
+@pytest.mark.parametrize("code", ["PreconditionFailed", "ConditionalRequestConflict"])
+@pytest.mark.parametrize("exists", [True, False])
+def test_of_two_ticks_that_read_before_either_writes_one_has_the_lease(code, exists):
+    s3 = S3()
+    if exists:
+        lease(s3).give_back(lease(s3).take(), {})
+    write = s3.put_object
+
+    def overtaken(**request):
+        s3.put_object = write
+        assert isinstance(lease(s3).take(), Taken)
+        status = 412 if code == "PreconditionFailed" else 409
+        raise error(code, "PutObject", status=status)
+
+    s3.put_object = overtaken
+    assert lease(s3).take() == TakenElsewhere()
+
+
+def test_a_lease_that_was_taken_and_given_back_since_it_was_read_is_not_taken():
+    s3 = S3()
+    lease(s3).give_back(lease(s3).take(), {})
+    read = s3.get_object
+
+    def overtaken(**asked):
+        answer = read(**asked)
+        s3.get_object = read
+        lease(s3).give_back(lease(s3).take(), {})
+        return answer
+
+    s3.get_object = overtaken
+    assert lease(s3).take() == TakenElsewhere()
+
+
+def test_a_write_whose_answer_was_lost_and_that_boto3_repeated_counts():
+    s3 = S3()
+    write = s3.put_object
+
+    def repeated(**request):
+        write(**request)
+        return write(**request)
+
+    s3.put_object = repeated
+    taken = lease(s3, tick="me").take()
+    assert taken == Taken(etag=s3.object["ETag"])
+    assert lease(s3, tick="me").give_back(taken, {}) is None
+
+
+def test_a_lease_that_was_deleted_since_it_was_read_is_not_taken():
+    s3 = S3()
+    lease(s3).give_back(lease(s3).take(), {})
+    read = s3.get_object
+
+    def deleted(**asked):
+        answer = read(**asked)
+        s3.get_object, s3.object = read, None
+        return answer
+
+    s3.get_object = deleted
+    assert lease(s3).take() == TakenElsewhere()
+
+
+# What S3 refuses
+
+
+def test_without_the_right_to_list_a_missing_object_is_denied_and_the_write_finds_out():
+    s3 = S3(refusals={"GetObject": DENIED})
+    assert isinstance(lease(s3).take(), Taken)
+
+
+def test_an_object_that_may_not_be_read_is_an_error():
+    s3 = S3()
+    lease(s3).take()
+    s3.refusals = {"GetObject": DENIED}
+    with pytest.raises(LaunchError, match=r"s3://dev-lease/dev/launch-lease.json cannot be read: .*AccessDenied"):
+        lease(s3).take()
+
+
+@pytest.mark.parametrize("refusal", [DENIED, AWAY, error("NoSuchBucket", "PutObject", status=404)])
+def test_an_object_that_cannot_be_written_is_an_error(refusal):
+    with pytest.raises(LaunchError, match="cannot be written"):
+        lease(S3(refusals={"PutObject": refusal})).take()
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"\xff",
+        b"[]",
+        b"{}",
+        b'{"owner": null}',
+        b'{"owner": 7, "launched": {}}',
+        b'{"owner": null, "launched": ["a"]}',
+        b'{"owner": null, "launched": {"a": "yesterday"}}',
+        b'{"owner": null, "launched": {"a": "2026-11-20T12:00:00"}}',
+        b'{"owner": null, "launched": {"a": 7}}',
+    ],
+)
+def test_an_object_that_is_no_lease_counts_as_taken_until_it_expires_and_is_then_replaced(body):
+    s3 = ClockedS3()
+    lease(s3).take()
+    s3.object["Body"] = body
+    assert lease(s3).take() == TakenElsewhere(until=NOW + timedelta(seconds=LEASE_S))
+    s3.passed_s = LEASE_S
+    assert lease(s3).take() == Taken(etag=s3.object["ETag"])
+
+
+def test_the_lease_is_valid_for_longer_than_the_function_lives():
+    terraform = (ROOT / "terraform/lambda.tf").read_text(encoding="utf-8")
+    (timeout,) = re.findall(r"^  timeout +=\s*(\d+)", terraform, re.MULTILINE)
+    # A request that the function sent in its last moment arrives within seconds; the rest is for ECS to list its tasks.
+    assert TICK_DEADLINE_S < int(timeout) <= LEASE_S - 30
+
+
+# A tick
+
+
+def test_a_tick_that_launches_nothing_does_not_ask_for_the_lease():
+    s3 = S3(refusals={"GetObject": AWAY, "PutObject": AWAY})
+    tick(PlayedWarehouse(pulse=pulse()), ECS(), s3=s3)
+    tick(ready(8), ECS([task("a")]), s3=s3)
+
+
+def test_a_tick_launches_under_the_lease_and_gives_it_back_with_what_it_launched():
+    s3, ecs = S3(), ECS()
+    taken_while = []
+
+    def run(request):
+        taken_while.append(lease(s3).take())
+        return ecs._start(request)
+
+    ecs.run = run
+    report = tick(ready(80), ecs, s3=s3)
+    assert taken_while == [TakenElsewhere(until=NOW + timedelta(seconds=LEASE_S))]
+    assert [body["owner"] is None for body in s3.written] == [False, True]
+    assert set(s3.written[-1]["launched"]) == set(report.launched.started)
+
+
+def test_a_tick_without_the_lease_launches_nothing_and_says_so(capsys):
+    s3, ecs = S3(), ECS()
+    lease(s3).take()
+    report = tick(ready(80), ecs, s3=s3)
+    assert ecs.requests == []
+    assert report.decision.reason == "another tick has the lease; it expires at 12:02:00 UTC"
+    line = json.loads(capsys.readouterr().out)
+    assert (line["planned"], line["reason"], line["problem"]) == (0, report.decision.reason, None)
+    assert line["TicksCompleted"] == 1
+
+
+@pytest.mark.parametrize("operation", ["GetObject", "PutObject"])
+def test_if_s3_is_away_nothing_is_launched_and_it_is_raised_after_the_line(operation, capsys):
+    ecs = ECS()
+    with pytest.raises(LaunchError, match=r"the lease s3://dev-lease/dev/launch-lease\.json cannot be"):
+        tick(ready(80), ecs, s3=S3(refusals={operation: AWAY}))
+    assert ecs.requests == []
+    line = json.loads(capsys.readouterr().out)
+    assert (line["planned"], line["reason"]) == (0, "nothing is launched without the lease")
+    assert "TicksCompleted" not in line
+
+
+def test_a_lease_that_cannot_be_given_back_is_raised_after_the_line_and_expires(capsys):
+    s3, ecs = ClockedS3(), ECS()
+
+    def run(request):
+        s3.refusals = {"PutObject": AWAY}
+        return ecs._start(request)
+
+    ecs.run = run
+    with pytest.raises(LaunchError, match="cannot be written"):
+        tick(ready(80), ecs, s3=s3)
+    assert json.loads(capsys.readouterr().out)["TasksLaunched"] == 10
+    s3.refusals, s3.passed_s = {}, LEASE_S
+    assert isinstance(lease(s3).take(), Taken)
+
+
+def test_an_error_before_the_launch_gives_the_lease_back():
+    s3, ecs = S3(), ECS()
+    write = s3.put_object
+
+    def put_object(**request):
+        ecs.listing = error("ThrottlingException", "ListTasks")
+        return write(**request)
+
+    s3.put_object = put_object
+    with pytest.raises(LaunchError, match="cannot be counted"):
+        tick(ready(80), ecs, s3=s3)
+    assert s3.written[-1]["owner"] is None
+
+
+def test_a_tick_whose_time_is_used_up_gives_the_lease_back_with_what_it_launched():
+    s3, ecs, left = S3(), ECS(), [50.0]
+
+    def run(request):
+        left[0] = 0.0
+        return ecs._start(request)
+
+    ecs.run = run
+    report = tick(ready(200), ecs, s3=s3, seconds_left=lambda: left[0])
+    assert (len(report.launched.started), report.launched.left) == (10, 15)
+    assert (s3.written[-1]["owner"], len(s3.written[-1]["launched"])) == (None, 10)
+
+
+def test_a_fault_of_this_program_during_the_launch_keeps_the_lease_until_it_expires():
+    def run(request):
+        raise ZeroDivisionError
+
+    s3 = S3()
+    with pytest.raises(ZeroDivisionError):
+        tick(ready(80), ECS(run=run), s3=s3)
+    assert isinstance(lease(s3).take(), TakenElsewhere)
+
+
+# What is live
+
+
+def launched_before(s3, *names, age_s=5):
+    """Make the lease remember launches."""
+    lease(s3).give_back(lease(s3).take(), {arn(name): NOW - timedelta(seconds=age_s) for name in names})
+
+
+@pytest.mark.parametrize(("age_s", "counts"), [(299, True), (300, False)])
+def test_a_launched_task_that_ecs_does_not_know_counts_for_five_minutes(age_s, counts):
+    s3, ecs = S3(), ECS()
+    launched_before(s3, "a", age_s=age_s)
+    report = tick(ready(80), ecs, s3=s3, MAX_CONTAINERS="4")
+    assert len(report.launched.started) == (3 if counts else 4)
+    assert (arn("a") in s3.written[-1]["launched"]) is counts
+
+
+def test_a_launched_task_that_has_stopped_does_not_count():
+    s3, ecs = S3(), ECS([dead("a", exit_code=0)])
+    launched_before(s3, "a")
+    assert len(tick(ready(80), ecs, s3=s3, MAX_CONTAINERS="4").launched.started) == 4
+    assert arn("a") not in s3.written[-1]["launched"]
+
+
+@pytest.mark.parametrize("remembered", [True, False])
+def test_a_task_that_is_stopping_counts_for_the_cap_and_not_as_starting(remembered):
+    s3, ecs = S3(), ECS([dead("a", exit_code=0) | {"lastStatus": "DEPROVISIONING"}])
+    if remembered:
+        launched_before(s3, "a", age_s=4000)
+    assert len(tick(ready(80), ecs, s3=s3, MAX_CONTAINERS="4").launched.started) == 3
+    ecs.tasks = ecs.tasks[:1]
+    assert len(tick(ready(16), ecs, s3=S3()).launched.started) == 2, "what it leaves needs two tasks"
+
+
+def test_a_task_that_began_to_stop_during_the_tick_counts_once():
+    s3, ecs = S3(), ECS([task("a")])
+    launched_before(s3, "a")
+    warehouse = ready(80, seen=["dev-a"])
+    count = warehouse.rows
+
+    def rows(statement, values):
+        if statement.name == "count_ready":
+            ecs.tasks = [dead("a", exit_code=0) | {"lastStatus": "STOPPING"}]
+        return count(statement, values)
+
+    warehouse.rows = rows
+    assert len(tick(warehouse, ecs, s3=s3, MAX_CONTAINERS="4").launched.started) == 3
+
+
+def test_with_a_cap_of_one_a_probe_waits_until_a_stopping_task_has_stopped():
+    ecs = ECS([dead("a", exit_code=0) | {"lastStatus": "STOPPING"}])
+    warehouse = PlayedWarehouse(
+        pulse=pulse(pending=8, available=NAIVE, holds=1, held_until=NAIVE - timedelta(seconds=1)),
+        count_ready=[(8, 0)],
+        processors_seen=[],
+    )
+    report = tick(warehouse, ecs, MAX_CONTAINERS="1")
+    assert (report.launched.started, report.decision.launch) == ((), 0)
+
+
+def test_the_trial_of_a_back_off_that_ecs_does_not_list_yet_is_not_repeated():
+    s3 = S3()
+    ecs = ECS([dead("old", age_s=200, exit_code=1)])
+    launched_before(s3, "trial")
+    report = tick(ready(80), ecs, s3=s3)
+    assert report.launched.started == ()
+    assert report.decision.reason.endswith("the task that tries again is still starting")
