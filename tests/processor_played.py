@@ -110,9 +110,9 @@ class PlayedQueue(MemoryQueue):
         await super().record_end(entries=entries, seconds=seconds, reason=reason)
 
 
-def processor(queue, deliver, *, stop=None, rng=lambda: 0.01, pauses=None, **environ):
-    """A processor whose clock is the event loop's."""
-    tokens = itertools.count()
+def processor(queue, deliver, *, stop=None, rng=lambda: 0.01, pauses=None, tokens=None, **environ):
+    """A processor whose clock is the event loop's. Processors that run one after the other share ``tokens``."""
+    tokens = tokens or itertools.count()
     return Processor(
         queue=queue,
         deliver=deliver,
