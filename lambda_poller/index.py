@@ -18,7 +18,7 @@ from rowqueue.poller import fargate, lease
 from rowqueue.poller.queue import PollerQueue
 from rowqueue.poller.tick import Poller
 from rowqueue.poller.triggers import Refusal, TaskStopped, Tick, trigger_of
-from rowqueue.settings import STEP_S, TICK_DEADLINE_S, PollerSettings
+from rowqueue.settings import TICK_DEADLINE_S, PollerSettings
 from rowqueue.warehouse import SnowflakeWarehouse
 
 if TYPE_CHECKING:
@@ -59,19 +59,20 @@ def handler(event: Any, context: object) -> dict[str, Any]:
 
 def _run(trigger: Tick | TaskStopped, settings: PollerSettings) -> TickReport | None:
     deadline = time.monotonic() + TICK_DEADLINE_S
+
+    def seconds_left() -> float:
+        return deadline - time.monotonic()
+
     login = credentials.login(settings.snowflake, environment=settings.environment)
     tag = f"{settings.environment}-snowflake-poller"
-    warehouse = SnowflakeWarehouse(
-        settings.snowflake, login, query_tag=tag, lock_patience_s=STEP_S, network_patience_s=STEP_S
-    )
-    with closing(warehouse):
+    with closing(SnowflakeWarehouse(settings.snowflake, login, query_tag=tag, seconds_left=seconds_left)) as warehouse:
         poller = Poller(
             queue=PollerQueue(warehouse, queue=settings.snowflake.table, max_retries=settings.max_retries),
-            tasks=fargate.connect(settings),
-            lease=lease.for_tick(settings, tick=uuid.uuid4().hex),
+            tasks=fargate.connect(settings, seconds_left=seconds_left),
+            lease=lease.for_tick(settings, tick=uuid.uuid4().hex, seconds_left=seconds_left),
             settings=settings,
             now=datetime.now(UTC),
-            seconds_left=lambda: deadline - time.monotonic(),
+            seconds_left=seconds_left,
         )
         return poller.tick(by=trigger.by) if isinstance(trigger, Tick) else poller.attend(trigger.task_arn)
 

@@ -10,6 +10,7 @@ from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Literal
 
     from mypy_boto3_ecs import ECSClient
@@ -21,6 +22,21 @@ ERRORS = (BotoCoreError, ClientError)
 
 # boto3's defaults are a minute for a connection and one for a read, up to five times.
 _CONFIG = Config(connect_timeout=5, read_timeout=10, retries={"mode": "standard", "total_max_attempts": 3})
+_IN_A_TICK = Config(
+    connect_timeout=2,
+    read_timeout=6,
+    retries={"mode": "standard", "total_max_attempts": 3},
+    max_pool_connections=20,  # as many as the poller's threads use at once, and more
+)
+ATTEMPT_S = 4.0
+"""No attempt of a tick starts with less time left. It may take twice as long (see _IN_A_TICK); Lambda ends the function
+five seconds after the tick's deadline."""
+
+
+class TimeIsUp(BotoCoreError):  # noqa: N818 -- reads as what happened
+    """The tick has no time left for another attempt."""
+
+    fmt = "no time is left in this tick for another attempt"
 
 
 def has_answered(error: Exception) -> bool:
@@ -59,11 +75,30 @@ def is_passing(error: Exception) -> bool:
 
 
 @overload
-def client(service: Literal["ecs"]) -> ECSClient: ...
+def client(service: Literal["ecs"], *, seconds_left: Callable[[], float] | None = None) -> ECSClient: ...
 @overload
-def client(service: Literal["s3"]) -> S3Client: ...
+def client(service: Literal["s3"], *, seconds_left: Callable[[], float] | None = None) -> S3Client: ...
 @overload
-def client(service: Literal["secretsmanager"]) -> SecretsManagerClient: ...
-def client(service: Literal["ecs", "s3", "secretsmanager"]) -> ECSClient | S3Client | SecretsManagerClient:
-    """A client of the service; it raises :data:`ERRORS`."""
-    return boto3.client(service, config=_CONFIG)
+def client(
+    service: Literal["secretsmanager"], *, seconds_left: Callable[[], float] | None = None
+) -> SecretsManagerClient: ...
+def client(
+    service: Literal["ecs", "s3", "secretsmanager"], *, seconds_left: Callable[[], float] | None = None
+) -> ECSClient | S3Client | SecretsManagerClient:
+    """A client of the service; it raises :data:`ERRORS`.
+
+    Args:
+        service: its name.
+        seconds_left: until the tick has to give up. It is asked before each attempt and each page, so that no call
+            takes longer than the tick. ``None`` outside a tick.
+    """
+    if seconds_left is None:
+        return boto3.client(service, config=_CONFIG)
+    made = boto3.client(service, config=_IN_A_TICK)
+
+    def in_time(**_: object) -> None:
+        if seconds_left() < ATTEMPT_S:
+            raise TimeIsUp
+
+    made.meta.events.register("before-send", in_time)
+    return made

@@ -28,6 +28,7 @@ class Event(StrEnum):
     TICK_FAILED = "tick_failed"
     TASK_STOPPED = "task_stopped"
     CLAIMS_RESCUED = "claims_rescued"
+    CLEANING_FAILED = "cleaning_failed"
     TASK_NOT_STOPPED = "task_not_stopped"
     PROCESSOR_STARTED = "processor_started"
     PROCESSOR_ENDED = "processor_ended"

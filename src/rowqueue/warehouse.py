@@ -7,6 +7,8 @@ another driver would change only this file.
 from __future__ import annotations
 
 import contextlib
+import threading
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import snowflake.connector
@@ -22,7 +24,7 @@ from rowqueue.errors import (
     WarehouseUnavailable,
 )
 from rowqueue.observability import Event, log_problem
-from rowqueue.settings import LOCK_TIMEOUT_S, STATEMENT_TIMEOUT_S
+from rowqueue.settings import LOCK_TIMEOUT_S, STATEMENT_TIMEOUT_S, STEP_S
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -35,6 +37,11 @@ T = TypeVar("T")
 LOGIN_TIMEOUT_S = 15
 NETWORK_TIMEOUT_S = STATEMENT_TIMEOUT_S + 5
 """How long the driver repeats a request. Without this limit it never stops (measured on 4.8.1)."""
+
+_TIME_LIMITS = ("login_timeout", "network_timeout", "socket_timeout")
+"""The driver's arguments that limit a login and a request. Without the last one, it waits a minute for an answer
+(measured on 4.8.1)."""
+_SHORTEST_S = 1
 
 # What an error number means here. Snowflake publishes no list; these were reported by users or measured.
 _LOCK_CONTENTION = frozenset({625})  # too many waiting statements, or the lock was not free in time
@@ -65,6 +72,8 @@ class SnowflakeWarehouse:
         lock_patience_s: how long a statement is repeated that was refused at the lock, seconds.
         network_patience_s: how long the driver repeats a request before it reports that the connection failed, seconds.
         login_timeout_s: how long the driver repeats a login, seconds.
+        seconds_left: until the tick has to give up. Then no statement takes longer than STEP_S or than what is
+            left, with its login and its waits. ``None`` outside a tick.
     """
 
     def __init__(
@@ -76,9 +85,12 @@ class SnowflakeWarehouse:
         lock_patience_s: float = LOCK_TIMEOUT_S,
         network_patience_s: int = NETWORK_TIMEOUT_S,
         login_timeout_s: int = LOGIN_TIMEOUT_S,
+        seconds_left: Callable[[], float] | None = None,
     ) -> None:
         times = {"login_timeout": login_timeout_s, "network_timeout": network_patience_s}
-        self._arguments = _connect_arguments(settings, query_tag) | times | dict(login)
+        limit_s = STATEMENT_TIMEOUT_S if seconds_left is None else STEP_S
+        self._arguments = _connect_arguments(settings, query_tag, limit_s=limit_s) | times | dict(login)
+        self._seconds_left = seconds_left
         self._connection: snowflake.connector.SnowflakeConnection | None = None
         # The 21st statement that waits for a table's lock is refused at once (errno 625). The wait before it is
         # repeated is random: on the stand-in, without a random wait, 25 workers left entries stuck.
@@ -97,8 +109,12 @@ class SnowflakeWarehouse:
             LoginRefused: the credentials are wrong.
             WarehouseUnavailable: Snowflake cannot be reached.
         """
+        self._connect({})
+
+    def _connect(self, times: Mapping[str, int]) -> None:
         if self._connection is None:
-            self._connection = _with_our_errors(lambda: snowflake.connector.connect(**self._arguments))
+            arguments = {**self._arguments, **times}
+            self._connection = _with_our_errors(lambda: snowflake.connector.connect(**arguments))
 
     def rows(self, statement: Statement, values: Mapping[str, object]) -> list[tuple[Any, ...]]:
         """Run a query and fetch all of it.
@@ -116,32 +132,82 @@ class SnowflakeWarehouse:
         """
         return self._run(statement, values, lambda cursor: int(cursor.rowcount or 0))
 
-    def close(self) -> None:
-        """End the session. An error while it ends is ignored."""
+    def close(self, *, wait: bool = True) -> None:
+        """End the session. An error while it ends is ignored.
+
+        Args:
+            wait: until Snowflake has answered. That may take long if the connection is broken.
+        """
         connection, self._connection = self._connection, None
-        if connection is not None:
-            with contextlib.suppress(Exception):
-                connection.close()
+        if connection is None:
+            return
+        ending = threading.Thread(target=_end, args=(connection,), daemon=True)
+        ending.start()
+        if wait:
+            ending.join()
 
     def _run(self, statement: Statement, values: Mapping[str, object], read: Callable[[Any], T]) -> T:
         bound = _bound(statement, values)
-        return self._at_the_lock(lambda: self._run_once(statement.text, bound, read))
+        if self._seconds_left is None:
+            return self._at_the_lock(lambda: self._run_once(statement.text, bound, read))
+        step = _Step.of(self._seconds_left)
+        if step.left_s < _SHORTEST_S:
+            raise WarehouseUnavailable(f"no time is left in this tick for the statement {statement.name}")
+        retrying = self._at_the_lock.copy(stop=lambda state: step.left_s - state.upcoming_sleep < _SHORTEST_S)
+        return retrying(lambda: self._run_once(statement.text, bound, read, step))
 
-    def _run_once(self, text: str, bound: tuple[object, ...], read: Callable[[Any], T]) -> T:
-        self.connect()
+    def _run_once(self, text: str, bound: tuple[object, ...], read: Callable[[Any], T], step: _Step | None = None) -> T:
+        self._connect({} if step is None else dict.fromkeys(_TIME_LIMITS, step.whole_s()))
         assert self._connection is not None
         connection = self._connection
+        # After this time the driver cancels the statement. It is shorter than the wait for an answer; otherwise the
+        # driver would repeat the request after that wait (measured on 4.8.1).
+        timeout_s = None if step is None else step.whole_s(less=1)
 
         def run() -> T:
-            with connection.cursor() as cursor:
-                cursor.execute(text, bound)
+            cursor = connection.cursor()
+            # In a tick it is not closed. After a time-out that would wait for the driver to cancel (measured on 4.8.1).
+            with cursor if step is None else contextlib.nullcontext():
+                cursor.execute(text, bound, timeout=timeout_s)
                 return read(cursor)
 
         try:
             return _with_our_errors(run)
         except WarehouseUnavailable:
-            self.close()
+            self.close(wait=step is None)
             raise
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Step:
+    """One statement within a tick.
+
+    Attributes:
+        seconds_left: until the tick has to give up.
+        ends_at_s: what ``seconds_left`` returns when the step has to be over.
+    """
+
+    seconds_left: Callable[[], float]
+    ends_at_s: float
+
+    @classmethod
+    def of(cls, seconds_left: Callable[[], float]) -> _Step:
+        """A step that begins now."""
+        return cls(seconds_left=seconds_left, ends_at_s=max(0.0, seconds_left() - STEP_S))
+
+    @property
+    def left_s(self) -> float:
+        """Until the step has to be over, seconds."""
+        return self.seconds_left() - self.ends_at_s
+
+    def whole_s(self, *, less: int = 0) -> int:
+        """The same for the driver, which takes whole seconds."""
+        return max(_SHORTEST_S, round(self.left_s) - less)
+
+
+def _end(connection: snowflake.connector.SnowflakeConnection) -> None:
+    with contextlib.suppress(Exception):
+        connection.close()
 
 
 def _bound(statement: Statement, values: Mapping[str, object]) -> tuple[object, ...]:
@@ -156,7 +222,7 @@ def _bound(statement: Statement, values: Mapping[str, object]) -> tuple[object, 
     return tuple(values[name] for name in statement.parameters)
 
 
-def _connect_arguments(settings: SnowflakeSettings, query_tag: str) -> dict[str, Any]:
+def _connect_arguments(settings: SnowflakeSettings, query_tag: str, *, limit_s: int) -> dict[str, Any]:
     arguments: dict[str, Any] = {
         "account": settings.account,
         "warehouse": settings.warehouse,
@@ -173,9 +239,9 @@ def _connect_arguments(settings: SnowflakeSettings, query_tag: str) -> dict[str,
         "session_parameters": {
             "ABORT_DETACHED_QUERY": True,
             "AUTOCOMMIT": True,
-            "LOCK_TIMEOUT": LOCK_TIMEOUT_S,
+            "LOCK_TIMEOUT": min(LOCK_TIMEOUT_S, limit_s),
             "QUERY_TAG": query_tag,
-            "STATEMENT_TIMEOUT_IN_SECONDS": STATEMENT_TIMEOUT_S,
+            "STATEMENT_TIMEOUT_IN_SECONDS": limit_s,
             "TIMEZONE": "UTC",
             "USE_CACHED_RESULT": True,
         },

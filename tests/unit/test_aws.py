@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
+import botocore.endpoint
 import pytest
-from botocore.exceptions import ClientError, EndpointConnectionError
+from botocore.exceptions import ClientError, EndpointConnectionError, ReadTimeoutError
 
 from rowqueue import aws
+from rowqueue.settings import TICK_DEADLINE_S
+
+ROOT = Path(__file__).parents[2]
 
 
 def refused(status):
@@ -42,3 +49,57 @@ def test_an_error_passes_from_status_500_on(status, passes):
 )
 def test_each_code_of_a_throttle_passes(code):
     assert aws.is_passing(ClientError({"Error": {"Code": code}}, "RunTask"))
+
+
+# In a tick
+
+
+class Silent:
+    """Where botocore sends a request: nothing answers, and each attempt takes some time of the tick."""
+
+    def __init__(self, *, each_s, left):
+        self.each_s, self.left, self.attempts = each_s, left, 0
+
+    def send(self, request):
+        self.attempts += 1
+        self.left -= self.each_s
+        raise ReadTimeoutError(endpoint_url=request.url)
+
+
+@pytest.fixture
+def ecs(monkeypatch):
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(name, "testing")
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "eu-west-1")
+    monkeypatch.setattr(botocore.endpoint.time, "sleep", lambda _: None)
+
+    def client_of(silent, **options):
+        client = aws.client("ecs", **options)
+        client._endpoint.http_session = silent
+        return client
+
+    return client_of
+
+
+def test_outside_a_tick_a_request_is_repeated_as_often_as_the_library_likes(ecs):
+    silent = Silent(each_s=15, left=50)
+    with pytest.raises(ReadTimeoutError):
+        ecs(silent).list_tasks(cluster="c")
+    assert silent.attempts == 3
+
+
+@pytest.mark.parametrize(("left", "attempts"), [(50, 3), (12, 2), (4, 1), (3.9, 0)])
+def test_in_a_tick_no_attempt_starts_that_could_outlast_it(ecs, left, attempts):
+    silent = Silent(each_s=8, left=left)
+    with pytest.raises(aws.ERRORS) as caught:
+        ecs(silent, seconds_left=lambda: silent.left).list_tasks(cluster="c")
+    assert silent.attempts == attempts
+    assert isinstance(caught.value, aws.TimeIsUp) == (attempts < 3)
+    assert aws.is_passing(caught.value)
+
+
+def test_in_a_tick_an_attempt_ends_before_lambda_ends_the_function(ecs):
+    config = ecs(None, seconds_left=lambda: 50).meta.config
+    (lambda_s,) = re.findall(r"^  timeout += (\d+)", (ROOT / "terraform/lambda.tf").read_text(), re.MULTILINE)
+    longest_s = config.connect_timeout + config.read_timeout
+    assert TICK_DEADLINE_S - aws.ATTEMPT_S + longest_s < int(lambda_s)

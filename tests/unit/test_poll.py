@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from datetime import timedelta
 from types import SimpleNamespace
 
@@ -171,6 +172,13 @@ def test_a_launch_that_runs_out_of_time_reports_what_it_started():
     assert report.launched.left == 25 - len(report.launched.started)
 
 
+def test_a_fleet_of_thousands_is_described_in_groups_and_none_is_missed():
+    ecs = ECS([task(f"{n:04}") for n in range(1250)])
+    report = tick(ready(8, seen=[f"dev-{n:04}" for n in range(1240)]), ecs, MAX_CONTAINERS="5000")
+    assert [one.id for one in report.seen.live] == [f"{n:04}" for n in range(1250)]
+    assert (report.seen.fleet.live, report.seen.fleet.starting) == (1250, 10)
+
+
 # How many
 
 
@@ -227,6 +235,47 @@ def test_a_stop_that_is_refused_is_raised_after_the_tick_has_done_its_work():
     with pytest.raises(LaunchError, match="hung cannot be stopped"):
         tick(ready(8), ecs)
     assert len(ecs.requests) == 1
+
+
+class SlowStops(ECS):
+    """Each StopTask takes a while on a clock of its own. The first ten are answered when all ten are under way."""
+
+    def __init__(self, tasks, *, each_s):
+        super().__init__(tasks)
+        self.each_s, self.left = each_s, 50.0
+        self.lock, self.first = threading.Lock(), threading.Barrier(10)
+        self.asked = 0
+
+    def stop_task(self, **asked):
+        with self.lock:
+            self.asked += 1
+            number = self.asked
+        if number <= 10:
+            self.first.wait(10)
+        with self.lock:
+            super().stop_task(**asked)
+            self.left -= self.each_s / 10
+
+
+def hung(count):
+    return [task(f"hung-{n:03}", age_s=1000 - n) for n in range(count)]
+
+
+def test_hundreds_of_hung_tasks_are_stopped_ten_at_a_time_the_oldest_first_and_sixty_in_one_tick():
+    ecs = SlowStops(hung(300), each_s=0.2)
+    report = tick(ready(3000), ecs, MAX_CONTAINERS="1000", seconds_left=lambda: ecs.left)
+    assert sorted(name for name, _ in ecs.stops) == [f"hung-{n:03}" for n in range(60)]
+    assert report.stopped.count == 60
+    assert len(report.seen.fleet.hung) == 300
+    assert len(report.launched.started) > 0
+
+
+def test_stops_that_are_slow_leave_the_time_of_the_launch():
+    ecs = SlowStops(hung(100), each_s=7)
+    report = tick(ready(3000), ecs, MAX_CONTAINERS="1000", seconds_left=lambda: ecs.left)
+    assert 10 < report.stopped.count < 40
+    assert ecs.left > 30
+    assert len(report.launched.started) > 0
 
 
 # Launches that die at boot

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from datetime import timedelta
 from types import SimpleNamespace
 
@@ -9,7 +10,7 @@ import pytest
 from poller_played import ECS, NAIVE, PlayedWarehouse, dead, error, poller, pulse, task, tick
 
 from rowqueue import observability
-from rowqueue.errors import LaunchError, WarehouseUnavailable
+from rowqueue.errors import LaunchError, LockContention, WarehouseUnavailable
 from rowqueue.poller.fleet import HUNG, OVERDUE
 
 
@@ -208,3 +209,82 @@ def test_a_stop_event_that_ecs_does_not_confirm_asks_nothing_of_snowflake(tasks)
     warehouse = with_claims()
     assert poller(warehouse, ECS(tasks)).attend(arn()) is None
     assert warehouse.sent == []
+
+
+# Each duty by itself
+
+
+def with_every_duty(**answers):
+    """A dead task with claims, a stale claim, an entry without attempts left, and eight entries that are ready."""
+    warehouse = with_claims(record_resets=1, reset_stale=1, fail_exhausted=1, **answers)
+    warehouse.answers["pulse"] = pulse(
+        pending=8, available=NAIVE, exhausted=1, processing=5, claimed=NAIVE - timedelta(minutes=31)
+    )
+    warehouse.answers["count_ready"] = [(8, 0)]
+    return warehouse
+
+
+def test_the_rescue_goes_first_then_the_reset_then_the_entries_without_attempts_left():
+    warehouse = with_every_duty()
+    report = tick(warehouse, ECS([dead(ID)]))
+    assert warehouse.sent == [
+        "pulse",
+        "claimants",
+        *("record_deaths", "release_dead"),
+        *("record_resets", "reset_stale"),
+        "fail_exhausted",
+        *("processors_seen", "count_ready"),
+    ]
+    assert (report.freed.released, report.freed.stale_reset, report.freed.exhausted) == (4, 1, 1)
+
+
+@pytest.mark.parametrize(
+    ("refused", "missing"),
+    [
+        ("record_deaths", ["release_dead"]),
+        ("release_dead", []),
+        ("record_resets", ["reset_stale"]),
+        ("reset_stale", []),
+        ("fail_exhausted", []),
+    ],
+)
+def test_an_error_of_one_duty_skips_no_other_and_is_raised_at_the_end(refused, missing, capsys):
+    healthy, warehouse, ecs = with_every_duty(), with_every_duty(), ECS([dead(ID)])
+    tick(healthy, ECS([dead(ID)]))
+    warehouse.answers[refused] = LockContention(f"no lock for {refused}")
+    with pytest.raises(LockContention, match=f"no lock for {refused}"):
+        tick(warehouse, ecs)
+    assert warehouse.sent == [name for name in healthy.sent if name not in missing]
+    assert len(ecs.requests) == 1, "and the launch goes on"
+    assert f"no lock for {refused}" in capsys.readouterr().out
+
+
+def test_of_several_errors_the_one_of_the_most_urgent_duty_is_raised_and_each_is_logged(capsys):
+    warehouse = with_every_duty()
+    for refused in ("release_dead", "reset_stale", "fail_exhausted"):
+        warehouse.answers[refused] = LockContention(f"no lock for {refused}")
+    with pytest.raises(LockContention, match="release_dead"):
+        tick(warehouse, ECS([dead(ID)]))
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    failed = [(line["duty"], line["error"]) for line in lines if line["event"] == "cleaning_failed"]
+    assert failed == [
+        ("the rescue", "no lock for release_dead"),
+        ("the reset", "no lock for reset_stale"),
+        ("the failing of exhausted entries", "no lock for fail_exhausted"),
+    ]
+
+
+def test_if_ecs_does_not_answer_about_a_worker_stale_claims_are_reset_all_the_same():
+    warehouse, ecs = with_every_duty(), ECS()
+    ecs.describe_tasks = lambda **_: (_ for _ in ()).throw(error("ThrottlingException", "DescribeTasks"))
+    with pytest.raises(LaunchError, match="tasks cannot be described"):
+        tick(warehouse, ecs)
+    assert "release_dead" not in warehouse.sent
+    assert "reset_stale" in warehouse.sent
+
+
+@pytest.mark.parametrize(("left", "sent"), [(29.9, False), (30, True)])
+def test_entries_without_attempts_left_are_failed_only_if_the_count_and_the_launch_have_time_after_it(left, sent):
+    warehouse = with_every_duty()
+    tick(warehouse, ECS([dead(ID)]), seconds_left=lambda: left)
+    assert ("fail_exhausted" in warehouse.sent) == sent

@@ -41,6 +41,7 @@ class Driver:
         self.rowcount = 3
         self.fails_to_close = None
         self.calls = []
+        self.limits = []
         self.arguments = []
 
     def connect(self, **arguments):
@@ -59,8 +60,9 @@ class Driver:
     def __exit__(self, *_):
         return None
 
-    def execute(self, text, values):
+    def execute(self, text, values, **limits):
         self.calls.append((text, values))
+        self.limits.append(limits)
         if self.errors:
             raise self.errors.pop(0)
 
@@ -75,10 +77,12 @@ class Driver:
 
 @pytest.fixture
 def opened(monkeypatch):
-    def open_(played, *, patience_s=0.0, **environ):
+    def open_(played, *, patience_s=0.0, seconds_left=None, **environ):
         monkeypatch.setattr(snowflake.connector, "connect", played.connect)
         where = SnowflakeSettings.from_env(WHERE | environ)
-        return SnowflakeWarehouse(where, {"user": "me"}, query_tag="tag", lock_patience_s=patience_s)
+        return SnowflakeWarehouse(
+            where, {"user": "me"}, query_tag="tag", lock_patience_s=patience_s, seconds_left=seconds_left
+        )
 
     return open_
 
@@ -332,6 +336,76 @@ def test_a_role_and_a_host_are_passed_on_when_they_are_set(opened):
 
 def test_the_driver_repeats_a_request_for_longer_than_a_statement_may_take():
     assert warehouse.NETWORK_TIMEOUT_S > settings.STATEMENT_TIMEOUT_S
+
+
+# In a tick
+
+
+def limits_of(played):
+    """What the driver may take for the login and for a request, seconds."""
+    (arguments,) = played.arguments
+    return [arguments[name] for name in ("login_timeout", "network_timeout", "socket_timeout")]
+
+
+@pytest.mark.parametrize(("left", "limit"), [(50.0, 10), (10.0, 10), (9.7, 10), (4.2, 4), (1.0, 1)])
+def test_in_a_tick_no_login_and_no_statement_outlasts_a_step_or_what_is_left(opened, left, limit):
+    played = Driver()
+    opened(played, seconds_left=lambda: left).rows(STATEMENT, {"value": 7})
+    assert limits_of(played) == [limit] * 3
+    assert played.limits == [{"timeout": max(1, limit - 1)}], "the driver cancels it before it stops to wait"
+
+
+def test_in_a_tick_snowflake_itself_ends_a_statement_after_a_step(opened):
+    played = Driver()
+    opened(played, seconds_left=lambda: 50.0).connect()
+    parameters = played.arguments[0]["session_parameters"]
+    assert (parameters["STATEMENT_TIMEOUT_IN_SECONDS"], parameters["LOCK_TIMEOUT"]) == (10, 10)
+
+
+def test_outside_a_tick_a_statement_has_no_limit_of_its_own(opened):
+    played = Driver()
+    opened(played).rows(STATEMENT, {"value": 7})
+    assert played.limits == [{"timeout": None}]
+
+
+def test_in_a_tick_without_time_nothing_is_sent(opened):
+    played = Driver()
+    with pytest.raises(WarehouseUnavailable, match="no time is left in this tick for the statement look"):
+        opened(played, seconds_left=lambda: 0.9).rows(STATEMENT, {"value": 7})
+    assert played.calls == []
+
+
+class Ticking(Driver):
+    """Each statement takes some time of the tick before it is answered."""
+
+    def __init__(self, *errors, each_s):
+        super().__init__(*errors)
+        self.left, self.each_s = 50.0, each_s
+
+    def execute(self, text, values, **limits):
+        self.left -= self.each_s
+        super().execute(text, values, **limits)
+
+
+def test_in_a_tick_the_waits_at_the_lock_and_the_repetitions_end_within_one_step(opened, waits):
+    played = Ticking(*[programming(625)] * 100, each_s=3)
+    with pytest.raises(LockContention):
+        opened(played, seconds_left=lambda: played.left).change(STATEMENT, {"value": 7})
+    assert 50.0 - played.left <= 10
+    assert [limit["timeout"] for limit in played.limits] == [9, 6, 3]
+
+
+def test_in_a_tick_a_lock_that_is_free_again_in_time_is_taken(opened, waits):
+    played = Ticking(programming(625), each_s=1)
+    assert opened(played, seconds_left=lambda: played.left).change(STATEMENT, {"value": 7}) == 3
+
+
+def test_each_statement_of_a_tick_has_a_step_of_its_own(opened):
+    played = Ticking(each_s=8)
+    session = opened(played, seconds_left=lambda: played.left)
+    session.rows(STATEMENT, {"value": 7})
+    session.rows(STATEMENT, {"value": 7})
+    assert [limit["timeout"] for limit in played.limits] == [9, 9]
 
 
 # What is bound

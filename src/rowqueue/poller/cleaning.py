@@ -6,8 +6,9 @@ only makes this happen sooner; one that is lost, late, repeated or forged change
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 from rowqueue.contract import ExitCode, task_id
@@ -17,10 +18,10 @@ from rowqueue.observability import Event, log_problem
 from rowqueue.poller.decide import CLOCK_SKEW
 from rowqueue.poller.fleet import HUNG, OVERDUE
 from rowqueue.poller.records import Death
+from rowqueue.settings import STEP_S
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from datetime import datetime
 
     from rowqueue.poller.decide import Observation
     from rowqueue.poller.fargate import Fargate
@@ -34,6 +35,12 @@ _FORGOTTEN = timedelta(hours=1)
 this cluster, or not an ECS task. Its claims are left to the stale reset."""
 _BY_ITSELF = "EssentialContainerExited"
 _OUT_OF_MEMORY = "OutOfMemory"
+MOST_STOPS = 60
+"""Tasks that one tick stops at most: ECS takes 100 changes at once and then 40 per second (AWS, "Request throttling for
+the Amazon ECS API", cluster resource modify actions), RunTask included. So a launch always has requests left."""
+_STOPS_AT_ONCE = 10
+_EXHAUSTED_NEED_S = 3 * STEP_S
+"""Time that has to be left before exhausted entries are failed: a step for this, the count, and the launch."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,7 +53,7 @@ class Freed:
         released: entries of dead tasks given back, or failed if the release counted as their last attempt.
         poisoned: entries of dead tasks failed because they crashed too many workers.
         stale_reset: stale claims taken away.
-        problem: why it could not be finished, if it could not.
+        problem: the error of the most urgent duty that failed, if one did.
     """
 
     exhausted: int = 0
@@ -54,7 +61,7 @@ class Freed:
     released: int = 0
     poisoned: int = 0
     stale_reset: int = 0
-    problem: WarehouseError | None = None
+    problem: LaunchError | WarehouseError | None = None
 
     @property
     def has_effect(self) -> bool:
@@ -84,51 +91,85 @@ class Cleaner:
         tasks: ECS.
         settings: the poller's.
         check: raises if there is no time left for the step that it names.
+        seconds_left: until the tick has to give up.
     """
 
     queue: PollerQueue
     tasks: Fargate
     settings: PollerSettings
     check: Callable[[str], None]
+    seconds_left: Callable[[], float]
 
     def free(self, seen: Observation) -> Freed:
-        """Free what the dead and the stale claims block. If Snowflake fails here, the rest of the tick goes on.
+        """Free what the dead and the stale claims block, and fail entries that no claim would take.
+
+        The most urgent duty goes first. A duty that fails is logged, and the others and the rest of the tick go on.
 
         Raises:
-            LaunchError: ECS refuses or does not answer; nothing is freed on a guess.
+            TickOverdue: the time is used up; the next tick does the rest.
         """
         done = Freed()
-        try:
-            if seen.pulse.exhausted:
-                done = replace(done, exhausted=self.queue.fail_exhausted())
-            self.check("the rescue")
-            done = self._rescue(seen, done)
-            for death in done.deaths:
-                log_problem(Event.CLAIMS_RESCUED, processor_id=death.processor_id, reason=death.reason)
-            self.check("the reset")
-            if self._some_may_be_stale(seen):
-                reset = self.queue.reset_stale(stale_threshold_s=self.settings.stale_threshold_s)
-                done = replace(done, stale_reset=reset)
-        except WarehouseError as error:
-            return replace(done, problem=error)
+        for duty, work in (
+            ("the rescue", self._rescue),
+            ("the reset", self._reset),
+            ("the failing of exhausted entries", self._fail_exhausted),
+        ):
+            try:
+                done = work(seen, done)
+            except (LaunchError, WarehouseError) as error:
+                log_problem(Event.CLEANING_FAILED, duty=duty, error=str(error))
+                done = replace(done, problem=done.problem or error)
         return done
 
     def stop_hung(self, fleet: Fleet) -> Stopped:
-        """Stop hung and overdue tasks, whatever the queue contains."""
+        """Stop hung and overdue tasks, whatever the queue contains. Each kind starts with the oldest.
+
+        Many are stopped at the same time, and at most MOST_STOPS in one tick. No stop starts after STEP_S seconds. So
+        there is time left for the launch.
+        """
+        tasks = [
+            *((task, HUNG) for task in sorted(fleet.hung, key=_age_order)),
+            *((task, OVERDUE) for task in sorted(fleet.overdue, key=_age_order)),
+        ][:MOST_STOPS]
+        if not tasks:
+            return Stopped()
+        self.check("stopping hung tasks")
+        last_start = self.seconds_left() - STEP_S
+        with ThreadPoolExecutor(1 if len(tasks) <= _STOPS_AT_ONCE else _STOPS_AT_ONCE) as threads:
+            refusals = list(threads.map(lambda pair: self._refusal(*pair, last_start=last_start), tasks))
         done = Stopped()
-        for task, reason in [*((task, HUNG) for task in fleet.hung), *((task, OVERDUE) for task in fleet.overdue)]:
-            self.check("stopping hung tasks")
-            try:
-                problem = self.tasks.stop(task, reason=reason)
-            except LaunchError as error:
-                done, problem = replace(done, problem=error), str(error)
-            if problem is None:
+        for (task, _), refusal in zip(tasks, refusals, strict=True):
+            if refusal is None:
                 done = replace(done, count=done.count + 1)
-            else:
-                log_problem(Event.TASK_NOT_STOPPED, task=task.arn, error=problem)
+                continue
+            log_problem(Event.TASK_NOT_STOPPED, task=task.arn, error=str(refusal))
+            if isinstance(refusal, LaunchError):
+                done = replace(done, problem=done.problem or refusal)
         return done
 
+    def _refusal(self, task: Task, reason: str, *, last_start: float) -> LaunchError | str | None:
+        """Stop one task; returns why it was not stopped: an error that will not pass by itself, or a sentence."""
+        if self.seconds_left() < last_start:
+            return f"{task.id} is left to the next tick"
+        try:
+            return self.tasks.stop(task, reason=reason)
+        except LaunchError as error:
+            return error
+
+    def _reset(self, seen: Observation, done: Freed) -> Freed:
+        self.check("the reset")
+        if not self._some_may_be_stale(seen):
+            return done
+        return replace(done, stale_reset=self.queue.reset_stale(stale_threshold_s=self.settings.stale_threshold_s))
+
+    def _fail_exhausted(self, seen: Observation, done: Freed) -> Freed:
+        """The least urgent duty: only while the count and the launch have enough time after it."""
+        if not seen.pulse.exhausted or self.seconds_left() < _EXHAUSTED_NEED_S:
+            return done
+        return replace(done, exhausted=self.queue.fail_exhausted())
+
     def _rescue(self, seen: Observation, done: Freed) -> Freed:
+        self.check("the rescue")
         dead = self._deaths(seen)
         if not dead:
             return done
@@ -138,7 +179,10 @@ class Cleaner:
             [death for death in dead if death.alone], max_crashes=self.settings.max_crashes
         )
         self.check("the release")
-        return replace(done, deaths=dead, poisoned=poisoned, released=self.queue.release_dead(dead))
+        released = self.queue.release_dead(dead)
+        for death in dead:
+            log_problem(Event.CLAIMS_RESCUED, processor_id=death.processor_id, reason=death.reason)
+        return replace(done, deaths=dead, poisoned=poisoned, released=released)
 
     def _deaths(self, seen: Observation) -> tuple[Death, ...]:
         """The workers that have claims, are not live, and are dead according to ECS."""
@@ -160,6 +204,10 @@ class Cleaner:
         earliest = seen.pulse.earliest_claimed_at
         threshold = timedelta(seconds=self.settings.stale_threshold_s)
         return earliest is not None and earliest <= seen.utc - threshold + CLOCK_SKEW
+
+
+def _age_order(task: Task) -> datetime:
+    return task.begun_at or datetime.max.replace(tzinfo=UTC)
 
 
 def death_of(claimant: Claimant, task: Task | None, *, now: datetime) -> Death | None:

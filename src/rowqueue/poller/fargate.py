@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -11,7 +13,7 @@ from rowqueue.errors import LaunchError
 from rowqueue.poller.fleet import Task
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from mypy_boto3_ecs import ECSClient
     from mypy_boto3_ecs.literals import DesiredStatusType
@@ -25,6 +27,9 @@ if TYPE_CHECKING:
     from rowqueue.settings import PollerSettings
 
 _DESCRIBED_AT_ONCE = 100  # AWS, DescribeTasks.tasks
+_AT_THE_SAME_TIME = 4
+"""DescribeTasks requests under way. ECS takes 100 reads at once and then 20 per second (AWS, "Request throttling for
+the Amazon ECS API", cluster resource read actions)."""
 _MOST_STOPPED = 1000
 """Stopped tasks that are listed at most. ECS keeps them for an hour or more, and a large fleet leaves thousands."""
 
@@ -163,14 +168,16 @@ class Fargate:
         return arns
 
     def _described(self, names: Sequence[str]) -> dict[str, Task]:
-        """By ARN."""
-        return {
-            described["taskArn"]: _task(described)
-            for first in range(0, len(names), _DESCRIBED_AT_ONCE)
-            for described in self._client.describe_tasks(
-                cluster=self._settings.cluster, tasks=list(names[first:][:_DESCRIBED_AT_ONCE])
-            )["tasks"]
-        }
+        """By ARN. Thousands are asked about in several requests at the same time."""
+        groups = [list(names[first:][:_DESCRIBED_AT_ONCE]) for first in range(0, len(names), _DESCRIBED_AT_ONCE)]
+        if len(groups) < 2:  # noqa: PLR2004 -- no thread for the usual fleet
+            return {arn: task for group in groups for arn, task in self._described_at_once(group)}
+        with ThreadPoolExecutor(_AT_THE_SAME_TIME) as threads:
+            return dict(itertools.chain.from_iterable(threads.map(self._described_at_once, groups)))
+
+    def _described_at_once(self, names: list[str]) -> list[tuple[str, Task]]:
+        answer = self._client.describe_tasks(cluster=self._settings.cluster, tasks=names)
+        return [(described["taskArn"], _task(described)) for described in answer["tasks"]]
 
     def _request(self, *, count: int, token: str, probe: bool, on_demand: bool) -> RunTaskRequestTypeDef:
         environment = {MAX_ENTRIES: str(self._settings.entries_per_container)}
@@ -209,9 +216,14 @@ def spot_strategy(percent: int) -> list[CapacityProviderStrategyItemTypeDef]:
     return [{"capacityProvider": name, "weight": weight} for name, weight in shares.items() if weight]
 
 
-def connect(settings: PollerSettings) -> Fargate:
-    """Connect to the cluster that the settings name."""
-    return Fargate(aws.client("ecs"), settings)
+def connect(settings: PollerSettings, *, seconds_left: Callable[[], float]) -> Fargate:
+    """Connect to the cluster that the settings name.
+
+    Args:
+        settings: the poller's.
+        seconds_left: until the tick has to give up.
+    """
+    return Fargate(aws.client("ecs", seconds_left=seconds_left), settings)
 
 
 def _task(described: TaskTypeDef) -> Task:

@@ -171,15 +171,21 @@ class Lease:
         return found.etag if found is not None and found.body == body else None
 
 
-def for_tick(settings: PollerSettings, *, tick: str) -> Lease:
+def for_tick(settings: PollerSettings, *, tick: str, seconds_left: Callable[[], float]) -> Lease:
     """The lease of the environment.
 
     Args:
         settings: the poller's.
         tick: a name that no other tick has.
+        seconds_left: until the tick has to give up.
     """
+
+    def client() -> S3Client:
+        # The lease is given back also by a tick whose launch used up the time.
+        return aws.client("s3", seconds_left=lambda: seconds_left() + aws.ATTEMPT_S)
+
     key = f"{settings.environment}/launch-lease.json"
-    return Lease(client=lambda: aws.client("s3"), bucket=settings.lease_bucket, key=key, tick=tick)
+    return Lease(client=client, bucket=settings.lease_bucket, key=key, tick=tick)
 
 
 def _body(owner: str | None, writer: str, launched: Mapping[str, datetime]) -> bytes:

@@ -60,7 +60,9 @@ class Poller:
         self._settings = settings
         self._seconds_left = seconds_left
         self._observer = Observer(queue=queue, tasks=tasks, settings=settings, now=now, check=self._check)
-        self._cleaner = Cleaner(queue=queue, tasks=tasks, settings=settings, check=self._check)
+        self._cleaner = Cleaner(
+            queue=queue, tasks=tasks, settings=settings, check=self._check, seconds_left=seconds_left
+        )
         self._launcher = Launcher(
             tasks=tasks,
             tick=lease.tick,
