@@ -160,7 +160,10 @@ class Cleaner:
         self.check("the reset")
         if not self._some_may_be_stale(seen):
             return done
-        return replace(done, stale_reset=self.queue.reset_stale(stale_threshold_s=self.settings.stale_threshold_s))
+        reset = self.queue.reset_stale(
+            stale_threshold_s=self.settings.stale_threshold_s, claimed_since=seen.pulse.earliest_claimed_at
+        )
+        return replace(done, stale_reset=reset)
 
     def _fail_exhausted(self, seen: Observation, done: Freed) -> Freed:
         """The least urgent duty: only while the count and the launch have enough time after it."""
@@ -222,7 +225,11 @@ def death_of(claimant: Claimant, task: Task | None, *, now: datetime) -> Death |
     if task is None:
         if claimant.earliest_claimed_at is None or now - claimant.earliest_claimed_at < _FORGOTTEN:
             return None
-        return Death(processor_id=claimant.processor_id, reason="the task has stopped, and ECS no longer knows it")
+        return Death(
+            processor_id=claimant.processor_id,
+            reason="the task has stopped, and ECS no longer knows it",
+            claimed_since=claimant.earliest_claimed_at,
+        )
     if task.last_status != "STOPPED":
         return None
     crashed = has_crashed(task)
@@ -232,6 +239,7 @@ def death_of(claimant: Claimant, task: Task | None, *, now: datetime) -> Death |
         crashed=crashed,
         counted=ExitCode.counts_as_retry(task.exit_code),
         alone=crashed and claimant.entries == 1,
+        claimed_since=claimant.earliest_claimed_at,
     )
 
 

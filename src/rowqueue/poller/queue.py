@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from rowqueue import sql
@@ -14,6 +15,9 @@ if TYPE_CHECKING:
 
     from rowqueue.poller.records import Death
     from rowqueue.sql import Warehouse
+
+_MARGIN = timedelta(minutes=1)
+_LONG_AGO = datetime(1970, 1, 1)  # noqa: DTZ001 -- as Snowflake's timestamps: UTC, naive
 
 
 class PollerQueue:
@@ -55,10 +59,20 @@ class PollerQueue:
         ((entries, _suspects),) = self._rows("count_ready", max_retries=self._max_retries, probe=int(probe))
         return int(entries)
 
-    def reset_stale(self, *, stale_threshold_s: float) -> int:
-        """Reset claims that are stale by Snowflake's clock, the audit trail first; returns how many."""
-        self._change("record_resets", stale_threshold_s=stale_threshold_s)
-        return self._change("reset_stale", max_retries=self._max_retries, stale_threshold_s=stale_threshold_s)
+    def reset_stale(self, *, stale_threshold_s: float, claimed_since: datetime | None = None) -> int:
+        """Reset claims that are stale by Snowflake's clock, the audit trail first; returns how many.
+
+        What a worker has recorded is settled instead.
+
+        Args:
+            stale_threshold_s: the age from which a claim is stale, seconds.
+            claimed_since: no claim is older; UTC, naive, by Snowflake's clock.
+        """
+        since = _recorded_since([claimed_since])
+        self._change("record_resets", stale_threshold_s=stale_threshold_s, since=since)
+        return self._change(
+            "reset_stale", max_retries=self._max_retries, stale_threshold_s=stale_threshold_s, since=since
+        )
 
     def fail_exhausted(self) -> int:
         """Fail pending entries without attempts left, which no claim would take; returns how many."""
@@ -73,7 +87,7 @@ class PollerQueue:
 
     def record_deaths(self, deaths: Sequence[Death]) -> None:
         """Add what these workers had in hand to the audit trail. Two ticks at the same moment may add it twice."""
-        self._change("record_deaths", deaths=_as_json(deaths))
+        self._change("record_deaths", deaths=_as_json(deaths), since=_since(deaths))
 
     def fail_poison(self, deaths: Sequence[Death], *, max_crashes: int) -> int:
         """Fail the entries that these workers died on, if at least ``max_crashes`` had died on them before.
@@ -85,11 +99,15 @@ class PollerQueue:
         Returns:
             How many entries failed.
         """
-        return self._change("fail_poison", deaths=_as_json(deaths), max_crashes=max_crashes) if deaths else 0
+        if not deaths:
+            return 0
+        return self._change("fail_poison", deaths=_as_json(deaths), max_crashes=max_crashes, since=_since(deaths))
 
     def release_dead(self, deaths: Sequence[Death]) -> int:
-        """Release what these workers had in hand; returns how many entries."""
-        return self._change("release_dead", deaths=_as_json(deaths), max_retries=self._max_retries)
+        """Release what these workers had in hand, and settle what they have recorded; returns how many entries."""
+        return self._change(
+            "release_dead", deaths=_as_json(deaths), max_retries=self._max_retries, since=_since(deaths)
+        )
 
     def processors_seen(self, processor_ids: Collection[str]) -> frozenset[str]:
         """Those of these processors that have made their first claim."""
@@ -108,6 +126,17 @@ class PollerQueue:
 
     def _change(self, name: str, **values: object) -> int:
         return self._warehouse.change(self._statements[name], values)
+
+
+def _since(deaths: Sequence[Death]) -> str:
+    return _recorded_since([death.claimed_since for death in deaths])
+
+
+def _recorded_since(claims: Sequence[datetime | None]) -> str:
+    """From when the attempts of these claims can have been recorded. The margin is for servers whose clocks differ."""
+    known = [claimed for claimed in claims if claimed is not None]
+    earliest = min(known) - _MARGIN if len(known) == len(claims) else _LONG_AGO
+    return earliest.isoformat(sep=" ")
 
 
 def _as_json(deaths: Sequence[Death]) -> str:

@@ -61,6 +61,8 @@ class Death:
         crashed: whether it died by itself, so that one of the entries may have been the cause.
         counted: whether the release counts as a retry, because the worker may have delivered without recording it.
         alone: whether it had a single entry in hand when it crashed.
+        claimed_since: when it claimed the first of them; UTC, naive, by Snowflake's clock; ``None`` if that is unknown.
+            Its attempts were recorded after that, and no others are searched.
     """
 
     processor_id: str
@@ -68,3 +70,4 @@ class Death:
     crashed: bool = False
     counted: bool = False
     alone: bool = False
+    claimed_since: datetime | None = None

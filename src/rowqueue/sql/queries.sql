@@ -236,10 +236,13 @@ SELECT processor_id, COUNT(*) AS entries, MIN(claimed_at) AS earliest_claimed_at
 
 -- name: record_deaths
 -- Add what dead workers had in hand to the audit trail, before it is released. The attempt lasts from the claim to now, because
--- it is unknown whether the entry was delivered. Attempts that the worker recorded itself are left out.
-INSERT INTO PROCESSING_ATTEMPTS (entry_id, claim_token, attempt, processor_id, started_at, finished_at, outcome, error_message)
+-- it is unknown whether the entry was delivered. Attempts that the worker recorded itself are left out. %(since)s is when the first
+-- of these claims was made, by Snowflake's clock: what was recorded before is not searched.
+INSERT INTO PROCESSING_ATTEMPTS (entry_id, claim_token, idempotency_key, attempt, processor_id, started_at, finished_at, outcome,
+                                 error_message)
 SELECT in_hand.id,
        COALESCE(in_hand.claim_token, 'none'),
+       in_hand.idempotency_key,
        in_hand.retry_count + 1,
        in_hand.processor_id,
        COALESCE(in_hand.claimed_at, SYSDATE()),
@@ -252,52 +255,113 @@ SELECT in_hand.id,
                d.value:reason::VARCHAR AS reason
           FROM TABLE(FLATTEN(INPUT => PARSE_JSON(%(deaths)s))) AS d) AS dead
     ON dead.dead_id = in_hand.processor_id
-  LEFT JOIN PROCESSING_ATTEMPTS AS recorded
+  LEFT JOIN (SELECT entry_id, claim_token, idempotency_key
+               FROM PROCESSING_ATTEMPTS
+              WHERE recorded_at >= TO_TIMESTAMP_NTZ(%(since)s)) AS recorded
     ON recorded.entry_id = in_hand.id
    AND recorded.claim_token = in_hand.claim_token
+   AND recorded.idempotency_key = in_hand.idempotency_key
  WHERE in_hand.status = 'processing'
    AND recorded.entry_id IS NULL
 
 -- name: fail_poison
--- Fail an entry that a worker died on while it had nothing else in hand, after %(max_crashes)s others had died on it.
+-- Fail an entry that a worker died on while it had nothing else in hand, after %(max_crashes)s others had died on it. An entry whose
+-- outcome the worker recorded is left to `release_dead`.
 UPDATE {queue}
    SET status = 'failed',
        failed_at = SYSDATE(),
-       error_message = LEFT('poison: ' || (crash_count + 1) || ' workers have died on it; the last: ' || dead.reason, 1000),
+       error_message = LEFT('poison: ' || (crash_count + 1) || ' workers have died on it; the last: ' || gone.reason, 1000),
        crash_count = crash_count + 1
-  FROM (SELECT d.value:processor_id::VARCHAR AS dead_id,
-               d.value:reason::VARCHAR AS reason
-          FROM TABLE(FLATTEN(INPUT => PARSE_JSON(%(deaths)s))) AS d) AS dead
- WHERE processor_id = dead.dead_id
+  FROM (SELECT in_hand.id AS gone_id, COALESCE(in_hand.claim_token, 'none') AS gone_token, in_hand.idempotency_key AS gone_key,
+               dead.dead_id, dead.reason
+          FROM {queue} AS in_hand
+          JOIN (SELECT d.value:processor_id::VARCHAR AS dead_id,
+                       d.value:reason::VARCHAR AS reason
+                  FROM TABLE(FLATTEN(INPUT => PARSE_JSON(%(deaths)s))) AS d) AS dead
+            ON dead.dead_id = in_hand.processor_id
+          LEFT JOIN (SELECT entry_id AS made_id, claim_token AS made_token, idempotency_key AS made_key
+                       FROM PROCESSING_ATTEMPTS
+                      WHERE recorded_at >= TO_TIMESTAMP_NTZ(%(since)s)
+                        AND entry_status IS NOT NULL) AS made
+            ON made.made_id = in_hand.id
+           AND made.made_token = in_hand.claim_token
+           AND made.made_key = in_hand.idempotency_key
+         WHERE in_hand.status = 'processing'
+           AND in_hand.crash_count >= %(max_crashes)s
+           AND made.made_id IS NULL
+       QUALIFY ROW_NUMBER() OVER (PARTITION BY in_hand.id, in_hand.claim_token, in_hand.idempotency_key, dead.dead_id
+                                  ORDER BY in_hand.crash_count) = 1) AS gone
+ WHERE id = gone.gone_id
+   AND COALESCE(claim_token, 'none') = gone.gone_token
+   AND idempotency_key = gone.gone_key
+   AND processor_id = gone.dead_id
    AND status = 'processing'
    AND crash_count >= %(max_crashes)s
 
 -- name: release_dead
--- Release what dead workers had in hand. It counts as a retry only where the worker may have delivered without recording it;
--- otherwise the same entries could be delivered without end. The claim token is removed, because a last write of the worker may
--- still wait for the lock.
+-- Release what dead workers had in hand, and settle what they have recorded: a success is never delivered again.
+-- A release counts as a retry only where the worker may have delivered without recording it; otherwise the same entries could be
+-- delivered without end. The claim token is removed, because a last write of the worker may still wait for the lock.
+-- One source row for each claimed entry: its attempt on record, a success first, then the earliest, as in `settle`.
 UPDATE {queue}
-   SET status = IFF(dead.counted = 1 AND retry_count + 1 >= COALESCE(max_retries, %(max_retries)s), 'failed', 'pending'),
-       failed_at = IFF(dead.counted = 1 AND retry_count + 1 >= COALESCE(max_retries, %(max_retries)s), SYSDATE(), NULL),
-       retry_count = retry_count + dead.counted,
-       crash_count = crash_count + dead.crashed,
-       error_message = IFF(dead.crashed + dead.counted > 0, dead.reason, error_message),
-       claim_token = NULL,
-       processor_id = NULL,
-       claimed_at = NULL
-  FROM (SELECT d.value:processor_id::VARCHAR AS dead_id,
-               d.value:crashed::NUMBER(38, 0) AS crashed,
-               d.value:counted::NUMBER(38, 0) AS counted,
-               d.value:reason::VARCHAR AS reason
-          FROM TABLE(FLATTEN(INPUT => PARSE_JSON(%(deaths)s))) AS d) AS dead
- WHERE processor_id = dead.dead_id
+   SET status = COALESCE(gone.entry_status,
+                         IFF(gone.counted = 1 AND retry_count + 1 >= COALESCE(max_retries, %(max_retries)s), 'failed', 'pending')),
+       failed_at = IFF(COALESCE(gone.entry_status,
+                                IFF(gone.counted = 1 AND retry_count + 1 >= COALESCE(max_retries, %(max_retries)s),
+                                    'failed', 'pending')) = 'failed', SYSDATE(), NULL),
+       completed_at = IFF(gone.entry_status = 'completed', SYSDATE(), NULL),
+       retry_count = retry_count + gone.counted,
+       crash_count = crash_count + gone.crashed,
+       doubt_count = doubt_count + gone.doubted,
+       available_at = COALESCE(gone.ready_at, available_at),
+       response_status = IFF(gone.released = 1, response_status, gone.new_response_status),
+       result = IFF(gone.released = 1, result, gone.new_result),
+       error_message = IFF(gone.released = 1, COALESCE(gone.reason, error_message), gone.new_error_message),
+       claim_token = IFF(gone.released = 1, NULL, claim_token),
+       processor_id = IFF(gone.released = 1, NULL, processor_id),
+       claimed_at = IFF(gone.released = 1, NULL, claimed_at)
+  FROM (SELECT in_hand.id AS gone_id, COALESCE(in_hand.claim_token, 'none') AS gone_token, in_hand.idempotency_key AS gone_key,
+               dead.dead_id, made.entry_status, made.ready_at,
+               made.response_status AS new_response_status, made.result AS new_result, made.error_message AS new_error_message,
+               CASE WHEN made.entry_status IS NULL THEN dead.counted
+                    WHEN made.outcome IN ('transient', 'permanent') THEN 1
+                    ELSE 0
+               END AS counted,
+               IFF(made.entry_status IS NULL, dead.crashed, 0) AS crashed,
+               IFF(made.outcome = 'doubtful', 1, 0) AS doubted,
+               IFF(made.entry_status IS NULL OR made.outcome IN ('interrupted', 'doubtful'), 1, 0) AS released,
+               IFF(made.entry_status IS NULL AND dead.crashed + dead.counted > 0, dead.reason, NULL) AS reason
+          FROM {queue} AS in_hand
+          JOIN (SELECT d.value:processor_id::VARCHAR AS dead_id,
+                       d.value:crashed::NUMBER(38, 0) AS crashed,
+                       d.value:counted::NUMBER(38, 0) AS counted,
+                       d.value:reason::VARCHAR AS reason
+                  FROM TABLE(FLATTEN(INPUT => PARSE_JSON(%(deaths)s))) AS d) AS dead
+            ON dead.dead_id = in_hand.processor_id
+          LEFT JOIN (SELECT entry_id AS made_id, claim_token AS made_token, idempotency_key AS made_key, outcome,
+                            entry_status, ready_at, response_status, result, error_message, recorded_at, finished_at
+                       FROM PROCESSING_ATTEMPTS
+                      WHERE recorded_at >= TO_TIMESTAMP_NTZ(%(since)s)
+                        AND entry_status IS NOT NULL) AS made
+            ON made.made_id = in_hand.id
+           AND made.made_token = in_hand.claim_token
+           AND made.made_key = in_hand.idempotency_key
+         WHERE in_hand.status = 'processing'
+       QUALIFY ROW_NUMBER() OVER (PARTITION BY in_hand.id, in_hand.claim_token, in_hand.idempotency_key, dead.dead_id
+                                  ORDER BY IFF(made.outcome = 'succeeded', 0, 1), made.recorded_at, made.finished_at) = 1) AS gone
+ WHERE id = gone.gone_id
+   AND COALESCE(claim_token, 'none') = gone.gone_token
+   AND idempotency_key = gone.gone_key
+   AND processor_id = gone.dead_id
    AND status = 'processing'
 
 -- name: record_resets
 -- Add stale claims to the audit trail before they are reset. A row that a person set to processing has no claim token.
-INSERT INTO PROCESSING_ATTEMPTS (entry_id, claim_token, attempt, processor_id, started_at, finished_at, outcome, error_message)
+INSERT INTO PROCESSING_ATTEMPTS (entry_id, claim_token, idempotency_key, attempt, processor_id, started_at, finished_at, outcome,
+                                 error_message)
 SELECT in_hand.id,
        COALESCE(in_hand.claim_token, 'none'),
+       in_hand.idempotency_key,
        in_hand.retry_count + 1,
        COALESCE(in_hand.processor_id, 'unknown'),
        COALESCE(in_hand.claimed_at, in_hand.available_at),
@@ -305,26 +369,65 @@ SELECT in_hand.id,
        'reset',
        'no answer within the stale threshold'
   FROM {queue} AS in_hand
-  LEFT JOIN PROCESSING_ATTEMPTS AS recorded
+  LEFT JOIN (SELECT entry_id, claim_token, idempotency_key
+               FROM PROCESSING_ATTEMPTS
+              WHERE recorded_at >= TO_TIMESTAMP_NTZ(%(since)s)) AS recorded
     ON recorded.entry_id = in_hand.id
    AND recorded.claim_token = in_hand.claim_token
+   AND recorded.idempotency_key = in_hand.idempotency_key
  WHERE in_hand.status = 'processing'
    AND COALESCE(in_hand.claimed_at, in_hand.available_at) < DATEADD('second', -%(stale_threshold_s)s, SYSDATE())
    AND recorded.entry_id IS NULL
 
 -- name: reset_stale
--- Take claims away from workers that are gone. It counts as a retry, because it is unknown whether the entry was delivered. An entry
--- without attempts left fails, with the reason. Only claims that are stale now, by Snowflake's clock.
+-- Take claims away from workers that are gone, and settle what they have recorded, as in `release_dead`. A reset counts as a retry,
+-- because it is unknown whether the entry was delivered. An entry without attempts left fails, with the reason. Only claims that
+-- are stale now, by Snowflake's clock.
 UPDATE {queue}
-   SET status = IFF(retry_count + 1 >= COALESCE(max_retries, %(max_retries)s), 'failed', 'pending'),
-       failed_at = IFF(retry_count + 1 >= COALESCE(max_retries, %(max_retries)s), SYSDATE(), NULL),
-       error_message = 'no answer from ' || LEFT(COALESCE(processor_id, 'an unknown worker'), 200) || ' within the stale threshold'
-                       || IFF(retry_count + 1 >= COALESCE(max_retries, %(max_retries)s), ', and no attempts left', ''),
-       retry_count = retry_count + 1,
-       claim_token = NULL,
-       processor_id = NULL,
-       claimed_at = NULL
- WHERE status = 'processing'
+   SET status = COALESCE(gone.entry_status,
+                         IFF(retry_count + 1 >= COALESCE(max_retries, %(max_retries)s), 'failed', 'pending')),
+       failed_at = IFF(COALESCE(gone.entry_status,
+                                IFF(retry_count + 1 >= COALESCE(max_retries, %(max_retries)s), 'failed', 'pending')) = 'failed',
+                       SYSDATE(), NULL),
+       completed_at = IFF(gone.entry_status = 'completed', SYSDATE(), NULL),
+       retry_count = retry_count + gone.counted,
+       doubt_count = doubt_count + gone.doubted,
+       available_at = COALESCE(gone.ready_at, available_at),
+       response_status = IFF(gone.released = 1, response_status, gone.new_response_status),
+       result = IFF(gone.released = 1, result, gone.new_result),
+       error_message = CASE WHEN gone.entry_status IS NULL
+                            THEN 'no answer from ' || LEFT(COALESCE(processor_id, 'an unknown worker'), 200)
+                                 || ' within the stale threshold'
+                                 || IFF(retry_count + 1 >= COALESCE(max_retries, %(max_retries)s), ', and no attempts left', '')
+                            WHEN gone.released = 1 THEN error_message
+                            ELSE gone.new_error_message
+                       END,
+       claim_token = IFF(gone.released = 1, NULL, claim_token),
+       processor_id = IFF(gone.released = 1, NULL, processor_id),
+       claimed_at = IFF(gone.released = 1, NULL, claimed_at)
+  FROM (SELECT in_hand.id AS gone_id, COALESCE(in_hand.claim_token, 'none') AS gone_token, in_hand.idempotency_key AS gone_key,
+               made.entry_status, made.ready_at,
+               made.response_status AS new_response_status, made.result AS new_result, made.error_message AS new_error_message,
+               IFF(made.entry_status IS NULL OR made.outcome IN ('transient', 'permanent'), 1, 0) AS counted,
+               IFF(made.outcome = 'doubtful', 1, 0) AS doubted,
+               IFF(made.entry_status IS NULL OR made.outcome IN ('interrupted', 'doubtful'), 1, 0) AS released
+          FROM {queue} AS in_hand
+          LEFT JOIN (SELECT entry_id AS made_id, claim_token AS made_token, idempotency_key AS made_key, outcome,
+                            entry_status, ready_at, response_status, result, error_message, recorded_at, finished_at
+                       FROM PROCESSING_ATTEMPTS
+                      WHERE recorded_at >= TO_TIMESTAMP_NTZ(%(since)s)
+                        AND entry_status IS NOT NULL) AS made
+            ON made.made_id = in_hand.id
+           AND made.made_token = in_hand.claim_token
+           AND made.made_key = in_hand.idempotency_key
+         WHERE in_hand.status = 'processing'
+           AND COALESCE(in_hand.claimed_at, in_hand.available_at) < DATEADD('second', -%(stale_threshold_s)s, SYSDATE())
+       QUALIFY ROW_NUMBER() OVER (PARTITION BY in_hand.id, in_hand.claim_token, in_hand.idempotency_key
+                                  ORDER BY IFF(made.outcome = 'succeeded', 0, 1), made.recorded_at, made.finished_at) = 1) AS gone
+ WHERE id = gone.gone_id
+   AND COALESCE(claim_token, 'none') = gone.gone_token
+   AND idempotency_key = gone.gone_key
+   AND status = 'processing'
    AND COALESCE(claimed_at, available_at) < DATEADD('second', -%(stale_threshold_s)s, SYSDATE())
 
 -- name: fail_exhausted
