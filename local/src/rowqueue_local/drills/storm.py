@@ -25,7 +25,9 @@ from rowqueue_local.drills.storm_judge import (
     LoggedDelivery,
     RecordedAttempt,
     TaskLife,
+    damaged,
     judge,
+    trails,
 )
 from rowqueue_local.drills.storm_plan import plan
 from rowqueue_local.snowflake.proxy import proxying
@@ -72,6 +74,7 @@ _COMPRESSED = {
     "HOLD_SECONDS": "2 instead of 300",
     "MAX_CRASHES": "100 instead of 2, because the kills hit entries at random",
 }
+_EXAMPLES = 5
 _AGAIN_AFTER_S = 0.3
 _HOPELESS_AFTER_S = 5.0
 _LINE_EVERY_S = 10.0
@@ -113,7 +116,8 @@ def _play(state: Path, tell: Tell, *, seed: int | None, minutes: float) -> Verdi
         faults = StormFaults(stage, proxies[0], watcher)
         _Storm(stage, planned, faults, tell).run()
         _drain(stage, tell)
-        damage = judge(_aftermath(stage, planned, watcher))
+        after = _aftermath(stage, planned, watcher)
+    damage = judge(after)
     total = faults.counts.total()
     figures = {
         "seed": planned.seed,
@@ -124,8 +128,27 @@ def _play(state: Path, tell: Tell, *, seed: int | None, minutes: float) -> Verdi
         "faults_total": total,
     }
     return Verdict(
-        kept=damage.is_none and are_enough(figures["faults"], minutes), figures=figures, compressed=_COMPRESSED
+        kept=damage.is_none and are_enough(figures["faults"], minutes),
+        figures=figures,
+        compressed=_COMPRESSED,
+        table=examples(after),
     )
+
+
+def examples(after: Aftermath) -> list[tuple[str, str, str]]:
+    """Some of what was damaged, for people; empty if nothing was."""
+    rows, trail = {row.key: row for row in after.rows}, trails(after.attempts)
+    found = [
+        (figure, name, _story(rows[name], trail[rows[name].id]) if name in rows else "")
+        for figure, names in damaged(after).items()
+        for name in names[:_EXAMPLES]
+    ]
+    return [("figure", "entry or task", "its row and its attempts"), *found] if found else []
+
+
+def _story(row: FinalRow, trail: Sequence[RecordedAttempt]) -> str:
+    attempts = ", ".join(f"{a.outcome} {a.response_status or ''} by {a.processor_id[-6:]}" for a in trail)
+    return f"{row.status}, {row.retry_count} counted: {attempts}"
 
 
 def are_enough(faults: dict[str, int], minutes: float) -> bool:

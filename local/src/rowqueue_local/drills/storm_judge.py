@@ -128,28 +128,42 @@ class Damage:
 
 def judge(after: Aftermath) -> Damage:
     """Compute the figures."""
-    trail: dict[int, list[RecordedAttempt]] = defaultdict(list)
-    for attempt in after.attempts:
-        trail[attempt.entry_id].append(attempt)
+    return Damage(**{figure: len(found) for figure, found in damaged(after).items()})
+
+
+def damaged(after: Aftermath) -> dict[str, list[str]]:
+    """What each figure counts: keys of entries, and for the cap the tasks that were launched beyond it."""
+    trail = trails(after.attempts)
     answers = Counter((delivery.key, delivery.status) for delivery in after.deliveries)
     without_snowflake = {task.processor_id for task in after.tasks if ExitCode.counts_as_retry(task.exit_code)}
     reasons = {row.id: _reasons(row.key, trail[row.id], answers, without_snowflake) for row in after.rows}
     successes = {row.id: [a for a in trail[row.id] if a.outcome == AttemptOutcome.SUCCEEDED] for row in after.rows}
     latest = {delivery.key: delivery.began_at for delivery in sorted(after.deliveries, key=lambda d: d.began_at)}
-    return Damage(
-        lost=_lost(after, trail, answers, reasons),
-        recorded_twice=sum(len(recorded) > 1 for recorded in successes.values()),
-        succeeded_then_failed=sum(row.status != Status.COMPLETED and bool(successes[row.id]) for row in after.rows),
-        redelivered_after_recorded_success=sum(
-            any(
-                latest.get(row.key, 0.0) > success.recorded_at and not _was_late(success, trail[row.id], after.takings)
-                for success in successes[row.id]
-            )
-            for row in after.rows
-        ),
-        retries_wrongly_spent=sum(max(0, row.retry_count - reasons[row.id]) for row in after.rows),
-        cap_exceeded=_cap_exceeded(after.tasks, after.max_containers),
-    )
+
+    def is_repeated(row: FinalRow) -> bool:
+        return any(
+            latest.get(row.key, 0.0) > success.recorded_at and not _was_late(success, trail[row.id], after.takings)
+            for success in successes[row.id]
+        )
+
+    return {
+        "lost": _lost(after, trail, answers, reasons),
+        "recorded_twice": [row.key for row in after.rows if len(successes[row.id]) > 1],
+        "succeeded_then_failed": [
+            row.key for row in after.rows if row.status != Status.COMPLETED and successes[row.id]
+        ],
+        "redelivered_after_recorded_success": [row.key for row in after.rows if is_repeated(row)],
+        "retries_wrongly_spent": [row.key for row in after.rows for _ in range(reasons[row.id], row.retry_count)],
+        "cap_exceeded": _beyond_the_cap(after.tasks, after.max_containers),
+    }
+
+
+def trails(attempts: Iterable[RecordedAttempt]) -> dict[int, list[RecordedAttempt]]:
+    """The attempts of each entry, by its id, in the order in which they were recorded."""
+    trail: dict[int, list[RecordedAttempt]] = defaultdict(list)
+    for attempt in sorted(attempts, key=lambda a: a.recorded_at):
+        trail[attempt.entry_id].append(attempt)
+    return trail
 
 
 def _reasons(
@@ -180,14 +194,14 @@ def _lost(
     trail: dict[int, list[RecordedAttempt]],
     answers: Counter[tuple[str, int | None]],
     reasons: dict[int, int],
-) -> int:
+) -> list[str]:
     def has_ended(row: FinalRow) -> bool:
         refused = any(a.outcome == AttemptOutcome.PERMANENT and _is_true(row.key, a, answers) for a in trail[row.id])
         used_up = row.retry_count >= row.limit and reasons[row.id] >= row.limit
         return row.status == Status.COMPLETED or (row.status == Status.FAILED and (refused or used_up))
 
     ended = Counter(row.key for row in after.rows if has_ended(row))
-    return sum(not ended[key] for key in after.keys)
+    return [key for key in after.keys if not ended[key]]
 
 
 def _was_late(success: RecordedAttempt, trail: Iterable[RecordedAttempt], takings: Iterable[float]) -> bool:
@@ -200,12 +214,13 @@ def _was_late(success: RecordedAttempt, trail: Iterable[RecordedAttempt], taking
     return any(min(noted) <= taking <= success.recorded_at for taking in takings) if noted else False
 
 
-def _cap_exceeded(tasks: Iterable[TaskLife], cap: int) -> int:
+def _beyond_the_cap(tasks: Iterable[TaskLife], cap: int) -> list[str]:
     """Go through the beginnings and ends in order; at the same moment an end comes first."""
-    changes = [(task.began_at, 1) for task in tasks]
-    changes += [(task.ended_at, -1) for task in tasks if task.ended_at is not None]
-    alive = exceeded = 0
-    for _, change in sorted(changes):
+    changes = [(task.began_at, 1, task.processor_id) for task in tasks]
+    changes += [(task.ended_at, -1, task.processor_id) for task in tasks if task.ended_at is not None]
+    alive, beyond = 0, []
+    for _, change, task in sorted(changes):
         alive += change
-        exceeded += change > 0 and alive > cap
-    return exceeded
+        if change > 0 and alive > cap:
+            beyond.append(task)
+    return beyond

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-FAULTS_A_MINUTE = 30
+FAULTS_A_MINUTE = 45
 """Planned ones. Some have no effect, such as a cut while nothing is sent, and are not counted."""
 _LAST_FAULT = 0.95
 """The part of the time in which faults begin, so that the last ones last for a moment."""
@@ -88,8 +88,10 @@ _DURATIONS: Mapping[FaultKind, tuple[float, float]] = {
     FaultKind.KILL_BEFORE_SETTLE: (8.0, 8.0),
     FaultKind.KILL_AFTER_SETTLE: (8.0, 8.0),
     FaultKind.FROZEN_START: (1.0, 3.0),
+    FaultKind.RESCUE_CUT_BEFORE: (4.0, 10.0),
+    FaultKind.RESCUE_CUT_AFTER: (4.0, 10.0),
 }
-_USUAL_DURATION = (0.5, 4.0)
+_USUAL_DURATION = (1.0, 5.0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
