@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 CLAIM = frozenset({"claim"})
 ATTEMPTS = frozenset({"insert_attempts"})
-SETTLE = frozenset({"settle"})
+SETTLE = frozenset({"settle", "settle_bound"})
 TAKING = frozenset({"release_dead", "fail_poison", "reset_stale"})
 """Statements that take claims away from workers."""
 RESCUE = TAKING | {"record_deaths", "record_resets"}
