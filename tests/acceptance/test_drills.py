@@ -41,7 +41,7 @@ EXPECTED = {
         "cap_exceeded": 0,
     },
 }
-OPTIONS = {"storm": ["--seed", "15", "--minutes", "0.2"]}
+OPTIONS = {"storm": ["--seed", "50", "--minutes", "0.15"]}
 # Figures that may vary, and their upper bounds.
 LESS = {
     "sigterm": [("seconds_to_exit", "grace_seconds")],
@@ -55,8 +55,8 @@ def test_every_drill_is_tested_here():
     assert set(EXPECTED) == set(ALL)
 
 
-# MAX_CONTAINERS can be exceeded until a launch needs a lease.
-KNOWN = {"storm": [pytest.mark.xfail(reason="ticks of two periods exceed MAX_CONTAINERS")]}
+# Until the poller completes what the audit trail says, and a launch needs a lease.
+KNOWN = {"storm": [pytest.mark.xfail(reason="a success on record is repeated, and MAX_CONTAINERS is exceeded")]}
 
 
 @pytest.mark.parametrize("name", [pytest.param(name, marks=KNOWN.get(name, ())) for name in EXPECTED])

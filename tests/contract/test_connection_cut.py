@@ -17,6 +17,7 @@ from rowqueue.warehouse import SnowflakeWarehouse
 from rowqueue_local.snowflake.proxy import Disturbance, proxying
 
 DRIVER_PATIENCE_S = 1
+NO_SESSION = {"success": False, "code": "390111", "message": "Session no longer exists.", "data": None}
 
 
 class Cuts:
@@ -41,6 +42,16 @@ class Cuts:
             return time.monotonic() < self.until and sent.text.startswith(statement)
 
         self._proxy.disturb("cut", Disturbance(matches=matches, forward=forward))
+
+    def lose_session(self):
+        """Snowflake does not know the session any more that sends the next statement."""
+        lost = []
+
+        def matches(sent):
+            lost.extend([sent.session] if sent.text and not lost else [])
+            return sent.session in lost and bool(sent.text)
+
+        self._proxy.disturb("cut", Disturbance(matches=matches, answer=lambda _: NO_SESSION))
 
 
 @pytest.fixture
@@ -117,4 +128,14 @@ def test_cut_after_the_attempts_were_inserted_they_are_there_once(proxied, sql, 
     proxy.cut("INSERT INTO PROCESSING_ATTEMPTS", forward=True)
     assert settle(store, claimed) == frozenset()
     assert proxy.seen > 0
+    assert sql("SELECT COUNT(*) FROM PROCESSING_ATTEMPTS")[0][0] == 1
+
+
+def test_a_session_that_snowflake_lost_is_opened_again_and_the_settle_is_recorded_once(proxied, sql, entry):
+    store, proxy = proxied
+    (claimed,) = claim(store)
+    proxy.lose_session()
+    assert settle(store, claimed) == frozenset()
+    assert proxy.seen == 1
+    assert state(sql) == [("pending", 1, "token")]
     assert sql("SELECT COUNT(*) FROM PROCESSING_ATTEMPTS")[0][0] == 1

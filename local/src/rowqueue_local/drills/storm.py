@@ -31,6 +31,7 @@ from rowqueue_local.drills.storm_judge import (
 )
 from rowqueue_local.drills.storm_plan import plan
 from rowqueue_local.snowflake.proxy import proxying
+from rowqueue_local.stack import StackError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -78,6 +79,7 @@ _EXAMPLES = 5
 _AGAIN_AFTER_S = 0.3
 _HOPELESS_AFTER_S = 5.0
 _LINE_EVERY_S = 10.0
+_FIRST_CLAIM_WITHIN_S = 60.0
 _DRAINED_WITHIN_S = 240.0
 _ENDED_WITHIN_S = 60.0
 
@@ -168,15 +170,20 @@ class _Storm:
     planned: StormPlan
     faults: StormFaults
     tell: Tell
-    _began: float = field(default_factory=time.monotonic)
+    _began: float = 0.0
     _numbers: Iterator[int] = field(
         default_factory=count
     )  # of two actions at the same time, the earlier one comes first
     _agenda: list[tuple[float, int, Callable[[], float | None]]] = field(default_factory=list)
 
     def run(self) -> None:
-        """Run the plan. At the end no fault is left."""
-        for batch in self.planned.batches:
+        """Run the plan. It begins when a task has claimed the first entries. At the end no fault is left."""
+        first, *batches = self.planned.batches
+        self._insert(first)
+        if not wait_until(lambda: self.stage.counts().keys() != {"pending"}, seconds=_FIRST_CLAIM_WITHIN_S):
+            raise StackError(f"no task has claimed: {self.stage.counts()}")
+        self._began = time.monotonic()
+        for batch in batches:
             self._at(batch.at_s, partial(self._insert, batch))
         for fault in self.planned.faults:
             self._at(fault.at_s, partial(self._begin, fault))
