@@ -88,6 +88,8 @@ _DURATIONS: Mapping[FaultKind, tuple[float, float]] = {
     FaultKind.KILL_BEFORE_SETTLE: (8.0, 8.0),
     FaultKind.KILL_AFTER_SETTLE: (8.0, 8.0),
     FaultKind.FROZEN_START: (1.0, 3.0),
+    # A tick that ends while it has the lease delays all launches until the lease expires.
+    FaultKind.LAMBDA_TIMED_OUT: (0.5, 1.5),
     FaultKind.RESCUE_CUT_BEFORE: (4.0, 10.0),
     FaultKind.RESCUE_CUT_AFTER: (4.0, 10.0),
 }
