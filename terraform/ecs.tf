@@ -48,6 +48,7 @@ locals {
       AWS_DEFAULT_REGION   = var.aws_region
       CERT_BUCKET          = aws_s3_bucket.certificates.id
       EXTERNAL_SERVICE_URL = var.external_service_url
+      TASK_MEMORY_MIB      = tostring(var.task_memory)
     },
     { for role in [local.snowflake_roles.processor] : "SNOWFLAKE_ROLE" => role if role != null },
   )

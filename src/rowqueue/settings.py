@@ -232,6 +232,12 @@ class ProcessorSettings(SharedSettings):
         "Largest sum of data in one claim, characters. A single entry may exceed it.",
         default=16_000_000,
     )
+    task_memory_mib: int = setting(
+        "TASK_MEMORY_MIB",
+        whole_number(256, 122_880),
+        "Memory of the task, MiB. It bounds the data and answers in hand. Terraform passes task_memory.",
+        default=512,
+    )
     concurrency: int = setting(
         "MAX_CONCURRENT_DELIVERIES", whole_number(1, 1000), "Largest number of deliveries in flight.", default=32
     )

@@ -53,6 +53,7 @@ SETTINGS = {
     "secret_recovery_days": 0,
     "certificate_bucket": "acme-orders-certificates",
     "lease_bucket": "acme-orders-lease",
+    "task_memory": 1024,
     "entries_per_container": 3,
     "max_containers": 2,
     "stale_threshold_minutes": 11,

@@ -398,7 +398,7 @@ def test_setup_monitoring_changes_only_the_monitoring(environment):
         return answer["MetricAlarms"][0]["Threshold"]
 
     before, definition = ratio(), environment.task_definition()
-    settings.write_text(f"{deployed_ones}alarm_failure_ratio = 0.5\ntask_memory = 1024\n")
+    settings.write_text(f"{deployed_ones}alarm_failure_ratio = 0.5\ntask_cpu = 512\n")
     done = environment.script(*command)
     assert done.returncode == 1, done.stderr
     assert "more than the monitoring (" in done.stderr

@@ -47,6 +47,7 @@ OPTIONAL_FOR_THE_FUNCTION = OPTIONAL | {
 OPTIONAL_FOR_THE_TASK = OPTIONAL | {
     "MAX_CONCURRENT_DELIVERIES": ("concurrency", 32),
     "RETRY_BACKOFF_SECONDS": ("backoff_s", 10.0),
+    "TASK_MEMORY_MIB": ("task_memory_mib", 512),
 }
 # Deployed with the value that is also the default.
 EQUAL_TO_THE_DEFAULT = ("SNOWFLAKE_AUTHENTICATION",)

@@ -9,6 +9,7 @@ import pytest
 from processor_played import ENVIRON, PlayedQueue, now
 
 from rowqueue.errors import WarehouseUnavailable
+from rowqueue.lifecycle import Entry
 from rowqueue.observability import configure
 from rowqueue.processor.claiming import Claiming, first_of
 from rowqueue.processor.gate import Gate
@@ -126,7 +127,7 @@ async def test_no_claim_asks_for_more_than_its_limits_and_a_probe_for_one(enviro
 
 async def test_a_claim_says_whether_entries_are_in_hand():
     stage = PlayedClaiming(PlayedQueue(3))
-    stage.in_hand.take([None])
+    stage.in_hand.take([Entry(id=0, data="{}", idempotency_key="key", claim_token="other")])
     await stage.until(0.001)
     assert not stage.queue.requests[0].nothing_in_hand
 

@@ -46,6 +46,7 @@ BOUNDS = [
     (ProcessorSettings, "MAX_ENTRIES", WHOLE, 1, 10_000),
     (ProcessorSettings, "MAX_BLOCK_ENTRIES", WHOLE, 1, 10_000),
     (ProcessorSettings, "MAX_BLOCK_CHARACTERS", WHOLE, 1, 2_147_483_648),
+    (ProcessorSettings, "TASK_MEMORY_MIB", WHOLE, 256, 122_880),
     (ProcessorSettings, "MAX_CONCURRENT_DELIVERIES", WHOLE, 1, 1000),
     (ProcessorSettings, "CONTAINER_TIMEOUT_SECONDS", ANY, 1, 86_400),
     (ProcessorSettings, "SERVICE_TIMEOUT_SECONDS", ANY, 0.1, 900),

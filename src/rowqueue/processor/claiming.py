@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from rowqueue.errors import WarehouseError
 from rowqueue.observability import Event, log, log_problem
+from rowqueue.processor import memory
 from rowqueue.processor.blocks import BlockLimits, LastBlock, next_block, unstarted_at_claim
 from rowqueue.processor.queue import ClaimRequest
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from rowqueue.lifecycle import Entry
     from rowqueue.processor.gate import Gate
     from rowqueue.processor.in_hand import InHand
     from rowqueue.processor.queue import Queue
@@ -45,6 +46,21 @@ async def first_of(*awaitables: Awaitable[object], within_s: float | None = None
     finally:
         for task in tasks:
             task.cancel()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Block:
+    """What is remembered of a claim. Its entries are not: their data is freed as they are delivered.
+
+    Attributes:
+        entries: how many came.
+        suspects: whether a worker has died on any of them.
+        full: whether the claim was limited by entries or by characters, so that more may be ready.
+    """
+
+    entries: int
+    suspects: bool
+    full: bool
 
 
 class Claiming:
@@ -93,7 +109,9 @@ class Claiming:
         self._new_token = new_token
         self._longest_lag_s = longest_lag_s
         self._retry_pause_s = retry_pause_s
+        self._memory = memory.for_entries(settings.task_memory_mib)
         self._block_size = settings.entries_per_container
+        self._characters = settings.max_block_characters
         self._claim_s = _SHORTEST_CLAIM_S
 
     async def until(self, deadline: float) -> str:
@@ -110,35 +128,44 @@ class Claiming:
             block = await self._claim()
             if first:
                 first = False
-                await self._record_first_claim(len(block))
+                await self._record_first_claim(block.entries)
             if self._settings.probe:
                 return PROBED
-            if any(entry.is_suspect for entry in block):
+            if block.suspects:
                 # If this worker dies too, only these entries can be the cause.
                 await self._until_nothing_in_hand(deadline - self._clock())
             elif not await self._prepare_next(block, began=began, deadline=deadline):
                 return NOTHING_READY
         return STOP_REQUESTED if self._stop.is_set() else CREDENTIALS
 
-    async def _claim(self) -> list[Entry]:
+    async def _claim(self) -> _Block:
         token = self._new_token()
         began = self._clock()
         most = 1 if self._settings.probe else self._settings.max_block_entries
+        free = memory.characters_to_claim(
+            most=self._memory, taken=self._in_hand.bytes, longest=self._settings.max_data_characters
+        )
+        self._characters = min(self._settings.max_block_characters, free)
         request = ClaimRequest(
             token=token,
             entries=min(self._block_size, most),
-            characters=self._settings.max_block_characters,
+            characters=self._characters,
             suspects=min(_SUSPECTS, most),
             nothing_in_hand=not self._in_hand.entries,
             probe=self._settings.probe,
         )
-        block = await self._queue.claim(request)
+        entries = await self._queue.claim(request)
         seconds = self._clock() - began
         self._claim_s = max(_SHORTEST_CLAIM_S, (self._claim_s + seconds) / 2)
-        if block:
-            log(Event.BLOCK_CLAIMED, claim_token=token, entries=len(block), seconds=round(seconds, 3))
-        self._in_hand.take(block)
-        return block
+        if entries:
+            log(Event.BLOCK_CLAIMED, claim_token=token, entries=len(entries), seconds=round(seconds, 3))
+        self._in_hand.take(entries)
+        characters = sum(len(entry.data) for entry in entries)
+        return _Block(
+            entries=len(entries),
+            suspects=any(entry.is_suspect for entry in entries),
+            full=len(entries) >= self._block_size or characters >= self._characters,
+        )
 
     async def _record_first_claim(self, entries: int) -> None:
         """Record it. Without the record the poller counts this task as starting, so a failure is only logged."""
@@ -147,14 +174,14 @@ class Claiming:
         except WarehouseError as error:
             log_problem(Event.PROCESSOR_NOT_RECORDED, error=str(error))
 
-    async def _prepare_next(self, block: list[Entry], *, began: float, deadline: float) -> bool:
+    async def _prepare_next(self, block: _Block, *, began: float, deadline: float) -> bool:
         """Wait until the next block should be claimed, and decide its size; returns whether to claim it."""
-        short = self._is_short(block)
+        short = not block.full
         await self._until_room(deadline)
-        if short and block:
-            await self._let_entries_arrive(len(block), began + self._settings.flush_s - self._clock())
+        if short and block.entries:
+            await self._let_entries_arrive(block.entries, began + self._settings.flush_s - self._clock())
         self._block_size = next_block(self._last(block, left_s=deadline - self._clock()), self._limits())
-        return not short or self._interrupted() or await self._something_ready(deadline, pause=not block)
+        return not short or self._interrupted() or await self._something_ready(deadline, pause=not block.entries)
 
     async def _until_room(self, deadline: float) -> None:
         """Wait until the next block would arrive just before this one is used up.
@@ -169,6 +196,7 @@ class Claiming:
         return (
             self._in_hand.unstarted > min(enough, self._settings.max_block_entries // 2)
             or self._lag_s() > self._longest_lag_s
+            or not memory.allows_claim(most=self._memory, taken=self._in_hand.bytes)
         )
 
     async def _let_entries_arrive(self, came: int, within_s: float) -> None:
@@ -208,16 +236,11 @@ class Claiming:
     def _interrupted(self) -> bool:
         return self._stop.is_set() or self._doubted.is_set()
 
-    def _is_short(self, block: list[Entry]) -> bool:
-        """Whether a claim was limited neither by entries nor by characters."""
-        characters = sum(len(entry.data) for entry in block)
-        return len(block) < self._block_size and characters < self._settings.max_block_characters
-
-    def _last(self, block: list[Entry], *, left_s: float) -> LastBlock:
+    def _last(self, block: _Block, *, left_s: float) -> LastBlock:
         return LastBlock(
             asked=self._block_size,
-            came=len(block),
-            full=not self._is_short(block),
+            came=block.entries,
+            full=block.full,
             claim_s=self._claim_s,
             per_second=self._gate.per_second,
             concurrency=self._settings.concurrency,

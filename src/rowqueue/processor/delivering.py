@@ -68,6 +68,7 @@ class Delivering:
                 await self._take_up(entry)
             finally:
                 self._in_hand.finish()
+                del entry  # its data may be large, and the next entry may be long in coming
 
     def release_unstarted(self) -> None:
         """Release every entry that is not in flight, including those that are claimed from now on."""

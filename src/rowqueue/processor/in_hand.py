@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
+from rowqueue.processor import memory
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -17,12 +19,14 @@ class InHand:
     Attributes:
         entries: how many are in hand.
         nothing: set while there are none.
+        text_bytes: memory of their long texts: ``data`` until a delivery has ended, then the answer until its settle.
     """
 
     def __init__(self) -> None:
         self.entries = 0
         self.nothing = asyncio.Event()
         self.nothing.set()
+        self.text_bytes = 0
         self._unstarted: asyncio.Queue[Entry] = asyncio.Queue()
 
     @property
@@ -30,12 +34,18 @@ class InHand:
         """How many no delivery has taken up."""
         return self._unstarted.qsize()
 
+    @property
+    def bytes(self) -> int:
+        """How much memory they take."""
+        return self.entries * memory.ENTRY_BYTES + self.text_bytes
+
     def take(self, claimed: Sequence[Entry]) -> None:
         """Add what was claimed."""
         self.entries += len(claimed)
         if claimed:
             self.nothing.clear()
         for entry in claimed:
+            self.text_bytes += memory.of_data(entry.data)
             self._unstarted.put_nowait(entry)
 
     async def start(self) -> Entry:

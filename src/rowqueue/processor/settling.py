@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import Counter, deque
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from rowqueue.contract import AttemptOutcome
@@ -20,6 +20,7 @@ from rowqueue.lifecycle import (
     settlement_for,
 )
 from rowqueue.observability import Event, Metric, embedded, log, log_problem
+from rowqueue.processor import memory
 from rowqueue.processor.queue import as_json
 from rowqueue.sql import Attempt
 
@@ -101,9 +102,17 @@ class Settling:
         An entry that was never started goes first: its release is small, and frees it for other workers.
         """
         unsettled = self._unsettled if delivery.began is not None else self._never_started
-        unsettled.add(delivery)
+        unsettled.add(self._without_data(delivery))
         if len(unsettled) == 1 or self._is_enough():
             self._wake.set()
+
+    def _without_data(self, delivery: Delivery) -> Delivery:
+        """Free a long ``data``: no statement sends it."""
+        self._in_hand.text_bytes += memory.of_answer(_result(delivery.outcome))
+        if freed := memory.of_data(delivery.entry.data):
+            self._in_hand.text_bytes -= freed
+            return replace(delivery, entry=replace(delivery.entry, data=""))
+        return delivery
 
     def close(self) -> None:
         """No more deliveries come; :meth:`run` ends when all are settled."""
@@ -160,6 +169,7 @@ class Settling:
         counts = Counter(_counted_as(s) for s in settlements if s.entry_id not in lost)
         self.settled.update(counts)
         self._in_hand.drop(len(flush))
+        self._in_hand.text_bytes -= sum(memory.of_answer(_result(d.outcome)) for d in flush)
         _log_settled(flush, counts, lost=len(lost), seconds=self._clock() - began)
 
 
@@ -198,6 +208,10 @@ class Unsettled:
             self.bytes -= size
             batch.append(delivery)
         return batch
+
+
+def _result(outcome: Outcome) -> str | None:
+    return None if isinstance(outcome, Interrupted | Doubted) else outcome.result
 
 
 def _bytes(outcome: Outcome) -> int:
