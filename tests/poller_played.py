@@ -103,7 +103,8 @@ class ECS:
         token, count = request["clientToken"], request["count"]
         if token not in self._tokens:
             given = {"overrides": request["overrides"], "taskDefinitionArn": request["taskDefinition"]}
-            made = [task(f"new-{len(self.tasks) + n}", created=self.now, **given) for n in range(count)]
+            first = sum(len(known) for known in self._tokens.values())
+            made = [task(f"new-{first + n}", created=self.now, **given) for n in range(count)]
             self._tokens[token] = made
             self.tasks += made
         return {"tasks": self._tokens[token], "failures": []}

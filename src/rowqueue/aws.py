@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, overload
+from typing import TYPE_CHECKING, Any, overload
 
 import boto3
 from botocore.config import Config
@@ -51,9 +51,20 @@ def status_of(error: Exception) -> int:
     return error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
 
 
+def has_refused(error: Exception) -> bool:
+    """Whether AWS answered that it did nothing. After a server error, or without an answer, it may have done it."""
+    return 0 < status_of(error) < _SERVER_ERROR
+
+
 def code_of(error: Exception) -> str:
     """The error code in AWS's answer, or nothing if there was no answer."""
     return str(error.response.get("Error", {}).get("Code", "")) if isinstance(error, ClientError) else ""
+
+
+def resources_of(error: Exception) -> tuple[str, ...]:
+    """The ARNs that a ConflictException of ECS names."""
+    named: Any = error.response.get("resourceIds") if isinstance(error, ClientError) else None
+    return tuple(named or ())
 
 
 _PASSING_CODES = frozenset(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 from datetime import timedelta
@@ -13,7 +14,8 @@ from poller_played import ECS, NAIVE, NOW, S3, PlayedWarehouse, dead, error, lea
 
 from rowqueue import observability
 from rowqueue.errors import LaunchError
-from rowqueue.poller.lease import Taken, TakenElsewhere
+from rowqueue.poller.fleet import TaskRequest
+from rowqueue.poller.lease import Memory, Taken, TakenElsewhere
 from rowqueue.settings import LEASE_S, TICK_DEADLINE_S
 
 ROOT = Path(__file__).parents[2]
@@ -47,9 +49,9 @@ def test_one_tick_has_the_lease_until_it_gives_it_back():
     assert isinstance(first, Taken)
     assert lease(s3).take() == TakenElsewhere(until=NOW + timedelta(seconds=LEASE_S))
     lease_ = lease(s3)
-    assert lease(s3).give_back(first, {arn("a"): NOW}) is None
+    assert lease(s3).give_back(first, Memory(launched={arn("a"): NOW})) is None
     second = lease_.take()
-    assert second.launched == {arn("a"): NOW}
+    assert second.memory.launched == {arn("a"): NOW}
 
 
 @pytest.mark.parametrize(("passed_s", "free"), [(89, False), (90, True)])
@@ -62,10 +64,10 @@ def test_the_lease_of_a_tick_that_died_expires_by_the_clock_of_s3(passed_s, free
 
 def test_what_the_dead_tick_knew_of_earlier_launches_is_kept():
     s3 = ClockedS3()
-    lease(s3).give_back(lease(s3).take(), {arn("a"): NOW})
+    lease(s3).give_back(lease(s3).take(), Memory(launched={arn("a"): NOW}))
     lease(s3).take()
     s3.passed_s = LEASE_S
-    assert lease(s3).take().launched == {arn("a"): NOW}
+    assert lease(s3).take().memory.launched == {arn("a"): NOW}
 
 
 @pytest.mark.parametrize("code", ["PreconditionFailed", "ConditionalRequestConflict"])
@@ -73,7 +75,7 @@ def test_what_the_dead_tick_knew_of_earlier_launches_is_kept():
 def test_of_two_ticks_that_read_before_either_writes_one_has_the_lease(code, exists):
     s3 = S3()
     if exists:
-        lease(s3).give_back(lease(s3).take(), {})
+        lease(s3).give_back(lease(s3).take(), Memory())
     write = s3.put_object
 
     def overtaken(**request):
@@ -88,13 +90,13 @@ def test_of_two_ticks_that_read_before_either_writes_one_has_the_lease(code, exi
 
 def test_a_lease_that_was_taken_and_given_back_since_it_was_read_is_not_taken():
     s3 = S3()
-    lease(s3).give_back(lease(s3).take(), {})
+    lease(s3).give_back(lease(s3).take(), Memory())
     read = s3.get_object
 
     def overtaken(**asked):
         answer = read(**asked)
         s3.get_object = read
-        lease(s3).give_back(lease(s3).take(), {})
+        lease(s3).give_back(lease(s3).take(), Memory())
         return answer
 
     s3.get_object = overtaken
@@ -112,12 +114,12 @@ def test_a_write_whose_answer_was_lost_and_that_boto3_repeated_counts():
     s3.put_object = repeated
     taken = lease(s3, tick="me").take()
     assert taken == Taken(etag=s3.object["ETag"])
-    assert lease(s3, tick="me").give_back(taken, {}) is None
+    assert lease(s3, tick="me").give_back(taken, Memory()) is None
 
 
 def test_a_lease_that_was_deleted_since_it_was_read_is_not_taken():
     s3 = S3()
-    lease(s3).give_back(lease(s3).take(), {})
+    lease(s3).give_back(lease(s3).take(), Memory())
     read = s3.get_object
 
     def deleted(**asked):
@@ -159,11 +161,19 @@ def test_an_object_that_cannot_be_written_is_an_error(refusal):
         b"[]",
         b"{}",
         b'{"owner": null}',
-        b'{"owner": 7, "launched": {}}',
-        b'{"owner": null, "launched": ["a"]}',
-        b'{"owner": null, "launched": {"a": "yesterday"}}',
-        b'{"owner": null, "launched": {"a": "2026-11-20T12:00:00"}}',
-        b'{"owner": null, "launched": {"a": 7}}',
+        *(
+            json.dumps({"owner": None, "launched": {}, "unanswered": None, "asked_at": None} | wrong).encode()
+            for wrong in (
+                {"owner": 7},
+                {"launched": ["a"]},
+                {"launched": {"a": "yesterday"}},
+                {"launched": {"a": "2026-11-20T12:00:00"}},
+                {"launched": {"a": 7}},
+                {"unanswered": 7},
+                {"unanswered": {"tokens": 1}},
+                {"unanswered": {"token": "t", "count": 1}},
+            )
+        ),
     ],
 )
 def test_an_object_that_is_no_lease_counts_as_taken_until_it_expires_and_is_then_replaced(body):
@@ -285,7 +295,9 @@ def test_a_fault_of_this_program_during_the_launch_keeps_the_lease_until_it_expi
 
 def launched_before(s3, *names, age_s=5):
     """Make the lease remember launches."""
-    lease(s3).give_back(lease(s3).take(), {arn(name): NOW - timedelta(seconds=age_s) for name in names})
+    lease(s3).give_back(
+        lease(s3).take(), Memory(launched={arn(name): NOW - timedelta(seconds=age_s) for name in names})
+    )
 
 
 @pytest.mark.parametrize(("age_s", "counts"), [(299, True), (300, False)])
@@ -347,3 +359,101 @@ def test_the_trial_of_a_back_off_that_ecs_does_not_list_yet_is_not_repeated():
     report = tick(ready(80), ecs, s3=s3)
     assert report.launched.started == ()
     assert report.decision.reason.endswith("the task that tries again is still starting")
+
+
+# A launch that was not answered
+
+
+SERVER = error("ServerException", "RunTask", status=500)
+
+
+class SilentECS(ECS):
+    """The first RunTask starts its tasks, and its answer is lost; ListTasks does not show them."""
+
+    def __init__(self, *, lost=1, failing=SERVER):
+        super().__init__()
+        self.run = self._lose
+        self.lost, self.failing, self.hidden = lost, failing, []
+
+    def _lose(self, request):
+        answer = self._start(request)
+        if len(self.requests) > self.lost:
+            return answer
+        self.hidden += [one for one in self.tasks if one not in self.hidden]
+        self.tasks = []
+        raise self.failing
+
+    @property
+    def tokens(self):
+        return [request["clientToken"] for request in self.requests]
+
+
+@pytest.mark.parametrize("failing", [SERVER, AWAY], ids=["server fault", "no answer"])
+def test_a_launch_that_was_not_answered_is_repeated_before_anything_else_is_launched(failing):
+    s3, ecs = S3(), SilentECS(failing=failing)
+    first = tick(ready(24), ecs, s3=s3, MAX_CONTAINERS="4")
+    assert (first.launched.started, sum(first.launched.failures.values())) == ((), 3)
+    second = tick(ready(80), ecs, s3=s3, MAX_CONTAINERS="4")
+    assert ecs.tokens[0] == ecs.tokens[1] != ecs.tokens[2]
+    assert len(second.launched.started) == 1, "three of four were there"
+    assert len(s3.written[-1]["launched"]) == 4
+    assert s3.written[-1]["unanswered"] is None
+
+
+@pytest.mark.parametrize("again", [SERVER, error("ThrottlingException", "RunTask")], ids=["no answer", "throttled"])
+def test_as_long_as_it_is_not_answered_nothing_else_is_launched(again):
+    s3, ecs = S3(), SilentECS(lost=2)
+    tick(ready(24), ecs, s3=s3)
+    ecs.failing = again
+    report = tick(ready(80), ecs, s3=s3)
+    assert (report.decision.launch, report.decision.reason) == (0, "an earlier launch has not been answered yet")
+    assert ecs.tokens[0] == ecs.tokens[1]
+    assert len(tick(ready(80), ecs, s3=s3).launched.started) == 7, "three of ten were there"
+
+
+def test_a_repetition_that_is_refused_for_good_is_raised():
+    s3, ecs = S3(), SilentECS(lost=2)
+    tick(ready(24), ecs, s3=s3)
+    ecs.failing = error("AccessDeniedException", "RunTask")
+    with pytest.raises(LaunchError, match="AccessDenied"):
+        tick(ready(80), ecs, s3=s3)
+    assert s3.written[-1]["unanswered"]["token"] == ecs.tokens[0]
+
+
+def test_a_repetition_with_other_settings_is_a_conflict_that_names_the_tasks():
+    s3, ecs = S3(), SilentECS(lost=2)
+    tick(ready(24), ecs, s3=s3)
+    named = [one["taskArn"] for one in ecs.hidden]
+    ecs.failing = error("ConflictException", "RunTask", resourceIds=named)
+    assert len(tick(ready(80), ecs, s3=s3).launched.started) == 7
+    assert set(named) < set(s3.written[-1]["launched"])
+
+
+def test_after_five_minutes_ecs_lists_what_it_started_and_nothing_is_repeated():
+    s3, ecs = S3(), SilentECS()
+    tick(ready(24), ecs, s3=s3)
+    ecs.tasks = list(ecs.hidden)
+    report = tick(ready(80), ecs, s3=s3, now=NOW + timedelta(minutes=5), BOOT_DEADLINE_SECONDS="3600")
+    assert len(set(ecs.tokens)) == len(ecs.tokens)
+    assert len(report.launched.started) == 7
+
+
+@pytest.mark.parametrize(
+    "refusal", [error("ThrottlingException", "RunTask"), error("AccessDeniedException", "RunTask")]
+)
+def test_a_launch_that_was_refused_is_not_repeated(refusal):
+    def run(request):
+        raise refusal
+
+    s3 = S3()
+    with contextlib.suppress(LaunchError):
+        tick(ready(24), ECS(run=run), s3=s3)
+    assert s3.written[-1]["unanswered"] is None
+
+
+def test_the_request_comes_back_as_it_was():
+    s3 = S3()
+    request = TaskRequest(token="t-0", count=1, probe=True, on_demand=True)
+    memory = Memory(launched={arn("a"): NOW}, unanswered=request, asked_at=NOW)
+    lease(s3).give_back(lease(s3).take(), memory)
+    assert lease(s3).take().memory == memory

@@ -12,7 +12,7 @@ from datetime import timedelta
 from types import SimpleNamespace
 
 import pytest
-from poller_played import ECS, NAIVE, NOW, S3, PlayedWarehouse, poller, pulse
+from poller_played import ECS, NAIVE, NOW, S3, PlayedWarehouse, error, poller, pulse
 
 PER, CAP = 8, 25
 SWITCHES = 2
@@ -105,7 +105,7 @@ class SteppedECS(Stepped):
 
 
 class LaggingECS(ECS):
-    """Tasks start to stop at some time, and a listing shows a new task only after some further calls."""
+    """Tasks stop at some time, answers are lost, and a listing shows a new task only after some further calls."""
 
     def __init__(self, random_):
         super().__init__()
@@ -140,6 +140,8 @@ class LaggingECS(ECS):
         for one in self.tasks[before:]:
             self._shown_at[one["taskArn"]] = self._calls + self._random.choice([0, 0, 3, 30, 300])
         self.most = max(self.most, sum(one["lastStatus"] != "STOPPED" for one in self.tasks))
+        if self._random.random() < 0.1:  # the answer is lost
+            raise error("ServerException", "RunTask", status=500)
         return answer
 
     def _pass(self):

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
         TaskTypeDef,
     )
 
+    from rowqueue.poller.fleet import TaskRequest
     from rowqueue.settings import PollerSettings
 
 _DESCRIBED_AT_ONCE = 100  # AWS, DescribeTasks.tasks
@@ -42,11 +43,13 @@ class RunTaskAnswer:
         started: ARNs of the tasks that run or will.
         failures: the reason for each task that was not started.
         passing: whether the whole request was refused, with a reason that will pass.
+        unanswered: whether ECS may have started tasks nevertheless: it failed, or no answer arrived.
     """
 
     started: tuple[str, ...] = ()
     failures: tuple[str, ...] = ()
     passing: bool = False
+    unanswered: bool = False
 
 
 class Fargate:
@@ -132,24 +135,20 @@ class Fargate:
             raise LaunchError(f"{task.id} cannot be stopped: {error}") from error
         return None
 
-    def launch(self, *, count: int, token: str, probe: bool = False, on_demand: bool = False) -> RunTaskAnswer:
+    def launch(self, request: TaskRequest) -> RunTaskAnswer:
         """Start up to ten tasks. A partial success is a success: its failures are returned, not raised.
-
-        Args:
-            count: tasks to start.
-            token: ECS never starts anything twice for the same token, so boto3 can repeat the request.
-            probe: whether the task tries a single entry after a hold.
-            on_demand: whether the tasks run on demand, whatever the share of Spot.
 
         Raises:
             LaunchError: the whole request was refused, with a reason that will not pass by itself.
         """
-        request = self._request(count=count, token=token, probe=probe, on_demand=on_demand)
         try:
-            answer = self._client.run_task(**request)
+            answer = self._client.run_task(**self._request(request))
         except aws.ERRORS as error:
+            if aws.code_of(error) == "ConflictException":  # a repetition, after a setting was changed
+                return RunTaskAnswer(started=aws.resources_of(error))
             if aws.is_passing(error):
-                return RunTaskAnswer(failures=(str(error),) * count, passing=True)
+                failures = (str(error),) * request.count
+                return RunTaskAnswer(failures=failures, passing=True, unanswered=not aws.has_refused(error))
             raise LaunchError(f"tasks cannot be started: {error}") from error
         return RunTaskAnswer(
             started=tuple(task["taskArn"] for task in answer["tasks"]),
@@ -179,9 +178,9 @@ class Fargate:
         answer = self._client.describe_tasks(cluster=self._settings.cluster, tasks=names)
         return [(described["taskArn"], _task(described)) for described in answer["tasks"]]
 
-    def _request(self, *, count: int, token: str, probe: bool, on_demand: bool) -> RunTaskRequestTypeDef:
+    def _request(self, asked: TaskRequest) -> RunTaskRequestTypeDef:
         environment = {MAX_ENTRIES: str(self._settings.entries_per_container)}
-        environment |= {PROBE: "1"} if probe else {}
+        environment |= {PROBE: "1"} if asked.probe else {}
         overrides: TaskOverrideTypeDef = {
             "containerOverrides": [
                 {"name": CONTAINER, "environment": [{"name": n, "value": v} for n, v in environment.items()]}
@@ -190,8 +189,8 @@ class Fargate:
         request: RunTaskRequestTypeDef = {
             "cluster": self._settings.cluster,
             "taskDefinition": self._settings.task_definition,
-            "count": count,
-            "clientToken": token,
+            "count": asked.count,
+            "clientToken": asked.token,
             "startedBy": f"{self._settings.environment}-snowflake-poller",
             "propagateTags": "TASK_DEFINITION",
             "networkConfiguration": {
@@ -203,7 +202,7 @@ class Fargate:
             },
             "overrides": overrides,
         }
-        if self._settings.spot_percent and not on_demand:
+        if self._settings.spot_percent and not asked.on_demand:
             request["capacityProviderStrategy"] = spot_strategy(self._settings.spot_percent)
         else:
             request["launchType"] = "FARGATE"

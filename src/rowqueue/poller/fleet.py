@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
     from datetime import datetime
 
-_DESCRIBED_WITHIN = timedelta(minutes=5)
+KNOWN_WITHIN = timedelta(minutes=5)
 """A launched task that ECS does not know after this time does not exist. ECS lags by seconds; AWS states no bound."""
 HUNG = "hung: no claim within BOOT_DEADLINE_SECONDS"
 """A reason that the poller gives when it stops a task. It recognizes the task by it later."""
@@ -83,6 +83,23 @@ class Task:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class TaskRequest:
+    """What one RunTask asks for.
+
+    Attributes:
+        token: ECS never starts anything twice for the same token, so the request can be repeated.
+        count: tasks to start, at most ten.
+        probe: whether the task tries a single entry after a hold.
+        on_demand: whether the tasks run on demand, whatever the share of Spot.
+    """
+
+    token: str
+    count: int
+    probe: bool = False
+    on_demand: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Fleet:
     """The live tasks, sorted.
 
@@ -119,7 +136,7 @@ def unlisted(
     for arn, at in launched.items():
         if arn not in listed:
             task = described.get(arn.rsplit("/", 1)[-1])
-            if task is None and now - at < _DESCRIBED_WITHIN:
+            if task is None and now - at < KNOWN_WITHIN:
                 found.append(Task(arn=arn))
             elif task is not None and not task.has_stopped:
                 found.append(task)

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from rowqueue.errors import LaunchError
+from rowqueue.poller.fleet import TaskRequest
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -47,6 +48,7 @@ class Launched:
         failures: reasons why others were not started, each with its number of tasks.
         left: tasks for which the tick had no time.
         replaced: tasks that were requested on demand, because Spot had no capacity for them.
+        unanswered: a request that may have started tasks that nobody knows of.
         problem: the refusals that will not pass by themselves, if any.
     """
 
@@ -54,6 +56,7 @@ class Launched:
     failures: Mapping[str, int] = field(default_factory=dict)
     left: int = 0
     replaced: int = 0
+    unanswered: TaskRequest | None = None
     problem: LaunchError | None = None
 
 
@@ -91,8 +94,9 @@ class Launcher:
             if len(done.started) >= BURST:
                 self.sleep(count / RATE)
             token = f"{self.tick}-{requests}"
+            request = TaskRequest(token=token, count=count, probe=decision.probe, on_demand=on_demand)
             try:
-                answer = self.tasks.launch(count=count, token=token, probe=decision.probe, on_demand=on_demand)
+                answer = self.tasks.launch(request)
             except LaunchError as error:
                 return replace(done, failures={"refused": count}, problem=error)
             done = replace(done, started=done.started + answer.started)
@@ -103,8 +107,22 @@ class Launcher:
                 on_demand, missing = True, missing + len(answer.failures)
                 done = replace(done, replaced=missing)
             elif answer.failures:  # another request would fail for the same reason
-                return replace(done, failures=Counter(answer.failures), problem=_lasting(answer))
+                unanswered = request if answer.unanswered else None
+                failures = Counter(answer.failures)
+                return replace(done, failures=failures, unanswered=unanswered, problem=_lasting(answer))
         return done
+
+    def repeat(self, request: TaskRequest) -> Launched:
+        """Send a request of an earlier tick again. ECS names the tasks that it started then, or starts them now.
+
+        A refusal of the repetition says nothing about the first time.
+        """
+        try:
+            answer = self.tasks.launch(request)
+        except LaunchError as error:
+            return Launched(failures={"refused": request.count}, unanswered=request, problem=error)
+        unanswered = request if answer.passing else None
+        return Launched(started=answer.started, failures=Counter(answer.failures), unanswered=unanswered)
 
 
 def has_no_capacity(answer: RunTaskAnswer) -> bool:

@@ -3,7 +3,8 @@
 It is an S3 object that is written only over the version that was read (``If-Match``), or only where there is none
 (``If-None-Match``). Its body names the tick that has it, and the tasks that were launched and are not known to have
 stopped. ListTasks may not show a task for some seconds after its launch, and does not show one that is stopping as
-live; the body has both. Each body names the tick that wrote it, so no two versions have the same ETag.
+live; the body has both. It also has the last RunTask if no answer arrived, so that the next tick repeats it first. Each
+body names the tick that wrote it, so no two versions have the same ETag.
 
 A tick that dies leaves the lease behind. It expires :data:`LEASE_S` seconds after it was written. Both times are S3's
 own, from one answer, so no clocks of two machines are compared. An object that cannot be read as a lease counts as
@@ -13,13 +14,14 @@ taken until it expires, and is then replaced.
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from datetime import datetime, timedelta
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any
 
 from rowqueue import aws
 from rowqueue.errors import LaunchError
+from rowqueue.poller.fleet import TaskRequest
 from rowqueue.settings import LEASE_S
 
 if TYPE_CHECKING:
@@ -37,16 +39,31 @@ _LOST = frozenset({"PreconditionFailed", "ConditionalRequestConflict", "NoSuchKe
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Memory:
+    """What one tick writes down for the next.
+
+    Attributes:
+        launched: ARNs of the tasks that were launched and may be live, each with the time of its launch.
+        unanswered: a RunTask that may have started tasks that nobody knows of.
+        asked_at: when it was sent first.
+    """
+
+    launched: Mapping[str, datetime] = field(default_factory=dict)
+    unanswered: TaskRequest | None = None
+    asked_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Taken:
     """This tick has the lease.
 
     Attributes:
         etag: of the version that says so.
-        launched: ARNs of the tasks that earlier ticks launched, each with the time of its launch.
+        memory: what the tick before wrote.
     """
 
     etag: str
-    launched: Mapping[str, datetime] = field(default_factory=dict)
+    memory: Memory = field(default_factory=Memory)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,7 +86,7 @@ class _Found:
     written_at: datetime
     read_at: datetime
     owner: str | None
-    launched: Mapping[str, datetime]
+    memory: Memory
 
     @property
     def until(self) -> datetime:
@@ -106,22 +123,22 @@ class Lease:
         found = self._read(client)
         if found is not None and not found.is_free:
             return TakenElsewhere(until=found.until)
-        launched = found.launched if found else {}
-        etag = self._write(client, _body(self.tick, self.tick, launched), over=found.etag if found else None)
-        return TakenElsewhere() if etag is None else Taken(etag=etag, launched=launched)
+        memory = found.memory if found else Memory()
+        etag = self._write(client, _body(self.tick, self.tick, memory), over=found.etag if found else None)
+        return TakenElsewhere() if etag is None else Taken(etag=etag, memory=memory)
 
-    def give_back(self, taken: Taken, launched: Mapping[str, datetime]) -> LaunchError | None:
+    def give_back(self, taken: Taken, memory: Memory) -> LaunchError | None:
         """Give the lease back, for the next tick to take.
 
         Args:
             taken: what :meth:`take` returned.
-            launched: ARNs of the tasks that may be live, each with the time of its launch.
+            memory: for the next tick.
 
         Returns:
             Why it could not be given back, if so. Then it expires.
         """
         try:
-            etag = self._write(self.client(), _body(None, self.tick, launched), over=taken.etag)
+            etag = self._write(self.client(), _body(None, self.tick, memory), over=taken.etag)
         except LaunchError as error:
             return error
         return LaunchError(f"the lease {self._name} was changed while this tick had it") if etag is None else None
@@ -140,14 +157,14 @@ class Lease:
             if status == _NOT_THERE or (status == _DENIED and not exists):
                 return None
             raise LaunchError(f"the lease {self._name} cannot be read: {error}") from error
-        owner, launched = _parsed(body)
+        owner, memory = _parsed(body)
         return _Found(
             etag=answer["ETag"],
             body=body,
             written_at=answer["LastModified"],
             read_at=parsedate_to_datetime(answer["ResponseMetadata"]["HTTPHeaders"]["date"]),
             owner=owner,
-            launched=launched,
+            memory=memory,
         )
 
     def _write(self, client: S3Client, body: bytes, *, over: str | None) -> str | None:
@@ -188,18 +205,34 @@ def for_tick(settings: PollerSettings, *, tick: str, seconds_left: Callable[[], 
     return Lease(client=client, bucket=settings.lease_bucket, key=key, tick=tick)
 
 
-def _body(owner: str | None, writer: str, launched: Mapping[str, datetime]) -> bytes:
-    times = {arn: at.isoformat() for arn, at in launched.items()}
-    return json.dumps({"owner": owner, "written_by": writer, "launched": times}, indent=1).encode()
+def _body(owner: str | None, writer: str, memory: Memory) -> bytes:
+    members = {
+        "owner": owner,
+        "written_by": writer,
+        "launched": {arn: at.isoformat() for arn, at in memory.launched.items()},
+        "unanswered": memory.unanswered and asdict(memory.unanswered),
+        "asked_at": memory.asked_at and memory.asked_at.isoformat(),
+    }
+    return json.dumps(members, indent=1).encode()
 
 
-def _parsed(body: bytes) -> tuple[str | None, Mapping[str, datetime]]:
-    """The owner and the launches of a body."""
+def _parsed(body: bytes) -> tuple[str | None, Memory]:
+    """The owner of a body, and the memory."""
     try:
         members = json.loads(body)
-        owner, launched = members["owner"], members["launched"]
-        times = {arn: datetime.fromisoformat(at) for arn, at in launched.items()}
+        owner, request, asked_at = members["owner"], members["unanswered"], members["asked_at"]
+        memory = Memory(
+            launched={arn: _time(at) for arn, at in members["launched"].items()},
+            unanswered=None if request is None else TaskRequest(**request),
+            asked_at=None if request is None else _time(asked_at),
+        )
     except (ValueError, LookupError, TypeError, AttributeError):
-        return _UNREADABLE, {}
-    aware = all(at.tzinfo for at in times.values())
-    return (owner, times) if aware and isinstance(owner, str | None) else (_UNREADABLE, {})
+        return _UNREADABLE, Memory()
+    return (owner, memory) if isinstance(owner, str | None) else (_UNREADABLE, Memory())
+
+
+def _time(text: str) -> datetime:
+    at = datetime.fromisoformat(text)
+    if at.tzinfo is None:
+        raise ValueError(f"{text} has no time zone")
+    return at

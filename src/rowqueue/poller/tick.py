@@ -11,8 +11,9 @@ from rowqueue.errors import LaunchError, TickOverdue
 from rowqueue.observability import Event, Metric, embedded, log, log_problem
 from rowqueue.poller.cleaning import Cleaner
 from rowqueue.poller.decide import Decision, Need, decide
+from rowqueue.poller.fleet import KNOWN_WITHIN
 from rowqueue.poller.launching import Launched, Launcher
-from rowqueue.poller.lease import TakenElsewhere
+from rowqueue.poller.lease import Memory, TakenElsewhere
 from rowqueue.poller.observe import Observer
 from rowqueue.poller.report import TickReport, publish
 from rowqueue.settings import STEP_S, TICK_DEADLINE_S
@@ -164,14 +165,35 @@ class Poller:
         if isinstance(lease, TakenElsewhere):
             until = "" if lease.until is None else f"; it expires at {lease.until:%H:%M:%S} UTC"
             return seen, replace(decision, launch=0, reason=f"another tick has the lease{until}"), Launched()
-        try:
-            seen, decision = self._decide(self._observer.under_lease(seen, lease.launched))
-        except BaseException:
-            self._lease.give_back(lease, lease.launched)
-            raise
-        launched = self._launcher.launch(decision)
-        problem = self._lease.give_back(lease, {**seen.launched, **dict.fromkeys(launched.started, self._now)})
+        launched, memory = self._known(lease.memory)
+        if launched.unanswered:
+            decision = replace(decision, launch=0, reason="an earlier launch has not been answered yet")
+        else:
+            try:
+                seen, decision = self._decide(self._observer.under_lease(seen, memory.launched))
+            except BaseException:
+                self._lease.give_back(lease, memory)
+                raise
+            launched = self._launcher.launch(decision)
+            started = dict.fromkeys(launched.started, self._now)
+            asked_at = self._now if launched.unanswered else None
+            memory = Memory(launched={**seen.launched, **started}, unanswered=launched.unanswered, asked_at=asked_at)
+        problem = self._lease.give_back(lease, memory)
         return seen, decision, replace(launched, problem=launched.problem or problem)
+
+    def _known(self, memory: Memory) -> tuple[Launched, Memory]:
+        """Repeat the launch that was not answered, if there is one, so that its tasks are known.
+
+        Returns:
+            The result, without the tasks, which belong to the earlier tick; and the memory with them.
+        """
+        request, at = memory.unanswered, memory.asked_at
+        if request is None or at is None or self._now - at >= KNOWN_WITHIN:
+            return Launched(), Memory(launched=memory.launched)
+        repeated = self._launcher.repeat(request)
+        if repeated.unanswered:
+            return repeated, memory
+        return Launched(), Memory(launched={**memory.launched, **dict.fromkeys(repeated.started, at)})
 
     def _check(self, step: str) -> None:
         if self._seconds_left() < STEP_S:
