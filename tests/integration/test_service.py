@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import ssl
 import threading
@@ -139,6 +140,20 @@ async def test_the_status_of_an_earlier_answer_on_the_same_connection_is_not_tak
     fine, closed = await deliver(url, trusted, entry("{}"), entry(asking(hang_up=True)))
     assert isinstance(fine, Succeeded)
     assert isinstance(closed, CredentialsFault)
+
+
+async def test_the_status_of_an_earlier_answer_is_not_taken_for_a_delivery_without_a_connection(files, trusted):
+    limits = service.Limits(timeout_s=5.0, max_data_characters=1000, max_result_characters=1000)
+    context = partner.server_context(certificate=str(files.server), ca=str(files.ca))
+    with contextlib.ExitStack() as server:
+        port = server.enter_context(serving(partner.application(), context))
+        url = f"https://127.0.0.1:{port}/process"
+        async with service.connect(trusted, url=url, processor_id="dev-1", concurrency=1, limits=limits) as connected:
+            assert isinstance(await connected.deliver(entry("{}")), Succeeded)
+            await asyncio.to_thread(server.close)
+            outcomes = [await connected.deliver(entry("{}")) for _ in range(2)]
+    assert not any(isinstance(outcome, Succeeded) for outcome in outcomes)
+    assert outcomes[1].reason.startswith("no connection")
 
 
 async def test_a_request_whose_pooled_connection_is_dropped_is_not_sent_again_by_itself(files, trusted):

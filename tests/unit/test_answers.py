@@ -104,6 +104,12 @@ def test_an_answer_that_repeats_the_sentence_of_such_a_page_is_the_entrys_own_fa
     assert isinstance(verdict_of(400, "Bad Request", text, html=text), Permanent)
 
 
+def test_such_a_page_with_another_status_means_what_its_status_means():
+    page = nginx_page(SENTENCES[0])
+    assert isinstance(verdict_of(200, "OK", page, html=page), Succeeded)
+    assert isinstance(verdict_of(503, "Busy", page, html=page), Transient)
+
+
 def test_a_page_that_is_no_html_is_the_entrys_own_fault():
     assert isinstance(verdict_of(400, "Bad Request", nginx_page(SENTENCES[0])), Permanent)
 

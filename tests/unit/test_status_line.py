@@ -11,7 +11,6 @@ import trustme
 from rowqueue.processor.status_line import FirstBytesKept
 
 CA = trustme.CA()
-REQUEST = b"POST / HTTP/1.1\r\n\r\n"
 
 
 @pytest.fixture
@@ -53,24 +52,14 @@ def connection():
 )
 def test_the_status_is_known_as_soon_as_its_line_shows_it(connection, parts, status):
     client, send = connection
-    client.write(REQUEST)
     assert [send(part) for part in parts] == parts, "nothing is taken away from the reader"
     assert client.status == status
 
 
-def test_each_request_forgets_the_answer_to_the_one_before_it(connection):
+def test_what_is_forgotten_is_no_answer_to_the_next_request(connection):
     client, send = connection
-    client.write(REQUEST)
     send(b"HTTP/1.1 200 OK\r\n\r\n")
-    client.write(REQUEST)
+    client.forget()
     assert client.status is None
     send(b"HTTP/1.1 422 No\r\n\r\n")
     assert client.status == 422
-
-
-def test_further_parts_of_the_same_request_forget_nothing(connection):
-    client, send = connection
-    client.write(REQUEST)
-    send(b"HTTP/1.1 200 OK\r\n\r\n")
-    client.write(b"the rest of the body")
-    assert client.status == 200

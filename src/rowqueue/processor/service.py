@@ -153,13 +153,15 @@ _tls: ContextVar[FirstBytesKept | None] = ContextVar("tls", default=None)
 """The TLS connection that the delivery of this asyncio task was sent on."""
 
 
-class _Answer(aiohttp.ClientResponse):
-    """aiohttp's response. It says which connection it comes from before anything of it is parsed."""
+class _Request(aiohttp.ClientRequest):
+    """aiohttp's request. It tells the delivery which connection it goes out on."""
 
-    async def start(self, connection: Connection) -> aiohttp.ClientResponse:
-        tls = connection.transport and connection.transport.get_extra_info("ssl_object")
-        _tls.set(tls if isinstance(tls, FirstBytesKept) else None)
-        return await super().start(connection)
+    async def send(self, conn: Connection) -> aiohttp.ClientResponse:
+        tls = conn.transport and conn.transport.get_extra_info("ssl_object")
+        if isinstance(tls, FirstBytesKept):
+            tls.forget()
+            _tls.set(tls)
+        return await super().send(conn)
 
 
 class Service:
@@ -305,7 +307,7 @@ async def connect(
         timeout=aiohttp.ClientTimeout(total=None),  # Service limits the whole delivery itself
         headers={"User-Agent": f"rowqueue/{__version__}"},
         auto_decompress=False,
-        response_class=_Answer,
+        request_class=_Request,
         max_field_size=_MAX_HEADER_BYTES,
         cookie_jar=aiohttp.DummyCookieJar(),
     )

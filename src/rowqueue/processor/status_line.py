@@ -16,10 +16,10 @@ _BYTES = 13
 
 
 class FirstBytesKept(ssl.SSLObject):
-    """A TLS connection that keeps the first bytes of the answer to its last request.
+    """A TLS connection that keeps the first bytes that were read since :meth:`forget`.
 
-    For ``SSLContext.sslobject_class``. A connection carries one request at a time, so what is read after a request was
-    written answers that request.
+    For ``SSLContext.sslobject_class``. A connection carries one request at a time. So if it forgets before each request,
+    what it keeps is the beginning of the answer.
     """
 
     _first = b""
@@ -31,14 +31,12 @@ class FirstBytesKept(ssl.SSLObject):
             self._first += read[:_BYTES]
         return read
 
-    def write(self, data: Any) -> int:
-        """Write. When a request begins, the first bytes of the last answer are forgotten."""
-        if data[:5] == b"POST ":
-            self._first = b""
-        return super().write(data)
+    def forget(self) -> None:
+        """A request begins: what was read before is no answer to it."""
+        self._first = b""
 
     @property
     def status(self) -> int | None:
-        """The status of the answer to the last request; ``None`` if no final status line has been read."""
+        """The status in the first bytes; ``None`` if they are not, or not yet, the line of a final status."""
         line = _STATUS_LINE.match(self._first)
         return int(line[1]) if line else None
