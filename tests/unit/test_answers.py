@@ -16,8 +16,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rowqueue.lifecycle import CredentialsFault, Entry, Permanent, Succeeded, Transient
+from rowqueue.processor.connection_faults import ALERTS_ABOUT_CERTIFICATES, ConnectionFault, fault_of
 from rowqueue.processor.exchange import Meaning, body, meaning_of, retry_after_s, verdict_of
-from rowqueue.processor.service import ALERTS_ABOUT_CERTIFICATES, ConnectionFault, fault_of
 
 NOW = datetime(2026, 11, 20, 12, 0, tzinfo=UTC)
 

@@ -1,6 +1,6 @@
 """What is sent for an entry, and what the service's answer means. Knows statuses and headers, but no HTTP library.
 
-What an exception of the connection means is decided in :mod:`rowqueue.processor.service`.
+What an exception of the connection means is decided in :mod:`rowqueue.processor.connection_faults`.
 """
 
 from __future__ import annotations

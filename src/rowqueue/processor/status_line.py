@@ -18,8 +18,8 @@ _BYTES = 13
 class FirstBytesKept(ssl.SSLObject):
     """A TLS connection that keeps the first bytes that were read since :meth:`forget`.
 
-    For ``SSLContext.sslobject_class``. A connection carries one request at a time. So if it forgets before each request,
-    what it keeps is the beginning of the answer.
+    For ``SSLContext.sslobject_class``. A connection carries one request at a time. If it forgets before each of them,
+    it keeps the beginning of the answer.
     """
 
     _first = b""
