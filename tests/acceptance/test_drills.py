@@ -55,11 +55,7 @@ def test_every_drill_is_tested_here():
     assert set(EXPECTED) == set(ALL)
 
 
-# Until the poller completes what the audit trail says, and a launch needs a lease.
-KNOWN = {"storm": [pytest.mark.xfail(reason="a success on record is repeated, and MAX_CONTAINERS is exceeded")]}
-
-
-@pytest.mark.parametrize("name", [pytest.param(name, marks=KNOWN.get(name, ())) for name in EXPECTED])
+@pytest.mark.parametrize("name", EXPECTED)
 def test_the_promise_is_kept(name, tmp_path):
     done = subprocess.run(
         [*DRILL, name, "--json", *OPTIONS.get(name, ())],

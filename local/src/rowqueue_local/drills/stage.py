@@ -121,8 +121,8 @@ class Stage:
             raise stack.StackError(f"the poller raised {reply.get('errorType')}: {reply.get('errorMessage')}")
         return dict(json.loads(reply["body"]))
 
-    def logged(self, event: str) -> list[dict[str, Any]]:
-        """The lines of the poller's log with an event, oldest first."""
+    def logged(self, event: str | None = None) -> list[dict[str, Any]]:
+        """The lines of the poller's log, or those with an event, oldest first."""
         pages = (
             deployment.client(self.stack, "logs")
             .get_paginator("filter_log_events")
@@ -130,7 +130,9 @@ class Stage:
         )
         messages = (entry["message"] for page in pages for entry in page["events"])
         lines = [json.loads(message) for message in messages if message.startswith("{")]
-        return sorted((line for line in lines if line.get("event") == event), key=lambda line: line["timestamp"])
+        return sorted(
+            (line for line in lines if event in {None, line.get("event")}), key=lambda line: str(line.get("timestamp"))
+        )
 
     def ticks(self) -> list[dict[str, Any]]:
         """The ``tick`` lines of the poller's log, oldest first."""

@@ -119,6 +119,7 @@ def _play(state: Path, tell: Tell, *, seed: int | None, minutes: float) -> Verdi
         _Storm(stage, planned, faults, tell).run()
         _drain(stage, tell)
         after = _aftermath(stage, planned, watcher)
+        _keep(stage, after, state / "logs")
     damage = judge(after)
     total = faults.counts.total()
     figures = {
@@ -269,6 +270,12 @@ def _aftermath(stage: Stage, planned: StormPlan, watcher: Watcher) -> Aftermath:
         takings=watcher.takings,
         max_containers=MAX_CONTAINERS,
     )
+
+
+def _keep(stage: Stage, after: Aftermath, folder: Path) -> None:
+    """Write down what the figures are computed from, and what the poller logged, for a person who wants to know why."""
+    (folder / "storm.json").write_text(json.dumps(asdict(after)))
+    (folder / "poller.jsonl").write_text("".join(json.dumps(line) + "\n" for line in stage.logged()))
 
 
 def _tasks(described: Sequence[dict[str, Any]]) -> list[TaskLife]:
