@@ -56,6 +56,7 @@ _INTERNAL = frozenset({603})
 _NOT_THERE = frozenset({904, 2003, 2043})  # a column, a table or a view that is missing, or not granted
 _HINT = "; run snowflake/01_create_table.sql, or grant the role what it needs"
 _SURPRISE_CHARACTERS = 300
+_AMBIGUOUS = 100_090  # an UPDATE found two source rows for a target: no value is to blame
 _VALUE_REFUSED = range(100_000, 101_000)  # SQLSTATE class 22 is wider: it also contains a used-up quota
 
 
@@ -239,6 +240,8 @@ def _connect_arguments(settings: SnowflakeSettings, query_tag: str, *, limit_s: 
         "session_parameters": {
             "ABORT_DETACHED_QUERY": True,
             "AUTOCOMMIT": True,
+            # An UPDATE with two source rows for a target is refused. Otherwise one of them is written, at random.
+            "ERROR_ON_NONDETERMINISTIC_UPDATE": True,
             "LOCK_TIMEOUT": min(LOCK_TIMEOUT_S, limit_s),
             "QUERY_TAG": query_tag,
             "STATEMENT_TIMEOUT_IN_SECONDS": limit_s,
@@ -279,7 +282,7 @@ def _translated(error: driver.Error) -> WarehouseError:
         kind = LoginRefused
     elif errno in _SESSION_GONE | _UNAVAILABLE | _CANCELLED | _INTERNAL:
         kind = WarehouseUnavailable
-    elif errno in _VALUE_REFUSED or isinstance(error, driver.IntegrityError):
+    elif (errno in _VALUE_REFUSED and errno != _AMBIGUOUS) or isinstance(error, driver.IntegrityError):
         kind = ValueRefused
     elif isinstance(error, driver.ProgrammingError | driver.NotSupportedError):
         kind = StatementRefused

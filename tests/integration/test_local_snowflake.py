@@ -278,6 +278,24 @@ class TestErrors:
         assert run(connect(), "UPDATE queue SET worker = 'w'") == [(3, 0)]
 
 
+class TestAmbiguousUpdates:
+    TEXT = (
+        "UPDATE queue SET worker = ? FROM (SELECT column1 AS item FROM VALUES (?), (?)) AS found"
+        " WHERE data = found.item AND worker IS NULL"
+    )
+
+    def test_two_source_rows_for_a_target_are_refused_in_a_session_that_asks_for_it(self, connect, connection, queue):
+        strict = connect(session_parameters={"ERROR_ON_NONDETERMINISTIC_UPDATE": True})
+        error = refused(strict, self.TEXT, "w", "a", "a")
+        assert (type(error), error.errno, error.sqlstate) == (ProgrammingError, 100090, "42P18")
+        assert "Duplicate row detected during DML action" in error.msg
+        assert run(connection, "SELECT COUNT(*) FROM queue WHERE worker IS NULL") == [(3,)], "nothing was written"
+        assert run(strict, self.TEXT, "w", "a", "b") == [(2, 0)]
+
+    def test_otherwise_one_of_them_is_written(self, connect, queue):
+        assert run(connect(), self.TEXT, "w", "a", "a") == [(1, 0)]
+
+
 class TestTransactions:
     def test_a_commit_after_a_failed_statement_is_refused(self, connect, connection, queue):
         run(connection, "BEGIN")

@@ -8,8 +8,9 @@ import pytest
 
 from rowqueue.errors import LockContention, ValueRefused, WarehouseUnavailable
 from rowqueue.lifecycle import Settlement, Status
-from rowqueue.processor.queue import UNSTORABLE, ProcessorStore, Ready
-from rowqueue.sql import Attempt, SettlementRow
+from rowqueue.observability import configure
+from rowqueue.processor.queue import RECORDED_MARGIN_S, UNSTORABLE, ClaimRequest, ProcessorStore, Ready
+from rowqueue.sql import Attempt, ClaimedKey, SettlementRow
 
 
 class RefusingWarehouse:
@@ -159,3 +160,108 @@ def test_the_attempts_are_written_before_the_settle():
     warehouse = RefusingWarehouse()
     store(warehouse).settle(settlements(2), attempts(2))
     assert warehouse.statements == ["insert_attempts", "settle"]
+
+
+# What the settle did not find
+
+
+class ForgetfulWarehouse:
+    """Its first joins do not see the attempts, as a session that was opened after the INSERT.
+
+    Args:
+        blind: how many joins see nothing.
+        lost: entries that another worker has claimed.
+    """
+
+    def __init__(self, *, blind, lost=()):
+        self.blind = blind
+        self.statuses = dict.fromkeys(range(3), "processing")
+        for entry_id in lost:
+            del self.statuses[entry_id]
+        self.statements = []
+        self.bound = []
+        self.seconds = []
+
+    def change(self, statement, values):
+        self.statements.append(statement.name)
+        self.seconds += [values["seconds"]] if "seconds" in values else []
+        if statement.name == "insert_attempts":
+            return 3
+        if statement.name == "settle_bound":
+            self.bound = [SettlementRow(*row).entry_id for row in json.loads(values["settlements"])]
+            return self.complete(self.bound)
+        self.blind -= 1
+        return 0 if self.blind >= 0 else self.complete(self.statuses)
+
+    def complete(self, ids):
+        found = [entry_id for entry_id in ids if self.statuses.get(entry_id) == "processing"]
+        self.statuses |= dict.fromkeys(found, "completed")
+        return len(found)
+
+    def rows(self, statement, values):
+        self.statements.append(statement.name)
+        asked = [ClaimedKey(*row) for row in json.loads(values["claimed"])]
+        return [(*key, self.statuses[key.entry_id]) for key in asked if key.entry_id in self.statuses]
+
+
+def test_an_entry_that_is_still_processing_after_its_settle_is_settled_again():
+    warehouse = ForgetfulWarehouse(blind=1)
+    assert store(warehouse).settle(settlements(3), attempts(3)) == frozenset()
+    assert warehouse.statements == ["insert_attempts", "settle", "settled", "settle"]
+    assert set(warehouse.statuses.values()) == {"completed"}
+
+
+def test_what_two_settles_do_not_find_is_settled_with_bound_values_and_is_not_lost():
+    warehouse = ForgetfulWarehouse(blind=2, lost=[1])
+    assert store(warehouse).settle(settlements(3), attempts(3)) == {1}
+    assert warehouse.statements == ["insert_attempts", "settle", "settled", "settle", "settled", "settle_bound"]
+    assert warehouse.bound == [0, 2]
+    assert warehouse.statuses == {0: "completed", 2: "completed"}
+
+
+def test_a_lost_claim_is_not_settled_again():
+    warehouse = ForgetfulWarehouse(blind=0, lost=[1])
+    assert store(warehouse).settle(settlements(3), attempts(3)) == {1}
+    assert warehouse.statements == ["insert_attempts", "settle", "settled"]
+
+
+def test_attempts_are_searched_from_the_first_time_that_the_batch_was_sent():
+    warehouse, seconds = ForgetfulWarehouse(blind=0), iter([100.0, 100.25, 300.5])
+    slow = ProcessorStore(
+        warehouse, queue="Q", processor_id="dev-1", max_retries=3, sleep=lambda _: None, clock=lambda: next(seconds)
+    )
+    slow.settle(settlements(3), attempts(3))
+    assert warehouse.seconds == [1 + RECORDED_MARGIN_S, 201 + RECORDED_MARGIN_S]
+
+
+# Rows with one id
+
+
+class CopiedRows:
+    """A claim that took these rows, given by id and idempotency key."""
+
+    def __init__(self, *rows):
+        self.claimed = [(entry_id, "{}", key, 0, None, 0, 0, 0.0) for entry_id, key in rows]
+
+    def change(self, statement, values):
+        return len(self.claimed)
+
+    def rows(self, statement, values):
+        return self.claimed
+
+
+def claimed(*rows):
+    request = ClaimRequest(token="t", entries=9, characters=10**6)
+    return [(entry.id, entry.idempotency_key) for entry in store(CopiedRows(*rows)).claim(request)]
+
+
+def test_a_copy_of_a_row_is_no_second_entry_and_rows_with_one_id_are_logged_and_counted(capsys):
+    configure("processor", environment="dev")
+    assert claimed((7, "a"), (8, "b"), (7, "a"), (9, "c"), (9, "d")) == [(7, "a"), (8, "b"), (9, "c"), (9, "d")]
+    (line,) = (json.loads(line) for line in capsys.readouterr().out.splitlines())
+    assert (line["event"], line["ids"], line["count"], line["DuplicateIds"]) == ("duplicate_ids", [7, 9], 2, 2)
+
+
+def test_nothing_is_logged_about_rows_with_ids_of_their_own(capsys):
+    assert claimed((7, "a"), (8, "b")) == [(7, "a"), (8, "b")]
+    assert capsys.readouterr().out == ""

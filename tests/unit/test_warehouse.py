@@ -110,8 +110,8 @@ def programming(errno):
         ([390111, 390112, 390114, 390115], WarehouseUnavailable),
         ([250001, 250003, 250006, 251005, 290503, 580503], WarehouseUnavailable),
         ([603, 604, 630], WarehouseUnavailable),
-        ([100_000, 100_078, 100_999], ValueRefused),
-        ([904, 2003, 2043, 1, 624, 626, 99_999, 101_000], StatementRefused),
+        ([100_000, 100_078, 100_089, 100_091, 100_999], ValueRefused),
+        ([904, 2003, 2043, 1, 624, 626, 99_999, 100_090, 101_000], StatementRefused),
         ([390099, 390104, 390110, 390113, 390116, 390143, 390145, 390185, 390202], StatementRefused),
         ([394299, 394307, 251007, 251016, 251019, 251022, 602, 605, 629, 631], StatementRefused),
     ],
@@ -317,6 +317,7 @@ def test_the_driver_gets_limits_and_session_parameters_and_the_login(opened):
             "session_parameters": {
                 "ABORT_DETACHED_QUERY": True,
                 "AUTOCOMMIT": True,
+                "ERROR_ON_NONDETERMINISTIC_UPDATE": True,
                 "LOCK_TIMEOUT": settings.LOCK_TIMEOUT_S,
                 "QUERY_TAG": "tag",
                 "STATEMENT_TIMEOUT_IN_SECONDS": settings.STATEMENT_TIMEOUT_S,

@@ -47,6 +47,7 @@ class Options:
         poller: environment variables of the function, in addition to the deployed ones.
         processor: environment variables of the tasks, in addition to the deployed ones.
         snowflake_proxy: starts a proxy, given the URL of the Snowflake stand-in; the functions and tasks get its URL.
+        checked_updates: whether the Snowflake stand-in refuses ambiguous updates; the check takes time.
     """
 
     state: Path
@@ -56,6 +57,7 @@ class Options:
     poller: Mapping[str, str] = field(default_factory=dict)
     processor: Mapping[str, str] = field(default_factory=dict)
     snowflake_proxy: Callable[[str], AbstractContextManager[str]] = contextlib.nullcontext
+    checked_updates: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -206,7 +208,7 @@ def running(options: Options) -> Iterator[Stack]:
         cleanup.callback(stop_all, services)
         certificates = authority.issue(options.state / "certificates")
         password = secrets.token_urlsafe(12)
-        for name, arguments in _independent(certificates).items():
+        for name, arguments in _independent(options, certificates).items():
             services[name] = start(name, arguments, options.state)
         snowflake, partner = (ready(services[name], name, options.state) for name in ("snowflake", "partner"))
         seen_by_programs = cleanup.enter_context(options.snowflake_proxy(snowflake))
@@ -222,9 +224,9 @@ def running(options: Options) -> Iterator[Stack]:
         )
 
 
-def _independent(certificates: Certificates) -> dict[str, list[str]]:
+def _independent(options: Options, certificates: Certificates) -> dict[str, list[str]]:
     return {
-        "snowflake": [],
+        "snowflake": [] if options.checked_updates else ["--unchecked-updates"],
         "partner": ["--certificate", str(certificates.server), "--ca", str(certificates.ca)],
     }
 

@@ -13,6 +13,7 @@ import contextvars
 import json
 import math
 import time
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
@@ -23,7 +24,7 @@ from rowqueue import sql
 from rowqueue.contract import ProcessorEvent
 from rowqueue.errors import LockContention, ValueRefused, WarehouseUnavailable
 from rowqueue.lifecycle import MAX_ERROR_MESSAGE_CHARACTERS, Entry, Status, storable
-from rowqueue.observability import Event, log_problem
+from rowqueue.observability import Event, Metric, embedded, log_problem
 from rowqueue.settings import SETTLE_PATIENCE_S
 from rowqueue.sql import ClaimedKey, SettlementRow
 
@@ -203,6 +204,7 @@ class ProcessorStore:
     def _claimed(self, token: str) -> list[Entry]:
         """What was claimed. Copies of a row, with its id and its key, are one entry."""
         rows = self._rows("claimed", claim_token=token)
+        _log_duplicates([entry_id for entry_id, *_ in rows])
         entries = {
             (entry_id, idempotency_key): Entry(
                 id=entry_id,
@@ -435,6 +437,14 @@ def _storable_attempt(attempt: Attempt) -> Attempt:
     if attempt.error_message is None and attempt.result is None:
         return attempt
     return attempt._replace(error_message=storable(attempt.error_message), result=storable(attempt.result))
+
+
+def _log_duplicates(ids: Sequence[int]) -> None:
+    """Log ids that several rows have: somebody inserted copies, ids included."""
+    duplicates = sorted(entry_id for entry_id, rows in Counter(ids).items() if rows > 1)
+    if duplicates:
+        metrics = embedded({Metric.DUPLICATE_IDS: len(duplicates)})
+        log_problem(Event.DUPLICATE_IDS, ids=duplicates[:20], count=len(duplicates), **metrics)
 
 
 def _log_repetition(state: tenacity.RetryCallState) -> None:

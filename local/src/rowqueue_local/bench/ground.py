@@ -106,6 +106,9 @@ class Ground:
 
 @contextlib.contextmanager
 def prepared(state: Path) -> Iterator[Ground]:
-    """Start the stand-ins. They end with the block."""
-    with stack.running(stack.Options(state=state)) as running, deployment.session(running) as session:
+    """Start the stand-ins. They end with the block. What only the stand-in does is not measured."""
+    with (
+        stack.running(stack.Options(state=state, checked_updates=False)) as running,
+        deployment.session(running) as session,
+    ):
         yield Ground(stack=running, session=session)

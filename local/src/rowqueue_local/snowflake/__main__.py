@@ -65,7 +65,11 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
     # A warning about fakesnow's own code. Its release is pinned.
     warnings.filterwarnings("ignore", message="Arrow output on a DB-API result")
     listener = _listen(options.host, options.port)
-    engine = Engine(db_path=options.db_path, keep_results=options.keep_results)
+    engine = Engine(
+        db_path=options.db_path,
+        keep_results=options.keep_results,
+        checks_updates=not options.unchecked_updates,
+    )
     limits = AccountLimits(
         lock_waiters=options.lock_waiters,
         lock_timeout_seconds=options.lock_timeout,
@@ -103,6 +107,7 @@ def _options(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--lock-timeout", type=float, default=60, help="seconds")
     parser.add_argument("--orphan-seconds", type=float, default=300, help="longest idle time of a blocking transaction")
     parser.add_argument("--keep-results", type=int, default=200, help="results and answers that are kept")
+    parser.add_argument("--unchecked-updates", action="store_true", help="ignore ERROR_ON_NONDETERMINISTIC_UPDATE")
     for name in ("dml", "select", "login"):
         added = f"milliseconds added to each {name}; POST /_local/weather changes it later"
         parser.add_argument(f"--{name}-ms", type=_milliseconds, default=0.0, help=added)

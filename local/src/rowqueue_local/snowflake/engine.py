@@ -17,6 +17,7 @@ from fakesnow.instance import FakeSnow
 from starlette.concurrency import run_in_threadpool
 
 from rowqueue_local.snowflake import repairs, shortcuts
+from rowqueue_local.snowflake.ambiguity import AmbiguousUpdate
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -58,11 +59,13 @@ class Engine:
     Args:
         db_path: the folder with a file for each database; without it everything is in memory.
         keep_results: number of results that RESULT_SCAN can read. A statement makes two.
+        checks_updates: whether a session can have ambiguous updates refused. The check costs a query for each of them.
     """
 
-    def __init__(self, *, db_path: Path | None, keep_results: int) -> None:
+    def __init__(self, *, db_path: Path | None, keep_results: int, checks_updates: bool = True) -> None:
         repairs.apply()
         shortcuts.take()
+        self._checks_updates = checks_updates
         _set_up_logging()
         self._fakesnow = FakeSnow(db_path=db_path)
         # The statements are small, sessions have their own threads, and other processes need the cores.
@@ -127,6 +130,11 @@ class Engine:
         with contextlib.suppress(duckdb.TransactionException):
             _connection(token).rollback()
 
+    def refuse_ambiguous_updates(self, token: str) -> None:
+        """From now on, refuse an UPDATE of this connection that finds more than one source row for a target."""
+        if self._checks_updates:
+            repairs.refuse_ambiguous_updates(fakesnow.server.sessions[token])
+
     def interrupt(self, token: str) -> None:
         """Make the running statement of the connection fail, if there is one."""
         _connection(token).interrupt()
@@ -176,6 +184,8 @@ def _failure(error: Exception) -> Failure:
     text = str(error)
     if isinstance(error, duckdb.TransactionException) and "conflict" in text.lower():
         return Conflict(UNSUPPORTED, "58000", f"[local stand-in] a conflict that Snowflake does not have: {text}")
+    if isinstance(error, AmbiguousUpdate):
+        return Failure(100090, "42P18", str(error))
     if isinstance(error, duckdb.InterruptException):
         return cancelled()
     if "NOT NULL constraint" in text:

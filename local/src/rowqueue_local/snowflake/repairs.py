@@ -7,6 +7,7 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 import fakesnow.arrow
+import fakesnow.cursor
 import fakesnow.info_schema
 import fakesnow.server
 import fakesnow.transforms
@@ -14,6 +15,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from fakesnow.converter import from_binding
 from sqlglot import exp
+
+from rowqueue_local.snowflake.ambiguity import AmbiguousUpdate, check_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -26,6 +29,26 @@ def apply() -> None:
     for name in ("insert_table_comment_sql", "insert_text_lengths_sql"):
         setattr(fakesnow.info_schema, name, _but_not_for_merge(getattr(fakesnow.info_schema, name)))
     fakesnow.transforms.identifier = _naming_schemas_too(fakesnow.transforms.identifier)
+    cursor = fakesnow.cursor.FakeSnowflakeCursor
+    cursor._execute = _refusing_ambiguity(cursor._execute)  # noqa: SLF001 - there is no other way in
+
+
+def refuse_ambiguous_updates(connection: Any) -> None:
+    """From now on, treat the statements of a connection as with ERROR_ON_NONDETERMINISTIC_UPDATE = TRUE."""
+    connection.refuses_ambiguity = True
+
+
+def _refusing_ambiguity(execute: Callable[..., None]) -> Callable[..., None]:
+    def refusing(cursor: Any, tree: exp.Expr, parameters: Any = None) -> None:
+        strict = getattr(cursor._conn, "refuses_ambiguity", False)  # noqa: SLF001
+        check = check_of(tree) if strict else None
+        if check:
+            values = list(parameters or [])[check.skipped :]
+            if cursor._duck_conn.execute(check.text, values).fetchone():  # noqa: SLF001
+                raise AmbiguousUpdate("Duplicate row detected during DML action")
+        execute(cursor, tree, parameters)
+
+    return refusing
 
 
 def _timestamps(column: pa.ChunkedArray) -> pa.StructArray:

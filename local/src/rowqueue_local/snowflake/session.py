@@ -59,6 +59,8 @@ class Session:
         self.idle_since = time.monotonic()
         self.transaction: Transaction | None = None
         self._engine = engine
+        if _is_true(named.get("ERROR_ON_NONDETERMINISTIC_UPDATE", False)):
+            engine.refuse_ambiguous_updates(token)
 
     def begin(self) -> None:
         """Begin a transaction. Inside one this does nothing, as on Snowflake."""
