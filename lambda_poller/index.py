@@ -11,11 +11,11 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from rowqueue import credentials, observability
-from rowqueue.contract import TickAnswer, tick_answer
 from rowqueue.errors import RowqueueError
 from rowqueue.observability import Event, Metric, embedded, log_problem
 from rowqueue.poller import fargate, lease
 from rowqueue.poller.queue import PollerQueue
+from rowqueue.poller.report import answer_of
 from rowqueue.poller.tick import Poller
 from rowqueue.poller.triggers import Refusal, TaskStopped, Tick, trigger_of
 from rowqueue.settings import TICK_DEADLINE_S, PollerSettings
@@ -54,7 +54,10 @@ def handler(event: Any, context: object) -> dict[str, Any]:
         failed = embedded({Metric.TICKS_FAILED: 1})
         log_problem(Event.TICK_FAILED, error=str(error), kind=type(error).__name__, **failed)
         raise
-    return {"statusCode": 200, "body": json.dumps(_answer(report, settings) if report else {})}
+    return {
+        "statusCode": 200,
+        "body": json.dumps(answer_of(report, environment=settings.environment) if report else {}),
+    }
 
 
 def _run(trigger: Tick | TaskStopped, settings: PollerSettings) -> TickReport | None:
@@ -75,13 +78,3 @@ def _run(trigger: Tick | TaskStopped, settings: PollerSettings) -> TickReport | 
             seconds_left=seconds_left,
         )
         return poller.tick(by=trigger.by) if isinstance(trigger, Tick) else poller.attend(trigger.task_arn)
-
-
-def _answer(report: TickReport, settings: PollerSettings) -> TickAnswer:
-    return tick_answer(
-        environment=settings.environment,
-        ready=report.decision.ready,
-        stale_reset=report.freed.stale_reset,
-        rescued=report.freed.released,
-        started=report.launched.started,
-    )

@@ -12,6 +12,7 @@ import os
 import sys
 import time
 from contextlib import closing
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,6 +32,24 @@ OF_AN_ADMINISTRATOR = ("00_roles.sql", "04_grants.sql")
 
 COMPLETED, NOT_COMPLETED, OUT_OF_TIME = 0, 1, 3
 LOOK_EVERY_S = 2.0
+END_HOLDS = "DELETE FROM PROCESSING_HOLDS WHERE scope = '*'"
+LONGEST_HOLD_S = 3600.0
+"""A hold that lasts longer is named, but not waited for."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hold:
+    """A row of PROCESSING_HOLDS that stands.
+
+    Attributes:
+        reason: why nothing is claimed.
+        until: its end, UTC; None if a person has to end it.
+        left_s: seconds until then; None as above.
+    """
+
+    reason: str
+    until: str | None
+    left_s: float | None
 
 
 def chosen(*, sample_data: bool, roles: bool) -> list[Path]:
@@ -123,19 +142,25 @@ def follow(
     tell: Callable[[str], None],
     *,
     within_s: float,
+    hold: Callable[[], Hold | None] = lambda: None,
     clock: Callable[[], float] = time.monotonic,
     sleep: Callable[[float], None] = time.sleep,
 ) -> int:
     """Print each change of an entry until it has ended or the time is up; returns the exit code.
 
+    While a hold stands nothing is claimed. The first one that ends within an hour is waited for: then the time starts
+    again. A second one means that the probe met the same fault.
+
     Args:
         look: returns status, retry_count, response_status, error_message and result, or None if there is no such entry.
         tell: receives one line per change.
         within_s: seconds to wait.
+        hold: returns the hold that stands, if one does.
         clock: returns seconds since any fixed point.
         sleep: waits for the given seconds.
     """
-    began, last = clock(), None
+    began, last, named = clock(), None, ""
+    ends, waited_for = began + within_s, False
     while True:
         entry = look()
         if entry is None:
@@ -146,10 +171,22 @@ def follow(
             last = entry
         if entry[0] in {"completed", "failed", "cancelled"}:
             return COMPLETED if entry[0] == "completed" else NOT_COMPLETED
-        if clock() - began >= within_s:
-            tell(f"still {entry[0]} after {within_s:g} s")
+        standing = hold()
+        if standing is not None and described_hold(standing) != named:
+            named = described_hold(standing)
+            tell(f"{clock() - began:6.1f} s  {named}")
+            if standing.left_s is not None and standing.left_s <= LONGEST_HOLD_S and not waited_for:
+                ends, waited_for = clock() + standing.left_s + within_s, True
+        if clock() >= ends:
+            tell(f"still {entry[0]} after {clock() - began:.0f} s")
             return OUT_OF_TIME
         sleep(LOOK_EVERY_S)
+
+
+def described_hold(hold: Hold) -> str:
+    """A hold in one line, with the statement that ends it."""
+    ends = "a person ends it" if hold.until is None else f"{hold.until} UTC"
+    return f"a hold stands until {ends}, and nothing is claimed: {hold.reason}; when the cause is gone: {END_HOLDS};"
 
 
 def described(entry: Sequence[Any]) -> str:
@@ -170,7 +207,27 @@ def _watch(session: Any, table: str, *, reference: str, within_s: float) -> int:
         row = session.cursor().execute(query, (reference,)).fetchone()
         return None if row is None else tuple(row)
 
-    return follow(look, print, within_s=within_s)
+    return follow(look, print, within_s=within_s, hold=lambda: _standing_hold(session))
+
+
+def _standing_hold(session: Any) -> Hold | None:
+    """The hold that ends last; None also if this user may not read the holds."""
+    query = """
+        SELECT reason, until_at, DATEDIFF('second', SYSDATE(), until_at)
+          FROM PROCESSING_HOLDS
+         WHERE scope = '*' AND (until_at IS NULL OR until_at > SYSDATE())
+         ORDER BY until_at DESC NULLS FIRST
+         LIMIT 1"""
+    try:
+        row = session.cursor().execute(query).fetchone()
+    except snowflake.connector.errors.ProgrammingError:
+        return None
+    if row is None:
+        return None
+    reason, until, left_s = row
+    if until is None:
+        return Hold(reason=reason, until=None, left_s=None)
+    return Hold(reason=reason, until=f"{until:%Y-%m-%d %H:%M:%S}", left_s=float(left_s))
 
 
 def _setup(options: argparse.Namespace, settings: SnowflakeSettings) -> int:

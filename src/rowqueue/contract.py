@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Self, TypedDict
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+    from datetime import datetime
 
 CONTAINER = "processor"
 """The container's name in the task definition. The overrides of a launch refer to it."""
@@ -121,18 +122,40 @@ class LaunchedTask(TypedDict):
     processorId: str
 
 
+class HoldAnswer(TypedDict):
+    """The hold in a :class:`TickAnswer`.
+
+    Attributes:
+        reason: why nothing is claimed.
+        until: its end, UTC, as in 2026-11-20T12:00:00Z; ``None`` if a person has to end it. An end in the past means
+            that a probe has to be answered first.
+    """
+
+    reason: str
+    until: str | None
+
+
 class TickAnswer(TypedDict):
     """What the function answers after a tick.
 
     Attributes:
-        pendingEntries: entries that a claim would take; 0 also if they were not counted.
+        pendingEntries: pending entries with attempts left when the tick began, ready or not.
+        readyEntries: entries that a claim would take; ``None`` if they were not counted, because the tick could not
+            launch for them or none could be ready.
+        reason: why the tick launched what it launched, or nothing.
+        hold: the hold that stands or waits for its probe; ``None`` without one.
+        nextDueAt: when the first pending entry becomes ready, UTC; ``None`` if there is none or it is ready.
         staleEntriesReset: stale claims that were taken away.
         entriesRescued: entries that dead tasks had in hand and that are free again.
-        containersLaunched: tasks that were started.
+        containersLaunched: tasks that this tick started.
         tasks: these tasks.
     """
 
     pendingEntries: int
+    readyEntries: int | None
+    reason: str
+    hold: HoldAnswer | None
+    nextDueAt: str | None
     staleEntriesReset: int
     entriesRescued: int
     containersLaunched: int
@@ -140,22 +163,44 @@ class TickAnswer(TypedDict):
 
 
 def tick_answer(
-    *, environment: str, ready: int | None, stale_reset: int, rescued: int, started: Iterable[str]
+    *,
+    environment: str,
+    pending: int,
+    ready: int | None,
+    reason: str,
+    hold: HoldAnswer | None,
+    next_due_at: datetime | None,
+    stale_reset: int,
+    rescued: int,
+    started: Iterable[str],
 ) -> TickAnswer:
     """Build the answer of a tick.
 
     Args:
         environment: names the processors.
+        pending: pending entries with attempts left.
         ready: entries that a claim would take; ``None`` if they were not counted.
+        reason: of the decision.
+        hold: see :class:`HoldAnswer`.
+        next_due_at: UTC, naive.
         stale_reset: stale claims that were taken away.
         rescued: entries that were taken from dead tasks.
-        started: ARNs of the tasks that were started.
+        started: ARNs of the tasks that the tick started.
     """
     tasks = [LaunchedTask(taskArn=arn, processorId=processor_id(environment, arn)) for arn in started]
     return TickAnswer(
-        pendingEntries=ready or 0,
+        pendingEntries=pending,
+        readyEntries=ready,
+        reason=reason,
+        hold=hold,
+        nextDueAt=None if next_due_at is None else utc_text(next_due_at),
         staleEntriesReset=stale_reset,
         entriesRescued=rescued,
         containersLaunched=len(tasks),
         tasks=tasks,
     )
+
+
+def utc_text(at: datetime) -> str:
+    """A naive time in UTC as ISO 8601, as in 2026-11-20T12:00:00Z."""
+    return f"{at.isoformat(timespec='seconds')}Z"

@@ -163,6 +163,10 @@ def test_the_commands_of_the_readme_work(up, tmp_path):
     assert answer["statusCode"] == 200
     assert set(json.loads(answer["body"])) == {
         "pendingEntries",
+        "readyEntries",
+        "reason",
+        "hold",
+        "nextDueAt",
         "staleEntriesReset",
         "entriesRescued",
         "containersLaunched",

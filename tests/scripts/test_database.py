@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -10,6 +11,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import snowflake.connector
 
 import database
 
@@ -72,6 +74,56 @@ def test_a_missing_entry_is_reported():
     assert followed(None) == (1, ["there is no such entry"])
 
 
+def behind(*holds, within_s=10, completes_at_s=None):
+    """Follow a pending entry; each hold is a pair of when it is placed and when it ends, seconds, or None."""
+    clock, lines = SleepingClock(), []
+
+    def hold():
+        for number, (placed_s, ends_s) in enumerate(holds, 1):
+            at = clock() - 100
+            if placed_s <= at and (ends_s is None or at < ends_s):
+                left = None if ends_s is None else ends_s - at
+                until = None if ends_s is None else f"end {number}"
+                return database.Hold(reason=f"the service answered 40{number}", until=until, left_s=left)
+        return None
+
+    def look():
+        done = completes_at_s is not None and clock() - 100 >= completes_at_s
+        return entry("completed" if done else "pending", answered=200 if done else None)
+
+    code = database.follow(look, lines.append, within_s=within_s, hold=hold, clock=clock, sleep=clock.sleep)
+    return code, lines
+
+
+DELETE = "when the cause is gone: DELETE FROM PROCESSING_HOLDS WHERE scope = '*';"
+
+
+def test_a_hold_is_named_with_its_end_and_the_statement_that_ends_it_and_is_waited_for():
+    code, lines = behind((4, 304), completes_at_s=312)
+    assert code == 0
+    assert lines == [
+        "   0.0 s  pending",
+        f"   4.0 s  a hold stands until end 1 UTC, and nothing is claimed: the service answered 401; {DELETE}",
+        " 312.0 s  completed, the service answered 200",
+    ]
+
+
+def test_after_a_hold_the_time_starts_again_once():
+    assert behind((0, 300))[1][-1] == "still pending after 310 s"
+    code, lines = behind((0, 300), (302, 602))
+    assert code == 3
+    assert [line.split(" ")[-1] for line in lines] == ["pending", "'*';", "'*';", "s"]
+    assert lines[-1] == "still pending after 310 s"
+
+
+@pytest.mark.parametrize("ends_s", [None, 3601])
+def test_a_hold_without_an_end_or_with_a_late_one_is_named_and_not_waited_for(ends_s):
+    code, lines = behind((0, ends_s))
+    assert code == 3
+    assert f"a hold stands until {'a person ends it' if ends_s is None else 'end 1 UTC'}, " in lines[1]
+    assert lines[-1] == "still pending after 10 s"
+
+
 def test_scripts_run_in_the_order_of_their_numbers_and_samples_only_on_request():
     def named(**options):
         return [path.name[:2] for path in database.chosen(**options)]
@@ -106,6 +158,14 @@ def stand_in():
         service.stdout.close()
 
 
+@contextlib.contextmanager
+def session(environ):
+    names = ("account", "user", "password", "host", "port", "protocol", "database", "schema")
+    arguments = {name: environ[f"SNOWFLAKE_{name.upper()}"] for name in names}
+    with snowflake.connector.connect(**arguments, platform_detection_timeout_seconds=0.0) as connection:
+        yield connection.cursor()
+
+
 def run(environ, script, *arguments):
     command = [ROOT / "scripts" / script] if script.endswith(".sh") else [sys.executable, ROOT / "scripts" / script]
     return subprocess.run([*command, *arguments], env=environ, capture_output=True, text=True, timeout=60, check=False)
@@ -127,6 +187,17 @@ def test_the_database_is_created_under_other_names_and_a_second_run_changes_noth
     assert done.returncode == 3
     assert re.fullmatch(r" +\d+\.\d s  pending\nstill pending after 0 s\n", done.stdout)
     assert run(stand_in, "database.py", "follow", "sample-order-1001", "--within", "0").returncode == 3
+    with session(stand_in) as cursor:
+        cursor.execute(
+            "INSERT INTO PROCESSING_HOLDS (reason, until_at, created_by) "
+            "SELECT 'the service answered 401', DATEADD('hour', 2, SYSDATE()), 'dev-1'"
+        )
+    done = run(stand_in, "database.py", "follow", "mine", "--within", "0")
+    assert done.returncode == 3
+    assert re.search(
+        r"a hold stands until 20\d\d-\d\d-\d\d \d\d:\d\d:\d\d UTC, and nothing is claimed: the service answered 401;",
+        done.stdout,
+    )
 
 
 def test_the_owner_of_the_schema_can_skip_the_roles(stand_in):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import fields
+from datetime import datetime
 from pathlib import Path
 
 import pytest
@@ -133,8 +134,24 @@ def test_each_word_fits_its_column(word):
 
 def test_the_answer_of_a_tick_names_the_tasks_and_their_processors():
     arn = f"arn:aws:ecs:eu-west-1:1:task/cluster/{TASK}"
-    assert contract.tick_answer(environment="dev", ready=None, stale_reset=2, rescued=3, started=[arn]) == {
-        "pendingEntries": 0,
+    hold = contract.HoldAnswer(reason="maintenance", until=None)
+    answer = contract.tick_answer(
+        environment="dev",
+        pending=9,
+        ready=None,
+        reason="a hold stands",
+        hold=hold,
+        next_due_at=datetime.fromisoformat("2026-11-20T12:00:30.999"),
+        stale_reset=2,
+        rescued=3,
+        started=[arn],
+    )
+    assert answer == {
+        "pendingEntries": 9,
+        "readyEntries": None,
+        "reason": "a hold stands",
+        "hold": {"reason": "maintenance", "until": None},
+        "nextDueAt": "2026-11-20T12:00:30Z",
         "staleEntriesReset": 2,
         "entriesRescued": 3,
         "containersLaunched": 1,

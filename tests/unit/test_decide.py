@@ -118,7 +118,8 @@ def test_entries_that_are_ready_within_the_clock_skew_are_counted(ahead_s, need)
             "Nothing is ready: nothing to do.",
             observation(LATER),
             {},
-            {"launch": 0, "need": 0, "ready": 0, "reason": "nothing is ready"},
+            {"launch": 0, "need": 0, "ready": 0}
+            | {"reason": "nothing is ready; the next entry is due at 2026-11-20 12:05:30 UTC"},
         ),
         (
             "Twenty entries need three tasks.",
@@ -155,7 +156,7 @@ def test_entries_that_are_ready_within_the_clock_skew_are_counted(ahead_s, need)
             "A cap of 0 launches nothing, and nothing was counted.",
             observation(live=1),
             {"max_containers": 0},
-            {"launch": 0, "ready": None},
+            {"launch": 0, "ready": None, "reason": "MAX_CONTAINERS is 0"},
         ),
         (
             "A hold stands.",

@@ -109,6 +109,12 @@ class Observation:
         return 0.0 if since is None else max(0.0, (self.utc - since).total_seconds())
 
     @property
+    def next_due_at(self) -> datetime | None:
+        """When the first pending entry becomes ready; ``None`` if there is none or it is ready. UTC, naive."""
+        at = self.pulse.earliest_available_at
+        return at if at is not None and at > self.utc else None
+
+    @property
     def is_backing_off(self) -> bool:
         """Whether recent launches failed and the back-off is not over."""
         return self.backoff is not None and self.now < self.backoff.until
@@ -160,6 +166,8 @@ def decide(seen: Observation, settings: PollerSettings) -> Need | Decision:
     match seen.hold:
         case HoldState.STANDING:
             return replace(blank, reason="a hold stands")
+        case _ if settings.max_containers == 0:
+            return replace(blank, reason="MAX_CONTAINERS is 0")
         case HoldState.ENDED:
             decision = _probe(blank, seen, settings.max_containers)
         case HoldState.NONE:
@@ -201,7 +209,7 @@ def _share(blank: Decision, seen: Observation, max_containers: int) -> Decision:
     need = -(-ready // blank.entries_per_container) - (seen.fleet.starting + late + unjudged)
     room = max(0, max_containers - seen.present)
     if ready == 0:
-        reason = "nothing is ready"
+        reason = f"nothing is ready{_next_due(seen)}"
     elif need <= 0:
         reason = "the tasks that are starting are enough"
     elif need > room:
@@ -211,9 +219,14 @@ def _share(blank: Decision, seen: Observation, max_containers: int) -> Decision:
     return replace(blank, launch=max(0, min(need, room)), need=need, reason=reason)
 
 
+def _next_due(seen: Observation) -> str:
+    due = seen.next_due_at
+    return "" if due is None else f"; the next entry is due at {due:%Y-%m-%d %H:%M:%S} UTC"
+
+
 def _probe(blank: Decision, seen: Observation, max_containers: int) -> Decision:
     if not blank.ready:
-        return replace(blank, reason="a hold has ended, nothing is ready to probe with")
+        return replace(blank, reason=f"a hold has ended, nothing is ready to probe with{_next_due(seen)}")
     if seen.present > 0:
         return replace(blank, need=1, reason="a hold has ended, its probe waits until no task is left")
     return replace(blank, launch=min(1, max_containers), need=1, reason="a hold has ended, one task probes", probe=True)

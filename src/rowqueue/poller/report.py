@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import MAXYEAR
 from typing import TYPE_CHECKING
 
+from rowqueue.contract import HoldAnswer, tick_answer, utc_text
 from rowqueue.observability import Event, Metric, embedded, log
 from rowqueue.poller.backoff import Backoff
 from rowqueue.poller.decide import HoldState
 
 if TYPE_CHECKING:
+    from rowqueue.contract import TickAnswer
     from rowqueue.errors import RowqueueError
     from rowqueue.poller.cleaning import Freed, Stopped
     from rowqueue.poller.decide import Decision, Observation
     from rowqueue.poller.launching import Launched
+    from rowqueue.poller.records import Pulse
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,6 +51,30 @@ class TickReport:
     def backoff(self) -> Backoff:
         """How the recent launches ended; as if all were good, if they were not looked up."""
         return self.seen.backoff or Backoff()
+
+
+def answer_of(report: TickReport, *, environment: str) -> TickAnswer:
+    """What the function answers."""
+    seen = report.seen
+    return tick_answer(
+        environment=environment,
+        pending=seen.pulse.pending,
+        ready=seen.ready,
+        reason=report.decision.reason,
+        hold=_hold(seen.pulse),
+        next_due_at=seen.next_due_at,
+        stale_reset=report.freed.stale_reset,
+        rescued=report.freed.released,
+        started=report.launched.started,
+    )
+
+
+def _hold(pulse: Pulse) -> HoldAnswer | None:
+    if not pulse.holds:
+        return None
+    until = pulse.held_until
+    ends = until is not None and until.year < MAXYEAR  # the pulse names the last year if a person has to end it
+    return HoldAnswer(reason=pulse.hold_reason or "", until=utc_text(until) if until and ends else None)
 
 
 def publish(report: TickReport) -> None:

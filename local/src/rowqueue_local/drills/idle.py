@@ -23,7 +23,7 @@ def _play(state: Path, tell: Tell) -> Verdict:
         _forget(stage)
         for _ in range(TICKS):
             answer = stage.invoke()
-            tell(f"tick: {answer['pendingEntries']} ready, {answer['containersLaunched']} launched")
+            tell(f"tick: {answer['pendingEntries']} pending, {answer['containersLaunched']} launched")
         wait_until(lambda: len(stage.ticks()) == TICKS, seconds=10)  # the log arrives later
         sent = stage.stack.snowflake_stats()["by_kind"]
         texts = {statement["text"] for statement in _statements(stage)}
