@@ -7,7 +7,6 @@ import itertools
 
 from rowqueue.lifecycle import RetryPolicy, Status, Succeeded
 from rowqueue.processor.run import Pauses, Processor
-from rowqueue.processor.settling import Unsettled
 from rowqueue.settings import ProcessorSettings
 from rowqueue_local.memory_queue import MemoryQueue, MemoryTables
 
@@ -129,12 +128,3 @@ def processor(queue, deliver, *, stop=None, rng=lambda: 0.01, pauses=None, token
 async def succeed(entry):
     await asyncio.sleep(0)
     return Succeeded(response_status=200)
-
-
-def flushes(deliveries):
-    """The batches in which deliveries are settled that have all ended."""
-    unsettled = Unsettled()
-    for delivery in deliveries:
-        unsettled.add(delivery)
-    while unsettled:
-        yield unsettled.take()

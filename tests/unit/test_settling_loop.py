@@ -7,7 +7,7 @@ import contextlib
 import json
 
 import pytest
-from processor_played import PlayedQueue, flushes, now
+from processor_played import PlayedQueue, now
 
 from rowqueue.errors import WarehouseUnavailable
 from rowqueue.lifecycle import Entry, Interrupted, Permanent, RetryPolicy, Succeeded, Transient
@@ -15,6 +15,7 @@ from rowqueue.observability import configure
 from rowqueue.processor.in_hand import InHand
 from rowqueue.processor.queue import ClaimRequest
 from rowqueue.processor.settling import Delivery, Settling
+from rowqueue.settings import LARGEST_BLOCK
 
 DONE = Succeeded(response_status=200)
 
@@ -146,7 +147,7 @@ async def test_a_loop_that_is_closed_before_anything_ended_settles_nothing():
     assert stage.batches == []
 
 
-async def test_a_batch_whose_bytes_are_full_is_settled_at_once():
+async def test_a_batch_whose_bytes_fill_a_statement_is_settled_at_once():
     stage = PlayedSettling(200, flush_s=1.0, flush_entries=2000)
     entries = await stage.claim()
     async with running(stage):
@@ -154,8 +155,28 @@ async def test_a_batch_whose_bytes_are_full_is_settled_at_once():
             await asyncio.sleep(0.001)
             stage.end(entry, Succeeded(response_status=200, result="x" * 16_000))
         await asyncio.sleep(0.01)
-    assert [count for _, count in stage.batches] == [55, 55, 2]
-    assert [at for at, _ in stage.batches] == [0.06, 0.11, 0.12], "as soon as 900 kB have come, and the rest at the end"
+    assert [count for _, count in stage.batches] == [56, 56]
+    assert [at for at, _ in stage.batches] == [0.06, 0.11], "as soon as 900 kB have come"
+
+
+async def test_what_ends_during_a_settle_is_settled_together_whatever_its_size():
+    stage = PlayedSettling(300, flush_s=60.0, queue=SlowSettles(300))
+    entries = await stage.claim()
+    async with running(stage):
+        for entry in entries:
+            stage.end(entry, Succeeded(response_status=200, result="x" * 16_000))
+            await asyncio.sleep(0.01)
+        await asyncio.sleep(3)
+    assert [count for _, count in stage.batches] == [56, 244]
+
+
+async def test_a_batch_is_no_larger_than_the_largest_block():
+    stage = PlayedSettling(LARGEST_BLOCK + 1)
+    for entry in await stage.claim():
+        stage.end(entry)
+    async with running(stage):
+        await asyncio.sleep(1)
+    assert [count for _, count in stage.batches] == [LARGEST_BLOCK, 1]
 
 
 async def test_what_was_never_started_is_released_before_any_outcome_is_settled_and_waits_for_nothing():
@@ -163,14 +184,16 @@ async def test_what_was_never_started_is_released_before_any_outcome_is_settled_
     entries = await stage.claim()
     async with running(stage):
         await asyncio.sleep(0.5)
-        for entry in entries[:40]:
+        for entry in entries[:18]:
             stage.end(entry, Succeeded(response_status=200, result="x" * 50_000))
         await asyncio.sleep(0.1)
+        for entry in entries[18:40]:
+            stage.end(entry, Succeeded(response_status=200, result="x" * 50_000))
         for entry in entries[40:]:
             stage.end(entry, Interrupted(reason="never started"), began=None)
         await asyncio.sleep(6)
-        assert [count for _, count in stage.batches] == [17, 20], "the batch in progress, then the releases"
-    assert [count for _, count in stage.batches] == [17, 20, 17, 6]
+        assert [count for _, count in stage.batches] == [18, 20], "the batch in progress, then the releases"
+    assert [count for _, count in stage.batches] == [18, 20, 22]
 
 
 async def test_a_release_does_not_wait_for_others():
@@ -184,18 +207,6 @@ async def test_a_release_does_not_wait_for_others():
         await asyncio.sleep(0.01)
         assert stage.batches == [(1.0, 1)]
         assert stage.settling.lag_s() == pytest.approx(0.51, abs=0.01), "the outcome still waits"
-
-
-async def test_outcomes_too_large_for_one_statement_are_settled_in_several_without_a_wait():
-    stage = PlayedSettling(3, flush_s=60)
-    for entry in await stage.claim():
-        stage.end(entry, Succeeded(response_status=200, result="x" * 500_000))
-    async with running(stage):
-        await asyncio.sleep(0)
-    assert [count for _, count in stage.batches] == [1, 1, 1]
-
-
-# What is counted
 
 
 async def test_what_was_settled_is_no_longer_in_hand_whether_its_claim_was_lost_or_not():
@@ -282,25 +293,6 @@ async def test_the_log_says_how_long_a_settle_and_each_delivery_took(capsys):
     settled = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert settled["seconds"] == pytest.approx(5.001, abs=1e-6)
     assert settled["DeliveryMilliseconds"] == [250.5]
-
-
-@pytest.mark.parametrize(
-    ("sizes", "batches"),
-    [
-        ([450_000, 450_000], [2]),
-        ([450_000, 450_001], [1, 1]),
-        ([450_000, 450_000, 450_000, 450_000], [2, 2]),
-        ([450_000, 450_000, 450_000, 450_001], [2, 1, 1]),
-    ],
-)
-def test_a_batch_has_up_to_900_000_bytes_of_json_with_150_for_each_outcome_and_its_key(sizes, batches):
-    deliveries = [
-        Delivery(
-            entry=entry(number), outcome=Interrupted(reason="x" * (size - 152 - len('"key"'))), began=None, ended=0.0
-        )
-        for number, size in enumerate(sizes)
-    ]
-    assert [len(batch) for batch in flushes(deliveries)] == batches
 
 
 # How long outcomes have waited

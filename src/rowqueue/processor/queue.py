@@ -10,12 +10,12 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-import json
 import math
 import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import tenacity
@@ -25,6 +25,7 @@ from rowqueue.contract import ProcessorEvent
 from rowqueue.errors import LockContention, ValueRefused, WarehouseUnavailable
 from rowqueue.lifecycle import MAX_ERROR_MESSAGE_CHARACTERS, Entry, Status, storable
 from rowqueue.observability import Event, Metric, embedded, log_problem
+from rowqueue.processor.parts import parts_of
 from rowqueue.settings import SETTLE_PATIENCE_S
 from rowqueue.sql import ClaimedKey, SettlementRow
 
@@ -32,12 +33,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from rowqueue.lifecycle import Settlement
+    from rowqueue.processor.parts import Part
     from rowqueue.sql import Attempt, Warehouse
 
 T = TypeVar("T")
 
-as_json = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
-"""JSON for a bound value, without escapes and spaces: the driver sends every byte."""
 RECORDED_MARGIN_S = 60
 """Added to the time since a batch was sent first, in which its attempts were recorded: clocks differ."""
 UNSTORABLE = "Snowflake cannot store what the service answered"
@@ -222,51 +222,63 @@ class ProcessorStore:
         return list(entries.values())
 
     def settle(self, settlements: Sequence[Settlement], attempts: Sequence[Attempt]) -> frozenset[int]:
-        """See :meth:`Queue.settle`. When Snowflake refuses a value, the batch is halved until the value is found.
+        """See :meth:`Queue.settle`.
+
+        The attempts are inserted, in as many statements as their size needs; an INSERT waits for no lock. Then one
+        UPDATE settles all entries that have an attempt. The rest is settled with bound values.
 
         Raises:
             WarehouseUnavailable: it is unknown what was written.
         """
-        try:
-            return self._settle(settlements, attempts)
-        except ValueRefused as error:
-            if len(settlements) == 1:
-                log_problem(Event.OUTCOME_UNSTORABLE, entry_id=settlements[0].entry_id, error=str(error))
-                return self._settle_without_texts(settlements[0], attempts)
-        half = len(settlements) // 2
-        lost: frozenset[int] = frozenset()
-        for part in (settlements[:half], settlements[half:]):
-            keys = set(map(key_of, part))
-            lost |= self.settle(part, [attempt for attempt in attempts if attempt.key in keys])
-        return lost
-
-    def _settle_without_texts(self, settlement: Settlement, attempts: Sequence[Attempt]) -> frozenset[int]:
-        """Settle an entry without the texts that Snowflake refuses; as a last resort without its attempt."""
-        plain = [replace(settlement, result=None, error_message=UNSTORABLE)]
-        try:
-            return self._settle(plain, [made._replace(result=None, error_message=UNSTORABLE) for made in attempts])
-        except ValueRefused:
-            return self._settle(plain, [])
-
-    def _settle(self, settlements: Sequence[Settlement], attempts: Sequence[Attempt]) -> frozenset[int]:
-        """Insert the attempts, and settle the entries with what they say. The rest is settled with bound values."""
         began = self._clock()
-        made = {attempt.key for attempt in attempts}
-        started = [settlement for settlement in settlements if key_of(settlement) in made]
-        bound = [settlement for settlement in settlements if key_of(settlement) not in made]
+        recorded: set[ClaimedKey] = set()
+        for part in parts_of(attempts, _storable_attempt):
+            recorded |= self._record_attempts(part, began)
+        started = [settlement for settlement in settlements if key_of(settlement) in recorded]
+        bound = [settlement for settlement in settlements if key_of(settlement) not in recorded]
         lost: frozenset[int] = frozenset()
-        if attempts:
-            rows = as_json(list(map(_storable_attempt, attempts)))
-            self._persisting(lambda: self._insert(rows, began))
         if started:
             lost, unsettled = self._settle_started(started, began)
             bound += unsettled
-        if bound:
-            rows = as_json(list(map(_settlement_row, bound)))
-            if self._persisting(lambda: self._change("settle_bound", settlements=rows)) != len(bound):
-                more, unsettled = self._read_back(bound)
-                lost |= more.union(settlement.entry_id for settlement in unsettled)
+        for rest in parts_of(bound, _settlement_row):
+            lost |= self._settle_bound(rest)
         return lost
+
+    def _record_attempts(self, part: Part[Attempt], began: float) -> set[ClaimedKey]:
+        """Insert attempts. When Snowflake refuses a value, the part is halved until the value is found.
+
+        Returns:
+            Those that are recorded. One whose texts are refused is recorded without them, if that is possible.
+        """
+        try:
+            self._persisting(lambda: self._insert(part.text, began))
+        except ValueRefused as error:
+            if len(part.items) > 1:
+                return set().union(*(self._record_attempts(half, began) for half in part.halves()))
+            (made,) = part.items
+            plain = made._replace(result=None, error_message=UNSTORABLE)
+            if made == plain:
+                return set()
+            log_problem(Event.OUTCOME_UNSTORABLE, entry_id=made.entry_id, error=str(error))
+            return self._record_attempts(next(parts_of([plain], _storable_attempt)), began)
+        return {attempt.key for attempt in part.items}
+
+    def _settle_bound(self, part: Part[Settlement]) -> frozenset[int]:
+        """Settle with values in the statement; a refused value is found as in :meth:`_record_attempts`."""
+        try:
+            if self._persisting(lambda: self._change("settle_bound", settlements=part.text)) == len(part.items):
+                return frozenset()
+        except ValueRefused as error:
+            if len(part.items) > 1:
+                return frozenset().union(*map(self._settle_bound, part.halves()))
+            (settlement,) = part.items
+            plain = replace(settlement, result=None, error_message=UNSTORABLE)
+            if settlement == plain:
+                raise
+            log_problem(Event.OUTCOME_UNSTORABLE, entry_id=settlement.entry_id, error=str(error))
+            return self._settle_bound(next(parts_of([plain], _settlement_row)))
+        lost, unsettled = self._read_back(part.items)
+        return lost.union(settlement.entry_id for settlement in unsettled)
 
     def _settle_started(self, started: Sequence[Settlement], began: float) -> tuple[frozenset[int], list[Settlement]]:
         """Settle with what the attempts say.
@@ -279,7 +291,10 @@ class ProcessorStore:
         lost: frozenset[int] = frozenset()
         unsettled = list(started)
         for _ in range(2):
-            changed = self._persisting(lambda: self._join(began))
+            try:
+                changed = self._persisting(lambda: self._join(began))
+            except ValueRefused:
+                return lost, unsettled  # one of them is to blame, and the bound form finds it
             if changed == len(unsettled):
                 return lost, []
             lost, unsettled = self._read_back(started)
@@ -293,10 +308,10 @@ class ProcessorStore:
         Returns:
             The entries whose claim is lost, and what is not settled yet.
         """
-        sent = as_json(list(map(key_of, settlements)))
         found: dict[ClaimedKey, set[str]] = {}
-        for *key, status in self._persisting(lambda: self._rows("settled", claimed=sent)):
-            found.setdefault(ClaimedKey(*key), set()).add(status)
+        for part in parts_of(map(key_of, settlements), tuple):
+            for *key, status in self._persisting(partial(self._rows, "settled", claimed=part.text)):
+                found.setdefault(ClaimedKey(*key), set()).add(status)
         lost, unsettled = [], []
         for settlement in settlements:
             statuses = found.get(key_of(settlement), set())

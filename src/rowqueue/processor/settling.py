@@ -21,7 +21,8 @@ from rowqueue.lifecycle import (
 )
 from rowqueue.observability import Event, Metric, embedded, log, log_problem
 from rowqueue.processor import memory
-from rowqueue.processor.queue import as_json
+from rowqueue.processor.parts import MAX_STATEMENT_BYTES
+from rowqueue.settings import LARGEST_BLOCK
 from rowqueue.sql import Attempt
 
 if TYPE_CHECKING:
@@ -31,9 +32,6 @@ if TYPE_CHECKING:
     from rowqueue.processor.in_hand import InHand
     from rowqueue.processor.queue import Queue
 
-MAX_FLUSH_BYTES = 900_000
-"""Largest JSON text in one statement. Snowflake advises 1 MB at most, bound values included ("Limits on Query Text
-Size")."""
 _OVERHEAD_BYTES = 150
 """Upper bound for the size of an outcome without its texts and its key: 115 with an id of six digits."""
 
@@ -154,7 +152,7 @@ class Settling:
         await self._wake.wait()
 
     def _is_enough(self) -> bool:
-        return len(self._unsettled) >= self._flush_entries or self._unsettled.bytes >= MAX_FLUSH_BYTES
+        return len(self._unsettled) >= self._flush_entries or self._unsettled.bytes >= MAX_STATEMENT_BYTES
 
     def _is_all_in_hand(self) -> bool:
         """Whether the batch is the only entry in hand. Then it has no others to wait for."""
@@ -177,7 +175,7 @@ class Unsettled:
     """Deliveries that wait for their settle, in the order in which they ended.
 
     Attributes:
-        bytes: the size of all their outcomes in a statement. Each is measured once, when it is added.
+        bytes: about the size of all their outcomes in statements, as if each character were ASCII.
     """
 
     def __init__(self) -> None:
@@ -194,17 +192,16 @@ class Unsettled:
 
     def add(self, delivery: Delivery) -> None:
         """Put it behind the others."""
-        size = _bytes(delivery.outcome) + _bytes_of(delivery.entry.idempotency_key)
+        texts = (_result(delivery.outcome), _reason(delivery.outcome), delivery.entry.idempotency_key)
+        size = _OVERHEAD_BYTES + sum(len(text or "") for text in texts)
         self.bytes += size
         self._deliveries.append((delivery, size))
 
     def take(self) -> list[Delivery]:
-        """Take as many as fit into one statement; one too large for any statement goes alone."""
+        """Take a batch: all, up to the largest block. One UPDATE settles them, whatever the size of their answers."""
         batch: list[Delivery] = []
-        left = MAX_FLUSH_BYTES
-        while self._deliveries and (not batch or self._deliveries[0][1] <= left):
+        while self._deliveries and len(batch) < LARGEST_BLOCK:
             delivery, size = self._deliveries.popleft()
-            left -= size
             self.bytes -= size
             batch.append(delivery)
         return batch
@@ -212,21 +209,6 @@ class Unsettled:
 
 def _result(outcome: Outcome) -> str | None:
     return None if isinstance(outcome, Interrupted | Doubted) else outcome.result
-
-
-def _bytes(outcome: Outcome) -> int:
-    match outcome:
-        case Succeeded(result=result):
-            texts = [result]
-        case Transient(result=result, reason=reason) | Permanent(result=result, reason=reason):
-            texts = [result, reason[:MAX_ERROR_MESSAGE_CHARACTERS]]
-        case Interrupted(reason=reason) | Doubted(reason=reason):
-            texts = [reason]
-    return _OVERHEAD_BYTES + sum(_bytes_of(text) for text in texts if text)
-
-
-def _bytes_of(text: str) -> int:
-    return len(as_json(text).encode("utf-8", "replace"))
 
 
 def attempts_of(deliveries: Sequence[Delivery], settlements: Sequence[Settlement], *, now: float) -> list[Attempt]:
@@ -248,7 +230,7 @@ def _attempt(delivery: Delivery, settlement: Settlement, began: float, now: floa
     """An attempt. The reason is recorded once, in the words that the entry gets; a released entry keeps its own."""
     outcome = delivery.outcome
     retried = settlement.status is Status.PENDING and not settlement.released
-    message = _why_released(outcome) if settlement.released else settlement.error_message
+    message = _reason(outcome) if settlement.released else settlement.error_message
     return Attempt(
         claim_token=settlement.claim_token,
         attempt=delivery.entry.attempt,
@@ -279,7 +261,7 @@ def _recorded(outcome: Outcome) -> AttemptOutcome:
             return AttemptOutcome.DOUBTFUL
 
 
-def _why_released(outcome: Outcome) -> str | None:
+def _reason(outcome: Outcome) -> str | None:
     return None if isinstance(outcome, Succeeded) else outcome.reason
 
 
