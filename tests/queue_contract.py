@@ -377,11 +377,13 @@ async def test_a_copy_that_is_not_ready_is_not_claimed_with_the_row_that_is(tabl
     copies = {"id": 7, "idempotency_key": "key"}
     tables.insert("ready", **copies)
     tables.insert("later", ready_in_s=3600, **copies)
+    tables.insert("suspect", crash_count=1, **copies)
     tables.insert("used up", retry_count=3, **copies)
-    assert data_of(await queue.claim(asking())) == ["ready"]
+    assert data_of(await queue.claim(asking(nothing_in_hand=False))) == ["ready"]
     assert sorted(tables.rows("data", "status")) == [
         ("later", "pending"),
         ("ready", "processing"),
+        ("suspect", "pending"),
         ("used up", "pending"),
     ]
 

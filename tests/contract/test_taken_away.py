@@ -202,3 +202,43 @@ def test_a_worker_that_records_after_its_claim_was_reset_keeps_its_outcome_in_th
     assert rows(sql, "status", "retry_count") == [("pending", 1)]
     outcomes = {row[0] for row in sql("SELECT outcome FROM PROCESSING_ATTEMPTS")}
     assert outcomes == {"reset", "succeeded"}
+
+
+# The same record, read by a worker that still has its claim
+
+
+def test_a_settle_after_an_insert_that_ran_twice_settles_each_entry_once(sql, workers, insert, claim, record):
+    insert("1", "2")
+    settlements = [retried(entry) for entry in claim()]
+    record(*settlements)
+    sql("INSERT INTO PROCESSING_ATTEMPTS SELECT * FROM PROCESSING_ATTEMPTS")
+    assert workers().settle(settlements, [attempt(settled) for settled in settlements]) == frozenset()
+    assert rows(sql, "status", "retry_count") == [("pending", 1)] * 2
+
+
+def test_of_two_outcomes_on_record_a_settle_writes_the_success(sql, workers, insert, claim, record):
+    insert("{}")
+    (entry,) = claim()
+    failed = retried(entry)
+    record(failed)
+    sql(
+        "INSERT INTO PROCESSING_ATTEMPTS (entry_id, claim_token, idempotency_key, attempt, processor_id, started_at,"
+        " finished_at, outcome, entry_status, result)"
+        " SELECT id, claim_token, idempotency_key, 1, 'dev-1', claimed_at, claimed_at, 'succeeded', 'completed', 'ok'"
+        " FROM PROCESSING_QUEUE"
+    )
+    workers().settle([failed], [attempt(failed)])
+    assert rows(sql, "status", "retry_count", "result") == [("completed", 0, "ok")]
+
+
+def test_what_the_poller_recorded_about_a_claim_that_stands_does_not_disturb_its_settle(
+    sql, poller, workers, insert, claim
+):
+    insert("{}")
+    (entry,) = claim()
+    poller.record_deaths([death(crashed=True)])  # and the tick ended before the release
+    done = settlement(entry)
+    assert workers().settle([done], [attempt(done)]) == frozenset()
+    assert rows(sql, "status", "result") == [("completed", "ok")]
+    outcomes = sorted(row[0] for row in sql("SELECT outcome FROM PROCESSING_ATTEMPTS"))
+    assert outcomes == ["crashed", "succeeded"]

@@ -74,3 +74,15 @@ def test_the_pulse_has_neither_a_bind_nor_a_clock_so_that_the_result_cache_can_a
 def test_every_update_is_guarded_by_the_status_it_expects(name):
     where = sqlglot.parse_one(STATEMENTS[name].text, read="snowflake").args["where"].sql().lower()
     assert "status = 'pending'" in where or "status = 'processing'" in where
+
+
+@pytest.mark.parametrize("name", STATEMENTS)
+def test_every_reading_of_the_attempts_begins_at_a_time_so_that_a_long_audit_trail_costs_nothing(name):
+    parsed = sqlglot.parse_one(STATEMENTS[name].text, read="snowflake")
+    for query in parsed.find_all(exp.Select):
+        source = query.args.get("from_")
+        if source and source.this.name.upper() == "PROCESSING_ATTEMPTS":
+            earliest = [bound.this.name for bound in query.args["where"].find_all(exp.GTE)]
+            assert earliest == ["recorded_at"]
+    joined = {join.this.name.upper() for join in parsed.find_all(exp.Join)}
+    assert "PROCESSING_ATTEMPTS" not in joined, "not joined as a whole"
