@@ -13,6 +13,7 @@ from botocore.exceptions import EndpointConnectionError
 from poller_played import ECS, NAIVE, NOW, S3, PlayedWarehouse, dead, error, lease, pulse, ready, task, tick
 
 from rowqueue import observability
+from rowqueue.aws import ATTEMPT_S
 from rowqueue.errors import LaunchError
 from rowqueue.poller.fleet import TaskRequest
 from rowqueue.poller.lease import Memory, Taken, TakenElsewhere
@@ -271,7 +272,7 @@ def test_a_tick_whose_time_is_used_up_gives_the_lease_back_with_what_it_launched
     s3, ecs, left = S3(), ECS(), [50.0]
 
     def run(request):
-        left[0] = 0.0
+        left[0] = ATTEMPT_S - 0.1  # no further request is sent
         return ecs._start(request)
 
     ecs.run = run

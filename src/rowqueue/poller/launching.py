@@ -7,6 +7,7 @@ from collections import Counter
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
+from rowqueue.aws import ATTEMPT_S
 from rowqueue.errors import LaunchError
 from rowqueue.poller.fleet import TaskRequest
 
@@ -88,7 +89,7 @@ class Launcher:
         done = Launched()
         missing, requests, on_demand = decision.launch, 0, False
         while missing > 0:
-            if self.seconds_left() <= 0:
+            if self.seconds_left() < ATTEMPT_S:
                 return replace(done, left=missing)
             count = min(LARGEST_LAUNCH, missing)
             if len(done.started) >= BURST:

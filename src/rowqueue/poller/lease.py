@@ -13,6 +13,7 @@ taken until it expires, and is then replaced.
 
 from __future__ import annotations
 
+import functools
 import json
 from dataclasses import asdict, dataclass, field
 from datetime import datetime, timedelta
@@ -197,9 +198,10 @@ def for_tick(settings: PollerSettings, *, tick: str, seconds_left: Callable[[], 
         seconds_left: until the tick has to give up.
     """
 
+    @functools.cache
     def client() -> S3Client:
-        # The lease is given back also by a tick whose launch used up the time.
-        return aws.client("s3", seconds_left=lambda: seconds_left() + aws.ATTEMPT_S)
+        # The lease is given back also by a tick whose launch used up the time: until four seconds after its deadline.
+        return aws.client("s3", seconds_left=lambda: seconds_left() + 2 * aws.ATTEMPT_S)
 
     key = f"{settings.environment}/launch-lease.json"
     return Lease(client=client, bucket=settings.lease_bucket, key=key, tick=tick)
