@@ -190,6 +190,13 @@ def test_a_failed_row_is_lost_unless_the_partner_refused_it_or_its_attempts_are_
     assert failed(*map(transient, range(4)), retry_count=4).lost == 1, "one was left"
 
 
+def test_a_completed_row_is_lost_if_the_partner_never_accepted_it():
+    assert damage(deliveries=[delivery(status=503), delivery(status=None)]) == Damage(lost=1)
+    assert damage(deliveries=[]) == Damage(lost=1)
+    assert damage(deliveries=[delivery(status=204)]) == Damage()
+    assert damage(deliveries=[delivery(status=302)]) == Damage(lost=1)
+
+
 def test_two_successes_on_record():
     twice = [attempt(AttemptOutcome.SUCCEEDED), attempt(AttemptOutcome.SUCCEEDED, token="t2", at=20.0)]
     assert damage(attempts=twice) == Damage(recorded_twice=1)
@@ -249,9 +256,9 @@ def test_an_attempt_that_was_counted_needs_a_reason(outcome, status, code, wrong
 
 
 def test_an_attempt_that_was_counted_twice_is_wrongly_spent_once():
-    assert damage(rows=[row(retry_count=2)], attempts=[transient(1)], deliveries=[delivery(status=503)]) == Damage(
-        retries_wrongly_spent=1
-    )
+    answered = [delivery(at=1.0, status=503), delivery()]
+    found = damage(rows=[row(retry_count=2)], attempts=[transient(1)], deliveries=answered)
+    assert found == Damage(retries_wrongly_spent=1)
 
 
 def test_a_claim_is_counted_once_even_if_two_attempts_of_it_are_on_record():

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
 _BY_POLLER = frozenset({AttemptOutcome.CRASHED, AttemptOutcome.INTERRUPTED, AttemptOutcome.RESET})
+_SUCCESS = 2  # hundred
 _COUNTED = frozenset({AttemptOutcome.TRANSIENT, AttemptOutcome.PERMANENT})
 
 
@@ -104,7 +105,8 @@ class Damage:
     """What a storm must not do: every number should be 0.
 
     Attributes:
-        lost: entries that have vanished, have not ended, or failed without a reason.
+        lost: entries that have vanished, have not ended, failed without a reason, or are completed although the
+            partner never answered 2xx.
         recorded_twice: entries with two successes on record.
         succeeded_then_failed: entries with a success on record that are not completed.
         redelivered_after_recorded_success: entries that were delivered again although a success was on record before
@@ -195,10 +197,18 @@ def _lost(
     answers: Counter[tuple[str, int | None]],
     reasons: dict[int, int],
 ) -> list[str]:
+    accepted = {key for key, status in answers if status is not None and status // 100 == _SUCCESS}
+
     def has_ended(row: FinalRow) -> bool:
         refused = any(a.outcome == AttemptOutcome.PERMANENT and _is_true(row.key, a, answers) for a in trail[row.id])
         used_up = row.retry_count >= row.limit and reasons[row.id] >= row.limit
-        return row.status == Status.COMPLETED or (row.status == Status.FAILED and (refused or used_up))
+        match row.status:
+            case Status.COMPLETED:
+                return row.key in accepted
+            case Status.FAILED:
+                return refused or used_up
+            case _:
+                return False
 
     ended = Counter(row.key for row in after.rows if has_ended(row))
     return [key for key in after.keys if not ended[key]]
