@@ -10,7 +10,7 @@ import pytest
 from rowqueue.contract import AttemptOutcome, ExitCode
 from rowqueue.sql import statements
 from rowqueue_local.drills import storm_faults
-from rowqueue_local.drills.storm import are_enough
+from rowqueue_local.drills.storm import are_enough, examples
 from rowqueue_local.drills.storm_faults import Watcher, effect_of, injections
 from rowqueue_local.drills.storm_judge import (
     Aftermath,
@@ -33,6 +33,8 @@ def test_the_plan_is_a_function_of_the_seed_and_the_minutes():
     assert plan(7, 2.0) == plan(7, 2.0)
     assert plan(7, 2.0) != plan(8, 2.0)
     assert plan(7, 2.0).faults != plan(8, 2.0).faults
+    behaviours = [[entry.behaviour for batch in plan(seed, 0.1).batches for entry in batch.entries] for seed in (7, 8)]
+    assert behaviours[0] != behaviours[1]
 
 
 def test_ten_minutes_have_all_kinds_and_more_than_twice_the_faults_that_are_asked_for():
@@ -51,8 +53,9 @@ def test_a_storm_has_at_least_5000_entries_from_a_minute_on(minutes, least, most
     assert len(set(keys)) == len(keys) == planned.entries
 
 
-def test_nothing_is_planned_after_the_end_and_no_fault_lasts_longer_than_the_storm():
-    planned = plan(11, 0.5)
+@pytest.mark.parametrize("seed", range(5))
+def test_nothing_is_planned_after_the_end_and_no_fault_lasts_longer_than_the_storm(seed):
+    planned = plan(seed, 0.5)
     assert all(fault.at_s > 0 and fault.at_s + fault.lasts_s <= 30.0 for fault in planned.faults)
     assert all(batch.at_s < 30.0 for batch in planned.batches)
     assert [fault.at_s for fault in planned.faults] == sorted(fault.at_s for fault in planned.faults)
@@ -106,6 +109,7 @@ def test_the_watcher_knows_which_task_uses_a_session_and_when_claims_were_taken_
     watcher = Watcher()
     watcher.observe(Sent(path="/q", text=texts["claim"], values=("5", WORKER), session="s1"))
     watcher.observe(Sent(path="/q", text=texts["pulse"], session="s2"))
+    watcher.observe(Sent(path="/q", text=texts["record_deaths"], session="s2"))
     assert watcher.workers == {"s1": "a" * 32, "s2": ""}
     assert watcher.takings == []
     watcher.observe(Sent(path="/q", text=texts["release_dead"], session="s2"))
@@ -147,8 +151,8 @@ def life(worker=WORKER, *, began=0.0, ended=100.0, code=0):
     return TaskLife(processor_id=worker, began_at=began, ended_at=ended, exit_code=code)
 
 
-def damage(**left):
-    """The damage of a storm with one entry, which is completed at once unless something else is given."""
+def aftermath(**left):
+    """What a storm with one entry left, which was completed at once unless something else is given."""
     quiet = {
         "keys": ["k1"],
         "rows": [row()],
@@ -158,7 +162,11 @@ def damage(**left):
         "takings": [],
         "max_containers": 1,
     }
-    return judge(Aftermath(**{**quiet, **left}))
+    return Aftermath(**{**quiet, **left})
+
+
+def damage(**left):
+    return judge(aftermath(**left))
 
 
 def failed(*attempts, status=503, deliveries=5, **changed):
@@ -262,11 +270,27 @@ def test_an_attempt_that_was_counted_twice_is_wrongly_spent_once():
 
 
 def test_a_claim_is_counted_once_even_if_two_attempts_of_it_are_on_record():
-    trail = [attempt(AttemptOutcome.TRANSIENT), attempt(AttemptOutcome.RESET)]
+    trail = [attempt(AttemptOutcome.TRANSIENT), attempt(AttemptOutcome.RESET, at=11.0)]
     assert damage(rows=[row(retry_count=2)], attempts=trail).retries_wrongly_spent == 1
+
+
+def test_the_reason_of_a_claim_stays_a_reason_when_the_poller_adds_an_attempt():
+    trail = [attempt(AttemptOutcome.TRANSIENT), attempt(AttemptOutcome.CRASHED, at=11.0)]
+    assert damage(rows=[row(retry_count=1)], attempts=trail) == Damage()
+
+
+def test_an_example_tells_what_happened_to_the_entry_in_order():
+    trail = [attempt(AttemptOutcome.SUCCEEDED, status=200, at=20.0), attempt(AttemptOutcome.CRASHED, token="t0")]
+    left = aftermath(rows=[row(status="failed")], attempts=trail, tasks=[])
+    heading, lost, _ = examples(left)
+    assert lost == ("lost", "k1", "failed, 0 counted: crashed  by aaaaaa, succeeded 200 by aaaaaa")
+    assert len(heading) == len(lost)
+    assert examples(aftermath()) == []
+    assert examples(aftermath(rows=[])) == [heading, ("lost", "k1", "")]
 
 
 def test_the_cap_counts_launches_beyond_it_until_the_task_is_stopped():
     assert damage(tasks=[life(began=0, ended=5), life(OTHER, began=5, ended=9)]) == Damage(), "at the same moment"
     assert damage(tasks=[life(began=0, ended=6), life(OTHER, began=5, ended=9)]).cap_exceeded == 1
     assert damage(tasks=[life(began=0, ended=None), life(OTHER, began=5), life("c", began=6)]).cap_exceeded == 2
+    assert damage(tasks=[life(began=0, ended=5, code=None), life(OTHER, began=6)]) == Damage(), "it never ran"
