@@ -72,7 +72,11 @@ def main() -> ExitCode:
         tag = f"{settings.environment}-snowflake-processor"
         with contextlib.closing(SnowflakeWarehouse(settings.snowflake, login, query_tag=tag)) as warehouse:
             store = ProcessorStore(
-                warehouse, queue=settings.snowflake.table, processor_id=name, max_retries=settings.max_retries
+                warehouse,
+                queue=settings.snowflake.table,
+                processor_id=name,
+                max_retries=settings.max_retries,
+                stale_threshold_s=settings.stale_threshold_s,
             )
             context = _certificates(settings, store)
             warehouse.connect()

@@ -83,7 +83,8 @@ CREATE TRANSIENT TABLE IF NOT EXISTS PROCESSORS (
     recorded_at     TIMESTAMP_NTZ  NOT NULL DEFAULT SYSDATE() COMMENT 'UTC',
     entries         NUMBER(38, 0)           COMMENT 'first_claim: entries of that claim; ended: all settled entries',
     seconds         FLOAT                   COMMENT 'From its first claim to its end',
-    reason          VARCHAR(1000)           COMMENT 'Why it ended'
+    reason          VARCHAR(1000)           COMMENT 'Why it ended',
+    stale_threshold_s FLOAT                 COMMENT 'Age at which a claim is reset, by its settings'
 )
 DATA_RETENTION_TIME_IN_DAYS = 1
 COMMENT = 'One row at the first claim of a processor, one at its end';

@@ -77,9 +77,10 @@ SELECT deliveries.processor_id,
               GROUP BY processor_id) AS life
     ON life.processor_id = deliveries.processor_id;
 
--- Which entries has a worker had in hand for more than ten minutes, a third of the default stale threshold?
+-- Which claims are stale? The next tick resets them. The threshold is the setting STALE_THRESHOLD_MINUTES, as the processor that
+-- started last recorded it; 30 minutes, the default, if none has.
 CREATE OR REPLACE VIEW STALE_ENTRIES
-COMMENT = 'Processing for more than ten minutes; the poller resets them after the stale threshold (30 minutes by default)'
+COMMENT = 'In hand for longer than the stale threshold; the poller resets them with its next tick'
 AS
 SELECT id,
        reference,
@@ -89,8 +90,11 @@ SELECT id,
        retry_count,
        crash_count
   FROM PROCESSING_QUEUE
+ CROSS JOIN (SELECT COALESCE(MAX_BY(stale_threshold_s, recorded_at), 1800) AS threshold_s
+               FROM PROCESSORS
+              WHERE stale_threshold_s IS NOT NULL) AS setting
  WHERE status = 'processing'
-   AND COALESCE(claimed_at, available_at) < DATEADD('minute', -10, SYSDATE());
+   AND COALESCE(claimed_at, available_at) < DATEADD('second', -setting.threshold_s, SYSDATE());
 
 -- Why do entries fail? Numbers in the messages become #, so that equal reasons are counted together.
 CREATE OR REPLACE VIEW FAILED_ENTRIES_ANALYSIS

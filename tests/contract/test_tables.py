@@ -156,7 +156,7 @@ def test_every_view_answers_on_an_empty_queue_and_on_one_with_every_status(view,
     failed = settlement(two, Status.FAILED, counted=True, error_message="the service answered 400", response_status=400)
     workers().settle(*started([settlement(one), failed]))
     workers().record_end(entries=2, seconds=2.0, reason="nothing is ready")
-    sql("UPDATE PROCESSING_QUEUE SET claimed_at = DATEADD('minute', -20, SYSDATE()) WHERE id = ?", three.id)
+    sql("UPDATE PROCESSING_QUEUE SET claimed_at = DATEADD('minute', -31, SYSDATE()) WHERE id = ?", three.id)
     rows = sql(f"SELECT * FROM {view}")
     assert rows
     if view == "QUEUE_STATUS_SUMMARY":
@@ -170,6 +170,23 @@ def test_every_view_answers_on_an_empty_queue_and_on_one_with_every_status(view,
         assert tuple(rows[0])[:3] == (400, "the service answered #", 1)
     if view == "PROCESSOR_PERFORMANCE":
         assert tuple(rows[0])[:4] == ("dev-1", 2, 1, 0)
+
+
+def test_the_view_of_stale_entries_uses_the_threshold_of_the_programs(sql, environ, warehouses, workers):
+    for minutes in (9, 11, 29, 31):
+        insert(sql, "{}", status="processing", reference=f"{minutes}")
+    sql("UPDATE PROCESSING_QUEUE SET claimed_at = DATEADD('minute', -reference::NUMBER(38, 0), SYSDATE())")
+
+    def stale():
+        return {int(reference) for (reference,) in sql("SELECT reference FROM STALE_ENTRIES")}
+
+    workers().record_first_claim(entries=0)
+    assert stale() == {31}, "the default"
+    table, warehouse = SnowflakeSettings.from_env(environ).table, warehouses()
+    for seconds, expected in ((600.0, {11, 29, 31}), (10.5, {9, 11, 29, 31}), (1800.0, {31})):
+        store = ProcessorStore(warehouse, queue=table, processor_id="dev-1", max_retries=3, stale_threshold_s=seconds)
+        store.record_first_claim(entries=0)
+        assert stale() == expected
 
 
 def test_pending_entries_without_attempts_left_are_counted_apart_and_failed_with_advice(sql, poller):

@@ -133,6 +133,7 @@ class ProcessorStore:
         queue: the queue table's name, validated.
         processor_id: claims, attempts, holds and records carry it.
         max_retries: counted attempts, unless the entry has its own limit.
+        stale_threshold_s: recorded for the view STALE_ENTRIES.
         settle_patience_s: how long a settle is repeated before it fails, seconds. Its entries are then delivered again.
         sleep: waits, seconds, before a statement is sent again.
         clock: seconds, monotonic.
@@ -145,6 +146,7 @@ class ProcessorStore:
         queue: str,
         processor_id: str,
         max_retries: int,
+        stale_threshold_s: float | None = None,
         settle_patience_s: float = SETTLE_PATIENCE_S,
         sleep: Callable[[float], None] = time.sleep,
         clock: Callable[[], float] = time.monotonic,
@@ -154,6 +156,7 @@ class ProcessorStore:
         self._statements = sql.statements(queue=queue, max_retries=max_retries)
         self._processor_id = processor_id
         self._max_retries = max_retries
+        self._stale_threshold_s = stale_threshold_s
         self._repeating = tenacity.Retrying(
             retry=tenacity.retry_if_exception_type(WarehouseUnavailable),
             wait=tenacity.wait_random_exponential(multiplier=0.2, max=3),
@@ -352,6 +355,7 @@ class ProcessorStore:
             entries=entries,
             seconds=seconds,
             reason=reason,
+            stale_threshold_s=self._stale_threshold_s,
         )
 
     def _insert(self, attempts: str, began: float) -> int:

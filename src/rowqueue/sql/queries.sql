@@ -455,8 +455,8 @@ SELECT MEDIAN(entries) AS entries
 
 -- name: record_processor
 -- One row at a processor's first claim, also when the claim was empty; one at its end.
-INSERT INTO PROCESSORS (processor_id, event, entries, seconds, reason)
-SELECT %(processor_id)s, %(event)s, %(entries)s, %(seconds)s, %(reason)s
+INSERT INTO PROCESSORS (processor_id, event, entries, seconds, reason, stale_threshold_s)
+SELECT %(processor_id)s, %(event)s, %(entries)s, %(seconds)s, %(reason)s, %(stale_threshold_s)s
 
 -- name: place_hold
 -- Stop all claims until the hold ends, unless a hold stands already. Processors that meet the same fault at the same moment may

@@ -201,6 +201,24 @@ def test_the_aws_cli_runs_a_task_and_invokes_a_function(stand_in, tmp_path):
     assert answer.read_text() == "42"
 
 
+# Logs.
+
+
+def test_the_events_of_a_log_group_are_in_the_order_of_time_whatever_their_streams_and_pages(stand_in):
+    logs, group = stand_in.client("logs"), stand_in.name("group")
+    logs.create_log_group(logGroupName=group)
+    begun = int(time.time() * 1000)
+    for stream in ("a", "b"):
+        logs.create_log_stream(logGroupName=group, logStreamName=stream)
+        events = [{"timestamp": begun + n, "message": f"{n}"} for n in range(10) if n % 2 == (stream == "b")]
+        logs.put_log_events(logGroupName=group, logStreamName=stream, logEvents=events)
+    for size in (100, 3):
+        pages = logs.get_paginator("filter_log_events").paginate(
+            logGroupName=group, PaginationConfig={"PageSize": size}
+        )
+        assert [event["message"] for page in pages for event in page["events"]] == [f"{n}" for n in range(10)]
+
+
 # S3's conditional writes.
 
 

@@ -11,6 +11,7 @@ from moto.core.config import default_user_config
 from moto.events.models import Rule as MotoRule
 from moto.events.models import events_backends
 from moto.iam.access_control import IAMPolicyStatement, PermissionResult
+from moto.logs.models import LogGroup
 from moto.moto_server.werkzeug_app import DomainDispatcherApplication, MotoRequestHandler, create_backend_app
 from moto.scheduler.models import scheduler_backends
 from moto.sns.models import Subscription
@@ -40,7 +41,7 @@ def new_server(host: str, port: int) -> BaseWSGIServer:
 
 
 def configure() -> None:
-    """Configure moto, and repair a fault of it that would answer the product's requests with 403."""
+    """Configure moto, and repair two faults of it: a 403 for the product's requests, and the order of log events."""
     default_user_config["lambda"] = {"use_docker": False}  # otherwise CreateFunction looks for a Docker daemon
     default_user_config["iam"] = {"load_aws_managed_policies": True}
     is_action_permitted = IAMPolicyStatement.is_action_permitted
@@ -53,6 +54,14 @@ def configure() -> None:
         return is_action_permitted(statement, *args, **kwargs)
 
     IAMPolicyStatement.is_action_permitted = judged_by_condition
+    filter_log_events = LogGroup.filter_log_events
+
+    def in_the_order_of_time(group: Any, *asked: Any) -> Any:
+        # moto 5.2.5 lists one stream after the other unless the last parameter, "interleaved", is set. CloudWatch Logs
+        # ignores it and always merges the streams (AWS, FilterLogEvents).
+        return filter_log_events(group, *asked[:-1], True)
+
+    LogGroup.filter_log_events = in_the_order_of_time
 
 
 def _denies_plain_http(statement: dict[str, Any]) -> bool:
