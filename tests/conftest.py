@@ -6,7 +6,7 @@ import hypothesis
 import pytest
 from blockbuster import BlockBuster, blockbuster_ctx
 
-pytest.register_assert_rewrite("queue_contract")
+pytest.register_assert_rewrite("queue_contract", "queue_histories")
 
 CREDENTIALS = ("AWS_", "SNOWFLAKE_", "ECS_")
 

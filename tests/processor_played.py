@@ -60,7 +60,7 @@ class PlayedQueue(MemoryQueue):
 
     @property
     def attempts(self):
-        return [attempt for _, attempt in self.tables.attempts]
+        return [row.made for row in self.tables.attempts]
 
     @property
     def holds(self):

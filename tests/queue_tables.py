@@ -32,13 +32,12 @@ class InMemory:
         return [row.available_at - 1000.0 for row in self.tables.queue]
 
     def attempts(self, *columns):
-        found = []
-        for processor_id, attempt in sorted(self.tables.attempts, key=lambda recorded: recorded[1].entry_id):
-            found.append(tuple({"processor_id": processor_id, **attempt._asdict()}[column] for column in columns))
-        return found
+        rows = sorted(self.tables.attempts, key=lambda row: row.made.entry_id)
+        found = [{"processor_id": row.processor_id, **row.made._asdict()} for row in rows]
+        return [tuple(row[column] for column in columns) for row in found]
 
     def attempt_milliseconds(self):
-        return [attempt.started_ms_ago - attempt.finished_ms_ago for _, attempt in self.tables.attempts]
+        return [row.made.started_ms_ago - row.made.finished_ms_ago for row in self.tables.attempts]
 
     def take_over(self, entry_id):
         for row in self.tables.queue:

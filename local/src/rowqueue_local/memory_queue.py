@@ -49,6 +49,20 @@ class QueueRow:
     error_message: str | None = None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AttemptRow:
+    """A row of PROCESSING_ATTEMPTS.
+
+    Attributes:
+        by_poller: whether the poller noted how a claim ended. That says nothing about what becomes of the entry.
+    """
+
+    processor_id: str
+    made: Attempt
+    recorded_at: float
+    by_poller: bool = False
+
+
 @dataclass(slots=True, kw_only=True)
 class HoldRow:
     """A row of PROCESSING_HOLDS. ``until_at`` is ``None`` if a person has to end the hold."""
@@ -76,14 +90,14 @@ class MemoryTables:
     Attributes:
         clock: seconds.
         queue: PROCESSING_QUEUE.
-        attempts: PROCESSING_ATTEMPTS: who recorded an attempt, and the attempt.
+        attempts: PROCESSING_ATTEMPTS.
         holds: PROCESSING_HOLDS.
         processors: PROCESSORS.
     """
 
     clock: Callable[[], float]
     queue: list[QueueRow] = field(default_factory=list)
-    attempts: list[tuple[str, Attempt]] = field(default_factory=list)
+    attempts: list[AttemptRow] = field(default_factory=list)
     holds: list[HoldRow] = field(default_factory=list)
     processors: list[ProcessorRow] = field(default_factory=list)
     _ids: count[int] = field(default_factory=lambda: count(1))
@@ -129,12 +143,10 @@ class MemoryQueue:
 
     async def settle(self, settlements: Sequence[Settlement], attempts: Sequence[Attempt]) -> frozenset[int]:
         """See :meth:`rowqueue.processor.queue.Queue.settle`."""
-        recorded = {attempt.key for name, attempt in self.tables.attempts if name == self._processor_id}
+        recorded = {row.made.key for row in self._mine()}
+        now = self.tables.clock()
         self.tables.attempts += [
-            (
-                self._processor_id,
-                attempt._replace(error_message=storable(attempt.error_message), result=storable(attempt.result)),
-            )
+            AttemptRow(processor_id=self._processor_id, made=_storable(attempt), recorded_at=now)
             for attempt in attempts
             if attempt.key not in recorded
         ]
@@ -146,11 +158,15 @@ class MemoryQueue:
             if not self._settle_one(rows.get(key_of(s), []), on_record.get(key_of(s), s), expected=s.status)
         )
 
+    def _mine(self) -> list[AttemptRow]:
+        """This worker's attempts. What the poller noted about its claims is not among them."""
+        return [row for row in self.tables.attempts if row.processor_id == self._processor_id and not row.by_poller]
+
     def _on_record(self, keys: set[ClaimedKey]) -> dict[ClaimedKey, Settlement]:
-        """What this worker's attempts say about these claims: a success first, then the earliest."""
-        mine = [made for name, made in self.tables.attempts if name == self._processor_id and made.key in keys]
-        mine.sort(key=lambda made: made.outcome != AttemptOutcome.SUCCEEDED)
-        return {made.key: _settlement(made) for made in reversed(mine)}
+        """What this worker's attempts say about these claims."""
+        mine = [row for row in self._mine() if row.made.key in keys]
+        now = self.tables.clock()
+        return {key: settlement_on_record(row, now) for key, row in best_by_claim(mine).items()}
 
     async def place_hold(self, *, reason: str, seconds: float) -> None:
         """See :meth:`rowqueue.processor.queue.Queue.place_hold`."""
@@ -208,23 +224,30 @@ class MemoryQueue:
         """Settle the rows of a claim; returns whether that was done, now or by an earlier call."""
         in_hand = [row for row in rows if row.status == Status.PROCESSING]
         for row in in_hand:
-            self._write(row, settlement)
+            write(row, settlement, self.tables.clock())
         return bool(in_hand) or {row.status for row in rows} == {expected}
 
-    def _write(self, row: QueueRow, settlement: Settlement) -> None:
-        now = self.tables.clock()
-        row.status = settlement.status
-        row.retry_count += settlement.counted
-        row.doubt_count += settlement.doubted
-        row.completed_at = now if settlement.status is Status.COMPLETED else None
-        row.failed_at = now if settlement.status is Status.FAILED else None
-        if settlement.released:
-            row.processor_id, row.claimed_at = None, None
-            return
-        if settlement.status is Status.PENDING:
-            row.available_at = now + settlement.delay_s
-        row.response_status = settlement.response_status
-        row.result, row.error_message = storable(settlement.result), storable(settlement.error_message)
+
+def write(row: QueueRow, settlement: Settlement, now: float) -> None:
+    """Settle a row: the rule of the statement ``settle``."""
+    row.status = settlement.status
+    row.retry_count += settlement.counted
+    row.doubt_count += settlement.doubted
+    row.completed_at = now if settlement.status is Status.COMPLETED else None
+    row.failed_at = now if settlement.status is Status.FAILED else None
+    if settlement.released:
+        row.processor_id, row.claimed_at = None, None
+        return
+    if settlement.status is Status.PENDING:
+        row.available_at = now + settlement.delay_s
+    row.response_status = settlement.response_status
+    row.result, row.error_message = storable(settlement.result), storable(settlement.error_message)
+
+
+def best_by_claim(rows: Iterable[AttemptRow]) -> dict[ClaimedKey, AttemptRow]:
+    """The attempt that counts for each claim: a success first, then the earliest."""
+    ranked = sorted(rows, key=lambda row: (row.made.outcome != AttemptOutcome.SUCCEEDED, row.recorded_at))
+    return {row.made.key: row for row in reversed(ranked)}
 
 
 def _by_copy(rows: Iterable[QueueRow]) -> dict[tuple[int, str], list[QueueRow]]:
@@ -243,8 +266,9 @@ def _by_claim(rows: Iterable[QueueRow]) -> dict[ClaimedKey, list[QueueRow]]:
     return found
 
 
-def _settlement(made: Attempt) -> Settlement:
+def settlement_on_record(row: AttemptRow, now: float) -> Settlement:
     """What an attempt on record makes of its entry: the rule of the statement ``settle``."""
+    made = row.made
     return Settlement(
         entry_id=made.entry_id,
         claim_token=made.claim_token,
@@ -253,7 +277,7 @@ def _settlement(made: Attempt) -> Settlement:
         counted=made.outcome in {AttemptOutcome.TRANSIENT, AttemptOutcome.PERMANENT},
         released=made.outcome in {AttemptOutcome.INTERRUPTED, AttemptOutcome.DOUBTFUL},
         doubted=made.outcome == AttemptOutcome.DOUBTFUL,
-        delay_s=(made.delay_ms or 0) / 1000,
+        delay_s=row.recorded_at + (made.delay_ms or 0) / 1000 - now,
         response_status=made.response_status,
         result=made.result,
         error_message=made.error_message,
@@ -275,6 +299,10 @@ def _bounded(ready: Iterable[QueueRow], request: ClaimRequest) -> Iterable[Queue
             return
         yield row
         characters += len(row.data)
+
+
+def _storable(attempt: Attempt) -> Attempt:
+    return attempt._replace(error_message=storable(attempt.error_message), result=storable(attempt.result))
 
 
 def _entry(row: QueueRow, token: str, now: float) -> Entry:
