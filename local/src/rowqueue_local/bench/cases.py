@@ -8,7 +8,7 @@ from typing import Literal
 from rowqueue.settings import LARGEST_BLOCK
 from rowqueue_local.snowflake.weather import Weather
 
-System = Literal["ours", "limit", "sketch"]
+System = Literal["ours", "limit", "sketch", "watched"]
 Sky = Literal["none", "real"]
 
 WEATHERS: dict[Sky, Weather] = {"none": Weather(), "real": Weather(dml_ms=400, select_ms=100)}

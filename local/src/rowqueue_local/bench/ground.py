@@ -34,6 +34,19 @@ INSERT INTO PROCESSING_QUEUE
 SELECT ?, 'completed', 'dev-gone', 'finished-long-ago', SYSDATE(), SYSDATE(), 200, ?
   FROM TABLE(GENERATOR(ROWCOUNT => {entries}))
 """
+_ATTEMPTS_AT_ONCE = 1_000_000
+_LONG_AGO = """
+INSERT INTO PROCESSING_ATTEMPTS
+       (entry_id, claim_token, idempotency_key, attempt, processor_id, started_at, finished_at, outcome,
+        response_status, entry_status, result, recorded_at)
+SELECT -made.number, 'token-' || FLOOR(made.number / 1000), 'key-' || made.number, 1,
+       'dev-' || FLOOR(made.number / 20000), made.at, made.at, 'succeeded', 200, 'completed', ?, made.at
+  FROM (SELECT ? + numbered.number AS number,
+               DATEADD('millisecond', 250 * (? + numbered.number), DATEADD('day', -30, SYSDATE())) AS at
+          FROM (SELECT ROW_NUMBER() OVER (ORDER BY 1) AS number
+                  FROM TABLE(GENERATOR(ROWCOUNT => {rows}))) AS numbered) AS made
+"""
+"""Four attempts a second, in the order of their times, the first of them 30 days ago."""
 
 
 class BenchError(RowqueueError):
@@ -49,10 +62,16 @@ class Ground:
     _queues: int = 0
 
     @contextlib.contextmanager
-    def queue(self, *, entries: int, data: str, finished: int = 0) -> Iterator[dict[str, str]]:
+    def queue(self, *, entries: int, data: str, finished: int = 0, attempts: int = 0) -> Iterator[dict[str, str]]:
         """A new schema with ready and finished entries; yields the environment variables with which a worker finds it.
 
         All schemas have the same name: otherwise the stand-in would translate each statement again.
+
+        Args:
+            entries: number of ready entries.
+            data: of each entry.
+            finished: number of finished entries, each with an attempt.
+            attempts: number of further attempts, of entries that the table no longer has.
         """
         self._queues += 1
         schema = f"BENCH_{self._queues}"
@@ -62,6 +81,9 @@ class Ground:
         if finished:
             self.sql(_FINISHED.format(entries=finished), data, '{"accepted": true}')
             self.sql(_ATTEMPTED)
+        for first in range(0, attempts, _ATTEMPTS_AT_ONCE):
+            rows = min(_ATTEMPTS_AT_ONCE, attempts - first)
+            self.sql(_LONG_AGO.format(rows=rows), '{"accepted": true}', first, first)
         if entries:
             self.sql(_INSERT.format(entries=entries), data)
         try:

@@ -16,14 +16,22 @@ from rowqueue_local.bench.work import Stretch, tls
 from rowqueue_local.stack import REPOSITORY
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Coroutine
     from types import ModuleType
 
+    from rowqueue.processor.run import RunReport
     from rowqueue_local.bench.work import Job
 
 
-def prepare(job: Job) -> Callable[[], Stretch]:
-    """Log in to Snowflake; the returned function claims, delivers and settles until nothing is ready."""
+def prepare(
+    job: Job, *, drive: Callable[[Coroutine[object, object, RunReport]], RunReport] = asyncio.run
+) -> Callable[[], Stretch]:
+    """Log in to Snowflake; the returned function claims, delivers and settles until nothing is ready.
+
+    Args:
+        job: what to do.
+        drive: runs the processor in an event loop.
+    """
     settings = ProcessorSettings.from_env(job.environ)
     observability.configure("processor", environment=settings.environment)
     login = credentials.login(settings.snowflake, environment=settings.environment)
@@ -39,7 +47,7 @@ def prepare(job: Job) -> Callable[[], Stretch]:
         entry_point.tune_garbage_collection()
         began = time.monotonic()
         with closing(SnowflakeQueue(store)) as queue:
-            report = asyncio.run(entry_point.run(settings, queue, context, job.name, stop=asyncio.Event()))
+            report = drive(entry_point.run(settings, queue, context, job.name, stop=asyncio.Event()))
         return Stretch(began=began, ended=began + report.seconds, entries=report.settled["completed"])
 
     return run

@@ -108,6 +108,18 @@ def _play(ground: Ground, case: Case, repetition: int) -> Measured:
     )
 
 
+def alone(ground: Ground, case: Case, environ: dict[str, str]) -> dict[str, Any]:
+    """Run one process of a case on the queue that ``environ`` names; returns its report.
+
+    Raises:
+        BenchError: the process ended, or took too long.
+    """
+    with _started(ground, case, environ, payload(case.service_ms)) as worker:
+        worker.report(_READY_WITHIN_S)
+        worker.say("go")
+        return worker.report(_DONE_WITHIN_S)
+
+
 def _blocks(case: Case) -> dict[str, str]:
     return {"MAX_ENTRIES": str(case.block), "MAX_BLOCK_ENTRIES": str(case.largest_block)}
 

@@ -23,7 +23,27 @@ def of_rows(rows: Iterable[Row]) -> str:
 def of_times(rows: Iterable[dict[str, Any]]) -> str:
     """One line for each duty."""
     names = ("duty", "table_rows", "empty_ms", "full_ms", "ratio")
-    heading = ("duty", "finished entries", "empty table, ms", "full table, ms", "ratio")
+    heading = ("duty", "rows", "few rows, ms", "full table, ms", "ratio")
+    return _markdown(heading, [[f"{row[name]}" for name in names] for row in rows])
+
+
+def of_settles(rows: Iterable[dict[str, Any]]) -> str:
+    """One line for each length of the answers."""
+    names = (
+        *("answer_characters", "entries", "workers", "bound_per_second", "joined_per_second"),
+        *("bound_updates", "joined_updates", "ratio"),
+    )
+    heading = (
+        *("characters of an answer", "entries", "workers", "bound, entries/s", "joined, entries/s"),
+        *("bound, UPDATEs", "joined, UPDATEs", "ratio"),
+    )
+    return _markdown(heading, [[f"{row[name]}" for name in names] for row in rows])
+
+
+def of_memory(rows: Iterable[dict[str, Any]]) -> str:
+    """One line for each load."""
+    names = ("entries", "characters", "peak_mb", "above_baseline_mb", "longest_block_s", "seconds")
+    heading = ("entries", "characters of each", "peak MB", "above the first, MB", "longest block of the loop, s", "s")
     return _markdown(heading, [[f"{row[name]}" for name in names] for row in rows])
 
 

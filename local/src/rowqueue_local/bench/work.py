@@ -42,11 +42,13 @@ class Stretch:
         began: seconds on the monotonic clock, which the processes share.
         ended: the same.
         entries: how many were delivered.
+        longest_block_s: the longest time for which the event loop ran nothing else, if that was watched.
     """
 
     began: float
     ended: float
     entries: int
+    longest_block_s: float | None = None
 
 
 def payload(service_ms: int) -> str:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from rowqueue_local.bench import cases, figures, ground, rows, runs, tables
+from rowqueue_local.bench import cases, figures, ground, memory, rows, runs, settles, tables
 from rowqueue_local.commands.console import FOLDER, console
 
 
@@ -19,16 +19,26 @@ from rowqueue_local.commands.console import FOLDER, console
 @click.option(
     "--table-rows", type=click.IntRange(1, 10_000_000), help="Instead, measure statements on a table of this size."
 )
+@click.option(
+    "--attempts", type=click.IntRange(1, 50_000_000), help="Instead, measure statements with so large an audit trail."
+)
+@click.option(
+    "--answers", is_flag=True, help="Instead, measure how fast outcomes are settled, by the length of answers."
+)
+@click.option("--memory", "large", is_flag=True, help="Instead, measure the memory that large entries take.")
 @click.option("--json", "as_json", is_flag=True, help="Print the figures as one JSON object on the last line.")
 @click.option("--state-dir", type=FOLDER, default=Path(".local/bench"), show_default=True)
 def bench_command(
     only: tuple[str, ...],
     repetitions: int | None,
     table_rows: int | None,
+    attempts: int | None,
     state_dir: Path,
     *,
     quick: bool,
     smoke: bool,
+    answers: bool,
+    large: bool,
     as_json: bool,
 ) -> None:
     """Compare the throughput with a plain loop and a simple program. Exit code 0 if promises are kept.
@@ -39,9 +49,20 @@ def bench_command(
     """
     terminal = console(stderr=as_json)
     with ground.prepared(state_dir.resolve()) as prepared:
-        if table_rows:
-            times = rows.measure(prepared, finished=table_rows, watch=terminal.print)
-            output, promises, table = {"table": times}, rows.promises(times), tables.of_times(times)
+        if table_rows or attempts:
+            fill = rows.Fill(finished=table_rows or 0, attempts=attempts or 0)
+            times = rows.measure(prepared, fill, watch=terminal.print)
+            output, promises, table = {"table": times}, rows.promises(times, fill), tables.of_times(times)
+        elif answers:
+            settled = settles.measure(
+                prepared, shrink=20 if smoke else 1, repetitions=repetitions or 1, watch=terminal.print
+            )
+            output, table = {"settled": settled}, tables.of_settles(settled)
+            promises = [] if smoke else settles.promises(settled)
+        elif large:
+            taken = memory.measure(prepared, memory.SMALL if smoke else memory.HEAVY, watch=terminal.print)
+            output, table = {"memory": taken}, tables.of_memory(taken)
+            promises = [] if smoke else memory.promises(taken)
         else:
             form = cases.form(groups=only, quick=quick, smoke=smoke, repetitions=repetitions or 0)
             measured = figures.rows_of(runs.play(prepared, form, watch=lambda run: terminal.print(str(run))))
