@@ -50,7 +50,8 @@ class Freed:
     Attributes:
         exhausted: entries failed because they had no attempts left.
         deaths: the dead tasks whose claims were taken away.
-        released: entries of dead tasks given back, or failed if the release counted as their last attempt.
+        released: entries of dead tasks given back, settled as the task had recorded, or failed if the release counted
+            as their last attempt.
         poisoned: entries of dead tasks failed because they crashed too many workers.
         stale_reset: stale claims taken away.
         problem: the error of the most urgent duty that failed, if one did.

@@ -38,8 +38,9 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-RECORDED_MARGIN_S = 60
-"""Added to the time since a batch was sent first, in which its attempts were recorded: clocks differ."""
+RECORDED_MARGIN_S = 20
+"""Added to the time since a batch was sent first, in which its attempts were recorded: clocks differ. A settle reads
+the answers that this worker recorded in that time, so a long margin would cost."""
 UNSTORABLE = "Snowflake cannot store what the service answered"
 
 
