@@ -292,6 +292,15 @@ class ProcessorSettings(SharedSettings):
         required=False,
     )
 
+    @property
+    def settle_at_stop_s(self) -> float:
+        """How long outcomes that are in hand at a stop may take to settle, seconds.
+
+        It is half of what the grace leaves. The other half is for the outcomes of deliveries in flight, and for
+        settles that become slower.
+        """
+        return (STOP_TIMEOUT_S - self.stop_grace_s) / 2
+
     def contradictions(self) -> Iterator[str]:
         """Time limits and sizes that contradict each other."""
         longest = self.longest_life_s

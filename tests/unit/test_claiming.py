@@ -11,6 +11,7 @@ from processor_played import ENVIRON, PlayedQueue, now
 from rowqueue.errors import WarehouseUnavailable
 from rowqueue.lifecycle import Entry
 from rowqueue.observability import configure
+from rowqueue.processor.blocks import SettlePace
 from rowqueue.processor.claiming import Claiming, first_of
 from rowqueue.processor.gate import Gate
 from rowqueue.processor.in_hand import InHand
@@ -26,6 +27,7 @@ class PlayedClaiming:
         self.in_hand = InHand()
         self.gate = Gate(most=self.settings.concurrency, clock=now)
         self.lag_s = 0.0
+        self.pace = SettlePace(statement_s=0.1, statement_bytes=900_000, outcome_bytes=150)
         self.stop, self.doubted = asyncio.Event(), asyncio.Event()
         self.claiming = Claiming(
             queue=queue,
@@ -33,6 +35,7 @@ class PlayedClaiming:
             in_hand=self.in_hand,
             gate=self.gate,
             lag_s=lambda: self.lag_s,
+            pace=lambda: self.pace,
             stop=self.stop,
             doubted=self.doubted,
             clock=now,

@@ -87,7 +87,7 @@ class WatchedQueue(PlayedQueue):
         return block
 
     async def settle(self, settlements, attempts):
-        self.while_settling.append(self.watched.text_bytes)
+        self.while_settling.append(self.watched.data_bytes)
         await asyncio.sleep(self.settle_s)
         return await super().settle(settlements, attempts)
 

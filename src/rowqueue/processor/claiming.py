@@ -15,6 +15,7 @@ from rowqueue.processor.queue import ClaimRequest
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
+    from rowqueue.processor.blocks import SettlePace
     from rowqueue.processor.gate import Gate
     from rowqueue.processor.in_hand import InHand
     from rowqueue.processor.queue import Queue
@@ -72,6 +73,7 @@ class Claiming:
         in_hand: takes what is claimed.
         gate: knows how many deliveries may be in flight, and how long they take.
         lag_s: seconds for which the oldest outcome has waited for its settle.
+        pace: how quickly outcomes are settled.
         stop: set when a stop is requested.
         doubted: set when the service seems to refuse our credentials.
         clock: seconds, monotonic, of the event loop.
@@ -89,6 +91,7 @@ class Claiming:
         in_hand: InHand,
         gate: Gate,
         lag_s: Callable[[], float],
+        pace: Callable[[], SettlePace],
         stop: asyncio.Event,
         doubted: asyncio.Event,
         clock: Callable[[], float],
@@ -102,6 +105,7 @@ class Claiming:
         self._in_hand = in_hand
         self._gate = gate
         self._lag_s = lag_s
+        self._pace = pace
         self._stop = stop
         self._doubted = doubted
         self._clock = clock
@@ -192,11 +196,12 @@ class Claiming:
             await self._pause(_POLL_S)
 
     def _is_busy(self) -> bool:
-        enough = unstarted_at_claim(room=self._gate.room, per_second=self._gate.per_second, claim_s=self._claim_s)
+        enough = unstarted_at_claim(room=self._gate.room, per_second=self._per_second(), claim_s=self._claim_s)
         return (
             self._in_hand.unstarted > min(enough, self._settings.max_block_entries // 2)
             or self._lag_s() > self._longest_lag_s
             or not memory.allows_claim(most=self._memory, taken=self._in_hand.bytes)
+            or self._settleable(within_s=self._settings.settle_at_stop_s / 2) <= 0
         )
 
     async def _let_entries_arrive(self, came: int, within_s: float) -> None:
@@ -242,10 +247,19 @@ class Claiming:
             came=block.entries,
             full=block.full,
             claim_s=self._claim_s,
-            per_second=self._gate.per_second,
+            per_second=self._per_second(),
             concurrency=self._settings.concurrency,
             left_s=left_s,
+            settleable=self._settleable(within_s=self._settings.settle_at_stop_s),
         )
+
+    def _per_second(self) -> float | None:
+        """How many entries can be delivered and settled in a second; ``None`` before the first answer."""
+        delivered = self._gate.per_second
+        return None if delivered is None else min(delivered, self._pace().per_second)
+
+    def _settleable(self, *, within_s: float) -> float:
+        return self._pace().settleable(within_s=within_s, in_hand=self._in_hand.entries)
 
     def _limits(self) -> BlockLimits:
         return BlockLimits(

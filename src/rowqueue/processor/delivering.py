@@ -29,6 +29,7 @@ class Delivering:
         gate: admits deliveries, and learns how long they take.
         trust: weighs faults of credentials.
         settle: takes each delivery that has an outcome.
+        room: set while another delivery may start.
         doubted: set when nothing that is claimed from now on could clear a doubt about our credentials.
         clock: seconds, monotonic, of the event loop.
 
@@ -44,6 +45,7 @@ class Delivering:
         gate: Gate,
         trust: Trust,
         settle: Callable[[Delivery], None],
+        room: asyncio.Event,
         doubted: asyncio.Event,
         clock: Callable[[], float],
     ) -> None:
@@ -53,6 +55,7 @@ class Delivering:
         self._gate = gate
         self._trust = trust
         self._settle = settle
+        self._room = room
         self._doubted = doubted
         self._clock = clock
         self._releasing = False
@@ -63,6 +66,7 @@ class Delivering:
         A delivery whose 2xx has arrived ends with it although it is cancelled.
         """
         while not _is_cancelled():
+            await self._room.wait()
             entry = await self._in_hand.start()
             try:
                 await self._take_up(entry)

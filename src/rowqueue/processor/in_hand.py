@@ -19,14 +19,16 @@ class InHand:
     Attributes:
         entries: how many are in hand.
         nothing: set while there are none.
-        text_bytes: memory of their long texts: ``data`` until a delivery has ended, then the answer until its settle.
+        data_bytes: memory of long ``data``, until their deliveries have ended.
+        answer_bytes: memory of long answers, until they are settled.
     """
 
     def __init__(self) -> None:
         self.entries = 0
         self.nothing = asyncio.Event()
         self.nothing.set()
-        self.text_bytes = 0
+        self.data_bytes = 0
+        self.answer_bytes = 0
         self._unstarted: asyncio.Queue[Entry] = asyncio.Queue()
 
     @property
@@ -37,7 +39,7 @@ class InHand:
     @property
     def bytes(self) -> int:
         """How much memory they take."""
-        return self.entries * memory.ENTRY_BYTES + self.text_bytes
+        return self.entries * memory.ENTRY_BYTES + self.data_bytes + self.answer_bytes
 
     def take(self, claimed: Sequence[Entry]) -> None:
         """Add what was claimed."""
@@ -45,7 +47,7 @@ class InHand:
         if claimed:
             self.nothing.clear()
         for entry in claimed:
-            self.text_bytes += memory.of_data(entry.data)
+            self.data_bytes += memory.of_data(entry.data)
             self._unstarted.put_nowait(entry)
 
     async def start(self) -> Entry:

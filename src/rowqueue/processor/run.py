@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from rowqueue.errors import CredentialsStop, DeliveryFault, ServiceUnreachable, WarehouseError
 from rowqueue.observability import Event, Metric, embedded, log, log_problem
+from rowqueue.processor import memory
 from rowqueue.processor.claiming import (
     CREDENTIALS,
     LONGEST_LAG_S,
@@ -121,6 +122,8 @@ class Processor:
             in_hand=self._in_hand,
             flush_s=settings.flush_s,
             flush_entries=settings.flush_entries,
+            stop_s=settings.settle_at_stop_s,
+            most_answer_bytes=memory.for_entries(settings.task_memory_mib) / 2,
             clock=clock,
             rng=rng,
         )
@@ -130,6 +133,7 @@ class Processor:
             gate=gate,
             trust=self._trust,
             settle=self._settling.add,
+            room=self._settling.room,
             doubted=self._doubted,
             clock=clock,
         )
@@ -139,6 +143,7 @@ class Processor:
             in_hand=self._in_hand,
             gate=gate,
             lag_s=self._settling.lag_s,
+            pace=self._settling.pace,
             stop=stop,
             doubted=self._doubted,
             clock=clock,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 from collections import Counter, deque
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -21,6 +22,7 @@ from rowqueue.lifecycle import (
 )
 from rowqueue.observability import Event, Metric, embedded, log, log_problem
 from rowqueue.processor import memory
+from rowqueue.processor.blocks import SettlePace
 from rowqueue.processor.parts import MAX_STATEMENT_BYTES
 from rowqueue.settings import LARGEST_BLOCK
 from rowqueue.sql import Attempt
@@ -34,6 +36,15 @@ if TYPE_CHECKING:
 
 _OVERHEAD_BYTES = 150
 """Upper bound for the size of an outcome without its texts and its key: 115 with an id of six digits."""
+
+_UNMEASURED_STATEMENT_S = 2.5
+"""Seconds that a statement of a settle may take before the first was measured. An UPDATE may wait for the lock."""
+_SHORTEST_STATEMENT_S = 0.05
+_AHEAD_S = 5.0
+"""How far deliveries may be ahead of their settles, seconds. More would gain nothing, and a stop has to settle it."""
+_AHEAD_STATEMENTS = 4
+"""They may be ahead by this many statements, also if these are slow: some are sent while others fill."""
+_REMEMBERED_OUTCOMES = 100
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,11 +73,14 @@ class Settling:
         in_hand: shrinks with each batch.
         flush_s: how long an outcome waits for others, seconds.
         flush_entries: largest batch.
+        stop_s: how long outcomes can be settled after a stop, seconds.
+        most_answer_bytes: memory that answers may take until they are settled.
         clock: seconds, monotonic, of the event loop.
         rng: for jitter.
 
     Attributes:
         settled: number of entries by result: completed, failed, pending (to be retried) or released.
+        room: set while another delivery may start: its outcome could be settled after a stop, and its answer kept.
     """
 
     def __init__(
@@ -79,8 +93,12 @@ class Settling:
         flush_entries: int,
         clock: Callable[[], float],
         rng: Callable[[], float],
+        stop_s: float = math.inf,
+        most_answer_bytes: float = math.inf,
     ) -> None:
         self.settled: Counter[str] = Counter()
+        self.room = asyncio.Event()
+        self.room.set()
         self._queue = queue
         self._policy = policy
         self._in_hand = in_hand
@@ -88,9 +106,12 @@ class Settling:
         self._flush_entries = flush_entries
         self._clock = clock
         self._rng = rng
+        self._stop_s = stop_s
+        self._most_answer_bytes = most_answer_bytes
+        self._statement_s = _UNMEASURED_STATEMENT_S
+        self._measured = False
         self._unsettled = Unsettled()
         self._never_started = Unsettled()
-        self._in_progress: Delivery | None = None
         self._wake = asyncio.Event()
         self._closed = False
 
@@ -101,16 +122,35 @@ class Settling:
         """
         unsettled = self._unsettled if delivery.began is not None else self._never_started
         unsettled.add(self._without_data(delivery))
+        self._in_hand.answer_bytes += memory.of_answer(_result(delivery.outcome))
+        if self._is_full():
+            self.room.clear()
         if len(unsettled) == 1 or self._is_enough():
             self._wake.set()
 
     def _without_data(self, delivery: Delivery) -> Delivery:
         """Free a long ``data``: no statement sends it."""
-        self._in_hand.text_bytes += memory.of_answer(_result(delivery.outcome))
         if freed := memory.of_data(delivery.entry.data):
-            self._in_hand.text_bytes -= freed
+            self._in_hand.data_bytes -= freed
             return replace(delivery, entry=replace(delivery.entry, data=""))
         return delivery
+
+    def pace(self) -> SettlePace:
+        """How quickly outcomes are settled, and which ones wait."""
+        both = (self._unsettled, self._never_started)
+        return SettlePace(
+            statement_s=self._statement_s,
+            statement_bytes=MAX_STATEMENT_BYTES,
+            outcome_bytes=self._unsettled.mean_bytes,
+            unsettled=sum(len(one) + len(one.in_progress) for one in both),
+            unsettled_bytes=sum(one.bytes + one.in_progress_bytes for one in both),
+        )
+
+    def _is_full(self) -> bool:
+        size = self._unsettled.bytes + self._unsettled.in_progress_bytes
+        ahead_s = min(self._stop_s, max(_AHEAD_S, _AHEAD_STATEMENTS * self._statement_s))
+        ahead = ahead_s / self._statement_s * MAX_STATEMENT_BYTES
+        return size > ahead or self._in_hand.answer_bytes > self._most_answer_bytes
 
     def close(self) -> None:
         """No more deliveries come; :meth:`run` ends when all are settled."""
@@ -119,8 +159,8 @@ class Settling:
 
     def lag_s(self) -> float:
         """Seconds for which the oldest outcome has waited."""
-        oldest = self._in_progress or self._never_started.oldest or self._unsettled.oldest
-        return self._clock() - oldest.ended if oldest else 0.0
+        ended = [one.oldest.ended for one in (self._unsettled, self._never_started) if one.oldest]
+        return self._clock() - min(ended) if ended else 0.0
 
     async def run(self) -> None:
         """Settle until closed and done.
@@ -130,10 +170,26 @@ class Settling:
         """
         while self._anything() or not self._closed:
             await self._gather()
-            if flush := self._never_started.take() or self._unsettled.take():
-                self._in_progress = flush[0]
+            if flush := self._never_started.take():
                 await self._settle(flush)
-                self._in_progress = None
+                self._never_started.settled()
+            elif flush := self._unsettled.take():
+                began = self._clock()
+                await self._settle(flush)
+                self._learn(self._clock() - began)
+                self._unsettled.settled()
+            if not self._is_full():
+                self.room.set()
+
+    def _learn(self, seconds: float) -> None:
+        """Learn how long a statement of a settle takes: the INSERTs and the UPDATE.
+
+        A slow one counts at once, and half of it with each quicker one after it.
+        """
+        each = seconds / (math.ceil(self._unsettled.in_progress_bytes / MAX_STATEMENT_BYTES) + 1)
+        mean = (self._statement_s + each) / 2 if self._measured else each
+        self._statement_s = max(_SHORTEST_STATEMENT_S, each, mean)
+        self._measured = True
 
     def _anything(self) -> bool:
         return bool(self._never_started or self._unsettled)
@@ -167,7 +223,7 @@ class Settling:
         counts = Counter(_counted_as(s) for s in settlements if s.entry_id not in lost)
         self.settled.update(counts)
         self._in_hand.drop(len(flush))
-        self._in_hand.text_bytes -= sum(memory.of_answer(_result(d.outcome)) for d in flush)
+        self._in_hand.answer_bytes -= sum(memory.of_answer(_result(d.outcome)) for d in flush)
         _log_settled(flush, counts, lost=len(lost), seconds=self._clock() - began)
 
 
@@ -176,10 +232,17 @@ class Unsettled:
 
     Attributes:
         bytes: about the size of all their outcomes in statements, as if each character were ASCII.
+        mean_bytes: the size of one, on average.
+        in_progress: those that were taken and are not settled yet.
+        in_progress_bytes: their size.
     """
 
     def __init__(self) -> None:
         self.bytes = 0
+        self.mean_bytes = float(_OVERHEAD_BYTES)
+        self.in_progress: list[Delivery] = []
+        self.in_progress_bytes = 0
+        self._added = 0
         self._deliveries: deque[tuple[Delivery, int]] = deque()
 
     def __len__(self) -> int:
@@ -188,6 +251,8 @@ class Unsettled:
     @property
     def oldest(self) -> Delivery | None:
         """The one that ended first, if there is one."""
+        if self.in_progress:
+            return self.in_progress[0]
         return self._deliveries[0][0] if self._deliveries else None
 
     def add(self, delivery: Delivery) -> None:
@@ -195,6 +260,8 @@ class Unsettled:
         texts = (_result(delivery.outcome), _reason(delivery.outcome), delivery.entry.idempotency_key)
         size = _OVERHEAD_BYTES + sum(len(text or "") for text in texts)
         self.bytes += size
+        self._added = min(self._added + 1, _REMEMBERED_OUTCOMES)
+        self.mean_bytes += (size - self.mean_bytes) / self._added
         self._deliveries.append((delivery, size))
 
     def take(self) -> list[Delivery]:
@@ -203,8 +270,14 @@ class Unsettled:
         while self._deliveries and len(batch) < LARGEST_BLOCK:
             delivery, size = self._deliveries.popleft()
             self.bytes -= size
+            self.in_progress_bytes += size
             batch.append(delivery)
+        self.in_progress = batch
         return batch
+
+    def settled(self) -> None:
+        """Forget those that were taken."""
+        self.in_progress, self.in_progress_bytes = [], 0
 
 
 def _result(outcome: Outcome) -> str | None:
