@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
 import time
 
@@ -134,7 +135,11 @@ def test_a_credentials_stop_places_a_hold_and_a_probe_ends_it(deployed, sql, ins
     assert sql("SELECT SUM(retry_count) FROM PROCESSING_QUEUE") == [(0,)], "it is no entry's fault"
     assert sql("SELECT reason, created_by FROM PROCESSING_HOLDS") == [(logged["error"], "dev-test")]
 
-    assert tick()["containersLaunched"] == 0, "while the hold stands nothing is launched"
+    answer = tick()
+    assert answer["containersLaunched"] == 0, "while the hold stands nothing is launched"
+    assert (answer["pendingEntries"], answer["readyEntries"], answer["reason"]) == (6, None, "a hold stands")
+    assert answer["hold"]["reason"] == logged["error"]
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", answer["hold"]["until"])
     sql("UPDATE PROCESSING_HOLDS SET until_at = SYSDATE()")
     assert tick()["containersLaunched"] == 1, "then one task probes, though more would be needed"
     wait_until(lambda: sql("SELECT COUNT(*) FROM PROCESSING_HOLDS") == [(0,)])

@@ -258,7 +258,8 @@ class SlowStops(ECS):
 
 
 def hung(count):
-    return [task(f"hung-{n:03}", age_s=1000 - n) for n in range(count)]
+    """The oldest is the first by name, and the last that ECS lists."""
+    return [task(f"hung-{n:03}", age_s=1000 - n) for n in reversed(range(count))]
 
 
 def test_hundreds_of_hung_tasks_are_stopped_ten_at_a_time_the_oldest_first_and_sixty_in_one_tick():
