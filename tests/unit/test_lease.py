@@ -342,15 +342,16 @@ def test_a_task_that_began_to_stop_during_the_tick_counts_once():
     assert len(tick(warehouse, ecs, s3=s3, MAX_CONTAINERS="4").launched.started) == 3
 
 
-def test_with_a_cap_of_one_a_probe_waits_until_a_stopping_task_has_stopped():
+@pytest.mark.parametrize(("cap", "launch"), [("1", 0), ("2", 1)])
+def test_a_probe_does_not_wait_for_a_task_that_is_stopping_unless_the_cap_is_reached(cap, launch):
     ecs = ECS([dead("a", exit_code=0) | {"lastStatus": "STOPPING"}])
     warehouse = PlayedWarehouse(
         pulse=pulse(pending=8, available=NAIVE, holds=1, held_until=NAIVE - timedelta(seconds=1)),
         count_ready=[(8, 0)],
         processors_seen=[],
     )
-    report = tick(warehouse, ecs, MAX_CONTAINERS="1")
-    assert (report.launched.started, report.decision.launch) == ((), 0)
+    report = tick(warehouse, ecs, MAX_CONTAINERS=cap)
+    assert (len(report.launched.started), report.decision.launch) == (launch, launch)
 
 
 def test_the_trial_of_a_back_off_that_ecs_does_not_list_yet_is_not_repeated():

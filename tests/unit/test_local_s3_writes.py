@@ -8,7 +8,6 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from rowqueue_local.aws.s3_writes import OneS3WriteAtATime
-from rowqueue_local.stack import most_at_once
 
 
 def request(method="PUT", service="s3"):
@@ -51,16 +50,3 @@ def test_two_writes_to_s3_are_answered_one_after_the_other_and_nothing_else_wait
     with ThreadPoolExecutor(2) as pool:
         list(pool.map(lambda environ: gateway(environ, None), requests))
     assert moto.together == together
-
-
-@pytest.mark.parametrize(
-    ("spans", "most"),
-    [
-        ([], 0),
-        ([(1, None)], 1),
-        ([(1, 2), (2, 3)], 1),
-        ([(1, 3), (2, None), (2.5, 4), (5, 6)], 3),
-    ],
-)
-def test_tasks_at_one_time_are_counted_until_they_have_stopped(spans, most):
-    assert most_at_once(spans) == most

@@ -227,8 +227,10 @@ def _next_due(seen: Observation) -> str:
 def _probe(blank: Decision, seen: Observation, max_containers: int) -> Decision:
     if not blank.ready:
         return replace(blank, reason=f"a hold has ended, nothing is ready to probe with{_next_due(seen)}")
-    if seen.present > 0:
+    if seen.fleet.live + len(seen.late) > 0:
         return replace(blank, need=1, reason="a hold has ended, its probe waits until no task is left")
+    if seen.present >= max_containers > 0:
+        return replace(blank, need=1, reason="a hold has ended, its probe waits until a task has stopped")
     return replace(blank, launch=min(1, max_containers), need=1, reason="a hold has ended, one task probes", probe=True)
 
 

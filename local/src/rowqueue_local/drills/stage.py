@@ -189,10 +189,15 @@ def staged(
         with deployment.session(running) as session:
             yield Stage(stack=running, session=session)
         if not counts_tasks:
-            _check_cap(running)
+            check_cap(running)
 
 
-def _check_cap(running: Stack) -> None:
+def check_cap(running: Stack) -> None:
+    """Check that there were never more tasks than ``MAX_CONTAINERS``.
+
+    Raises:
+        StackError: there were.
+    """
     cap = running.options.poller["MAX_CONTAINERS"]
     if (most := running.most_tasks()) > int(cap):
         raise stack.StackError(f"{most} tasks at one time, and MAX_CONTAINERS is {cap}")
