@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import socket
 import ssl
 import threading
 from datetime import UTC, datetime, timedelta
@@ -298,6 +299,41 @@ async def test_a_service_that_refuses_our_certificate_is_a_fault_of_credentials(
         for _ in range(3):
             outcome = await deliver(f"https://127.0.0.1:{port}/process", trusted, entry("{}"))
             assert isinstance(outcome, CredentialsFault), outcome
+
+
+@contextlib.contextmanager
+def refusing(context):
+    """A server that sends the alert of a failed handshake, and then waits for the client to close; yields its port."""
+    listener = socket.create_server(("127.0.0.1", 0))
+
+    def refuse():
+        plain, _ = listener.accept()
+        with plain, contextlib.suppress(OSError):  # ssl.SSLError is one
+            incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+            end = context.wrap_bio(incoming, outgoing, server_side=True)
+            while received := plain.recv(65_536):
+                incoming.write(received)
+                with contextlib.suppress(ssl.SSLError):
+                    end.do_handshake()
+                plain.sendall(outgoing.read())
+
+    thread = threading.Thread(target=refuse)
+    thread.start()
+    with listener:
+        yield listener.getsockname()[1]
+        thread.join(5)
+
+
+@pytest.mark.parametrize("tls", ["1.2", "1.3"])
+async def test_an_alert_about_our_certificate_is_certain(files, stranger, trusted, tls):
+    context = await asyncio.to_thread(
+        partner.server_context, certificate=str(files.server), ca=str(stranger.ca), tls=tls
+    )
+    with refusing(context) as port:
+        outcome = await deliver(f"https://127.0.0.1:{port}/process", trusted, entry("{}"))
+    assert isinstance(outcome, CredentialsFault)
+    assert outcome.reason.startswith("the service does not accept our certificate: ")
+    assert outcome.certain
 
 
 @pytest.mark.parametrize("kept", [0, 50, 1000])

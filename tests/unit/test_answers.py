@@ -263,11 +263,19 @@ def test_a_failure_of_tls_that_is_not_about_a_certificate_is_not_certain(reason)
     assert fault_of(failed_with(reason)) == (ConnectionFault.DOUBTFUL, "TLS failed")
 
 
+def test_an_alert_in_the_handshake_is_recognised_although_aiohttp_raises_an_error_of_tls_too():
+    wrapped = aiohttp.ClientConnectorSSLError.__new__(aiohttp.ClientConnectorSSLError)
+    assert isinstance(wrapped, ssl.SSLError)
+    wrapped.__cause__ = ssl.SSLError(1, "[SSL: TLSV1_ALERT_UNKNOWN_CA]")
+    wrapped.__cause__.reason = "TLSV1_ALERT_UNKNOWN_CA"
+    assert fault_of(wrapped)[0] is ConnectionFault.CERTIFICATE
+
+
 def test_the_names_of_the_alerts_are_those_of_openssl():
     known = set(ssl._ssl.err_codes_to_names.values())
     assert known >= ALERTS_ABOUT_CERTIFICATES
     of_certificates = {name for name in known if "ALERT" in name and "CERTIFICATE" in name}
-    assert of_certificates <= ALERTS_ABOUT_CERTIFICATES
+    assert of_certificates | {"TLSV1_ALERT_ACCESS_DENIED", "TLSV1_ALERT_UNKNOWN_CA"} <= ALERTS_ABOUT_CERTIFICATES
 
 
 @pytest.mark.parametrize(

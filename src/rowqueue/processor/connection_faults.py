@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import ssl
 from enum import StrEnum
+from typing import TYPE_CHECKING
 
 import aiohttp
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 
 class ConnectionFault(StrEnum):
@@ -90,15 +94,19 @@ def fault_of(error: BaseException) -> tuple[ConnectionFault, str]:
     Raises:
         KeyError: no delivery can end with this exception.
     """
-    cause: BaseException | None = error
-    while cause is not None:
-        if isinstance(cause, _DECISIVE):
-            error = cause
-            break
-        cause = cause.__cause__ or cause.__context__
-    if isinstance(error, ssl.SSLError) and getattr(error, "reason", None) in ALERTS_ABOUT_CERTIFICATES:
+    chain = list(_chain(error))
+    if any(getattr(one, "reason", None) in ALERTS_ABOUT_CERTIFICATES for one in chain):
+        # aiohttp's errors of TLS are ssl.SSLErrors too, but have no reason of their own.
         return ConnectionFault.CERTIFICATE, "the service does not accept our certificate"
+    error = next((one for one in chain if isinstance(one, _DECISIVE)), error)
     for kind, fault, description in FAULTS:
         if isinstance(error, kind):
             return fault, description
     raise KeyError(type(error))
+
+
+def _chain(error: BaseException | None) -> Iterator[BaseException]:
+    """An exception, and those that it was raised from."""
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
