@@ -234,11 +234,11 @@ def test_of_two_outcomes_on_record_a_settle_writes_the_success(sql, workers, ins
 def test_what_the_poller_recorded_about_a_claim_that_stands_does_not_disturb_its_settle(
     sql, poller, workers, insert, claim
 ):
-    insert("{}")
-    (entry,) = claim()
+    insert("1", "2")
+    one, two = claim()
     poller.record_deaths([death(crashed=True)])  # and the tick ended before the release
-    done = settlement(entry)
-    assert workers().settle([done], [attempt(done)]) == frozenset()
-    assert rows(sql, "status", "result") == [("completed", "ok")]
-    outcomes = sorted(row[0] for row in sql("SELECT outcome FROM PROCESSING_ATTEMPTS"))
-    assert outcomes == ["crashed", "succeeded"]
+    outcomes = [settlement(one), retried(two)]
+    assert workers().settle(outcomes, [attempt(settled) for settled in outcomes]) == frozenset()
+    assert rows(sql, "status", "retry_count", "result") == [("completed", 0, "ok"), ("pending", 1, None)]
+    recorded = sorted(row[0] for row in sql("SELECT outcome FROM PROCESSING_ATTEMPTS"))
+    assert recorded == ["crashed", "crashed", "succeeded", "transient"]
