@@ -10,14 +10,14 @@ from pathlib import Path
 
 import pytest
 from botocore.exceptions import EndpointConnectionError
-from poller_played import ECS, NAIVE, NOW, S3, PlayedWarehouse, dead, error, lease, pulse, ready, task, tick
+from poller_played import ECS, ENVIRON, NAIVE, NOW, S3, PlayedWarehouse, dead, error, lease, pulse, ready, task, tick
 
 from rowqueue import observability
 from rowqueue.aws import ATTEMPT_S
 from rowqueue.errors import LaunchError
 from rowqueue.poller.fleet import TaskRequest
-from rowqueue.poller.lease import Memory, Taken, TakenElsewhere
-from rowqueue.settings import LEASE_S, TICK_DEADLINE_S
+from rowqueue.poller.lease import Memory, Taken, TakenElsewhere, for_tick
+from rowqueue.settings import LEASE_S, TICK_DEADLINE_S, PollerSettings
 
 ROOT = Path(__file__).parents[2]
 DENIED = error("AccessDenied", "GetObject", status=403)
@@ -184,6 +184,17 @@ def test_an_object_that_is_no_lease_counts_as_taken_until_it_expires_and_is_then
     assert lease(s3).take() == TakenElsewhere(until=NOW + timedelta(seconds=LEASE_S))
     s3.passed_s = LEASE_S
     assert lease(s3).take() == Taken(etag=s3.object["ETag"])
+
+
+def test_the_lease_of_an_environment_is_one_object_and_is_asked_for_only_in_time(monkeypatch):
+    for name in ("AWS_DEFAULT_REGION", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(name, "us-east-1")
+    settings = PollerSettings.from_env(ENVIRON)
+    late = for_tick(settings, tick="t", seconds_left=lambda: -ATTEMPT_S - 0.1)
+    assert (late.bucket, late.key, late.tick) == ("dev-lease", "dev/launch-lease.json", "t")
+    assert late.client() is late.client()
+    with pytest.raises(LaunchError, match="no time is left"):
+        late.take()
 
 
 def test_the_lease_is_valid_for_longer_than_the_function_lives():
