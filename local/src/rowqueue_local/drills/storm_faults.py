@@ -76,6 +76,7 @@ _PROCESSOR = re.compile(rf"{ENVIRONMENT}-([0-9a-f]{{32}})")
 _LOGIN = "/session/v1/login-request"
 _NO_SESSION = {"code": "390111", "message": "Session no longer exists. New login required to access the service."}
 _NO_LOGIN = {"code": "390100", "message": "Incorrect username or password was specified."}
+_AT_WORK = 0.7
 _COPIES_OF_A_PUSH = 2
 
 
@@ -180,15 +181,22 @@ class StormFaults:
             with contextlib.suppress(StackError):
                 self.stage.stack.signal(task, "SIGCONT")
 
+    def _victim(self, pick: float) -> str | None:
+        """A running task. Most faults hit one that has entries in hand, the others may hit one that starts."""
+        tasks = self._running()
+        if pick < _AT_WORK:
+            workers = self.stage.sql("SELECT DISTINCT processor_id FROM PROCESSING_QUEUE WHERE status = 'processing'")
+            tasks = [task for task in tasks if (f"{ENVIRONMENT}-{task}",) in workers]
+        return tasks[int(pick * 1000) % len(tasks)] if tasks else None
+
     def _running(self) -> list[str]:
         tasks = self.stage.stack.launches()["tasks"]
         return [task["id"] for task in tasks if task["status"] == "RUNNING"]
 
     def _hit(self, fault: PlannedFault) -> bool:
-        tasks = self._running()
-        if not tasks:
+        task, how = self._victim(fault.pick), _ON_A_TASK[fault.kind]
+        if task is None:
             return False
-        task, how = tasks[int(fault.pick * len(tasks))], _ON_A_TASK[fault.kind]
         try:
             if how == "interrupt":
                 self.stage.stack.interrupt(task)
