@@ -352,11 +352,12 @@ async def test_a_probe_takes_the_entry_least_recently_tried_whatever_its_priorit
     assert entry.doubt_count == 2
 
 
-async def test_two_rows_with_one_id_are_two_entries(tables, queue):
+@each_form
+async def test_two_rows_with_one_id_are_two_entries(tables, queue, form):
     tables.insert("1", id=7, idempotency_key="one")
     tables.insert("2", id=7, idempotency_key="two")
     one, two = await queue.claim(asking())
-    assert await queue.settle(*started([settlement(one), retried(two)])) == frozenset()
+    assert await queue.settle(*form([settlement(one), retried(two)])) == frozenset()
     assert sorted(tables.rows("data", "status", "retry_count", "result")) == [
         ("1", "completed", 0, "ok"),
         ("2", "pending", 1, None),
