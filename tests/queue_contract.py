@@ -127,6 +127,13 @@ async def test_a_claim_is_limited_by_characters_but_always_takes_one_entry(table
     assert len(await queue.claim(asking(token="b", characters=1500))) == 2
 
 
+async def test_data_that_is_too_long_is_left_out_and_its_length_is_known(tables, queue):
+    tables.insert("x" * 101, "中😀" * 50, "{}")
+    block = await queue.claim(asking(longest=100))
+    assert data_of(block) == ["", "中😀" * 50, "{}"]
+    assert [entry.characters for entry in block] == [101, 100, 2]
+
+
 async def test_the_characters_of_earlier_entries_are_compared_with_the_limit(tables, queue):
     tables.insert("x" * 1000, "y" * 1000)
     assert len(await queue.claim(asking(token="a", characters=1000))) == 1

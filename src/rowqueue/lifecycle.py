@@ -52,6 +52,7 @@ class Entry:
         crash_count: workers that died with it in hand.
         doubt_count: deliveries that ended in doubt, for which it was released without a counted attempt.
         age_s: seconds from its INSERT to its claim.
+        characters: the length of ``data`` in the table, if that is known. What is too long is left out of a claim.
     """
 
     id: int
@@ -63,6 +64,7 @@ class Entry:
     crash_count: int = 0
     doubt_count: int = 0
     age_s: float = 0.0
+    characters: int = 0
 
     @property
     def is_suspect(self) -> bool:

@@ -44,6 +44,9 @@ SETTLE_PATIENCE_S = 120
 LARGEST_BLOCK = 10_000
 """Largest number of entries in one claim: the constant LIMIT in the statement."""
 
+LONGEST_DATA = 2**27
+"""Largest number of characters in a VARCHAR of Snowflake ("String & binary data types"), rounded up."""
+
 
 def longest_life_s(*, budget_s: float, service_timeout_s: float) -> float:
     """Longest time from a processor's first claim to its end, seconds.
@@ -272,7 +275,7 @@ class ProcessorSettings(SharedSettings):
     probe: bool = setting(contract.PROBE, flag, "Try one entry after a hold. The poller sets it.", default=False)
     max_data_characters: int = setting(
         "MAX_DATA_CHARACTERS",
-        whole_number(1, 2**27),
+        whole_number(1, LONGEST_DATA),
         "Longest data that is sent, characters. An entry with more fails.",
         default=10_000_000,
     )

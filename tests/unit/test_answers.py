@@ -347,6 +347,12 @@ def test_data_that_is_too_long_is_refused_with_both_lengths():
         body_of("1" * 51)
 
 
+def test_data_that_was_left_out_of_the_claim_is_refused_with_its_length_in_the_table():
+    entry = Entry(id=7, data="", idempotency_key="key", claim_token="t", characters=10**8)
+    with pytest.raises(ValueError, match="data has 100000000 characters, MAX_DATA_CHARACTERS is 50"):
+        body(entry, processor_id="dev-1", now=NOW, max_characters=50)
+
+
 # What counts as JSON
 
 

@@ -241,7 +241,7 @@ class CopiedRows:
     """A claim that took these rows, given by id and idempotency key."""
 
     def __init__(self, *rows):
-        self.claimed = [(entry_id, "{}", key, 0, None, 0, 0, 0.0) for entry_id, key in rows]
+        self.claimed = [(entry_id, "{}", key, 0, None, 0, 0, 0.0, 2) for entry_id, key in rows]
 
     def change(self, statement, values):
         return len(self.claimed)

@@ -134,7 +134,7 @@ class MemoryQueue:
         for row in (row for first in block for row in copies[first.id, first.idempotency_key]):
             row.status, row.claim_token = Status.PROCESSING, request.token
             row.processor_id, row.claimed_at, row.tried_at = self._processor_id, now, now
-        return [_entry(row, request.token, now) for row in block]
+        return [_entry(row, request, now) for row in block]
 
     async def count_ready(self) -> Ready:
         """See :meth:`rowqueue.processor.queue.Queue.count_ready`."""
@@ -305,17 +305,18 @@ def _storable(attempt: Attempt) -> Attempt:
     return attempt._replace(error_message=storable(attempt.error_message), result=storable(attempt.result))
 
 
-def _entry(row: QueueRow, token: str, now: float) -> Entry:
+def _entry(row: QueueRow, request: ClaimRequest, now: float) -> Entry:
     return Entry(
         id=row.id,
-        data=row.data,
+        data=row.data if len(row.data) <= request.longest else "",
         idempotency_key=row.idempotency_key,
-        claim_token=token,
+        claim_token=request.token,
         retry_count=row.retry_count,
         max_retries=row.max_retries,
         crash_count=row.crash_count,
         doubt_count=row.doubt_count,
         age_s=now - row.created_at,
+        characters=len(row.data),
     )
 
 

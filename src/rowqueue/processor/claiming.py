@@ -157,6 +157,7 @@ class Claiming:
             suspects=min(_SUSPECTS, most),
             nothing_in_hand=not self._in_hand.entries,
             probe=self._settings.probe,
+            longest=self._settings.max_data_characters,
         )
         entries = await self._queue.claim(request)
         seconds = self._clock() - began

@@ -29,8 +29,9 @@ def body(entry: Entry, *, processor_id: str, now: datetime, max_characters: int)
     Raises:
         ValueError: ``data`` is not JSON, or longer than ``max_characters``; the message says so.
     """
-    if len(entry.data) > max_characters:
-        raise ValueError(f"data has {len(entry.data)} characters, MAX_DATA_CHARACTERS is {max_characters}")
+    characters = max(entry.characters, len(entry.data))
+    if characters > max_characters:
+        raise ValueError(f"data has {characters} characters, MAX_DATA_CHARACTERS is {max_characters}")
     by = f'"processor_id": {json.dumps(processor_id)}, "timestamp": "{now.isoformat()}"'
     start = f'{{"entry_id": {entry.id}, {by}, "data": '.encode()
     try:

@@ -26,7 +26,7 @@ from rowqueue.errors import LockContention, ValueRefused, WarehouseUnavailable
 from rowqueue.lifecycle import MAX_ERROR_MESSAGE_CHARACTERS, Entry, Status, storable
 from rowqueue.observability import Event, Metric, embedded, log_problem
 from rowqueue.processor.parts import parts_of
-from rowqueue.settings import SETTLE_PATIENCE_S
+from rowqueue.settings import LONGEST_DATA, SETTLE_PATIENCE_S
 from rowqueue.sql import ClaimedKey, SettlementRow
 
 if TYPE_CHECKING:
@@ -56,6 +56,7 @@ class ClaimRequest:
             no others. An entry that more workers have died on is claimed alone.
         nothing_in_hand: whether the worker has no other entry. Only then does it get suspects.
         probe: whether to claim even if an ended hold has not been lifted.
+        longest: longer ``data`` is left out, characters.
     """
 
     token: str
@@ -64,6 +65,7 @@ class ClaimRequest:
     suspects: int = 1
     nothing_in_hand: bool = True
     probe: bool = False
+    longest: int = LONGEST_DATA
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -203,25 +205,36 @@ class ProcessorStore:
             )
         except WarehouseUnavailable:
             claimed = 1  # The claim may have been made. Reading by its token tells.
-        return self._repeating(lambda: self._claimed(request.token)) if claimed else []
+        return self._repeating(lambda: self._claimed(request)) if claimed else []
 
-    def _claimed(self, token: str) -> list[Entry]:
+    def _claimed(self, request: ClaimRequest) -> list[Entry]:
         """What was claimed. Copies of a row, with its id and its key, are one entry."""
-        rows = self._rows("claimed", claim_token=token)
+        rows = self._rows("claimed", claim_token=request.token, longest=request.longest)
         _log_duplicates([entry_id for entry_id, *_ in rows])
         entries = {
             (entry_id, idempotency_key): Entry(
                 id=entry_id,
                 data=data,
                 idempotency_key=idempotency_key,
-                claim_token=token,
+                claim_token=request.token,
                 retry_count=retry_count,
                 max_retries=max_retries,
                 crash_count=crash_count,
                 doubt_count=doubt_count,
                 age_s=age_s,
+                characters=characters,
             )
-            for entry_id, data, idempotency_key, retry_count, max_retries, crash_count, doubt_count, age_s in rows
+            for (
+                entry_id,
+                data,
+                idempotency_key,
+                retry_count,
+                max_retries,
+                crash_count,
+                doubt_count,
+                age_s,
+                characters,
+            ) in rows
         }
         return list(entries.values())
 

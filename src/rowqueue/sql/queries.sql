@@ -97,7 +97,9 @@ UPDATE {queue}
 
 -- name: claimed
 -- The entries of one claim, by its token: read after the claim, and also when the connection broke during the claim.
-SELECT id, data, idempotency_key, retry_count, max_retries, crash_count, doubt_count, DATEDIFF('second', created_at, SYSDATE()) AS age_s
+-- Data that is too long to be delivered is left out, because it may not fit into the task's memory.
+SELECT id, IFF(LENGTH(data) > %(longest)s, '', data) AS data, idempotency_key, retry_count, max_retries, crash_count, doubt_count,
+       DATEDIFF('second', created_at, SYSDATE()) AS age_s, LENGTH(data) AS characters
   FROM {queue}
  WHERE claim_token = %(claim_token)s
    AND status = 'processing'
