@@ -327,7 +327,7 @@ class ProcessorStore:
         """
         found: dict[ClaimedKey, set[str]] = {}
         for part in parts_of(map(key_of, settlements), tuple):
-            for *key, status in self._persisting(partial(self._rows, "settled", claimed=part.text)):
+            for *key, status in self._persisting(partial(self._statuses, part.text)):
                 found.setdefault(ClaimedKey(*key), set()).add(status)
         lost, unsettled = [], []
         for settlement in settlements:
@@ -382,6 +382,9 @@ class ProcessorStore:
 
     def _join(self, began: float) -> int:
         return self._change("settle", processor_id=self._processor_id, seconds=self._seconds_since(began))
+
+    def _statuses(self, claimed: str) -> list[tuple[Any, ...]]:
+        return self._rows("settled", claimed=claimed)
 
     def _seconds_since(self, began: float) -> int:
         """For how long a statement looks back for attempts that were recorded since ``began``."""
