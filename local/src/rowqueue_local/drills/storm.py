@@ -9,36 +9,25 @@ import math
 import random
 import time
 from dataclasses import asdict, dataclass, field
-from datetime import UTC
 from functools import partial
 from itertools import count
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from rowqueue.contract import processor_id
-from rowqueue_local import stack
 from rowqueue_local.drills import Drill, Verdict
 from rowqueue_local.drills.stage import Stage, staged, wait_until
+from rowqueue_local.drills.storm_aftermath import aftermath, keep
 from rowqueue_local.drills.storm_faults import StormFaults, Watcher
-from rowqueue_local.drills.storm_judge import (
-    Aftermath,
-    FinalRow,
-    LoggedDelivery,
-    RecordedAttempt,
-    TaskLife,
-    damaged,
-    judge,
-    trails,
-)
+from rowqueue_local.drills.storm_judge import damaged, judge, trails
 from rowqueue_local.drills.storm_plan import plan
 from rowqueue_local.snowflake.proxy import proxying
 from rowqueue_local.stack import StackError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
-    from datetime import datetime
     from pathlib import Path
 
     from rowqueue_local.drills import Tell
+    from rowqueue_local.drills.storm_judge import Aftermath, FinalRow, RecordedAttempt
     from rowqueue_local.drills.storm_plan import PlannedBatch, PlannedFault, StormPlan
 
 MINUTES = 10.0
@@ -61,8 +50,8 @@ _PROCESSOR = {
     "CONTAINER_TIMEOUT_SECONDS": "20",
     "SERVICE_TIMEOUT_SECONDS": "5",
     "MAX_CONCURRENT_DELIVERIES": "8",
-    "RETRY_BACKOFF_SECONDS": "0.5",
-    "RETRY_BACKOFF_CAP_SECONDS": "4",
+    "RETRY_BACKOFF_SECONDS": "0.3",
+    "RETRY_BACKOFF_CAP_SECONDS": "2",
     "HOLD_SECONDS": "2",
     "FLUSH_SECONDS": "0.3",
     "STOP_GRACE_SECONDS": "5",
@@ -118,8 +107,8 @@ def _play(state: Path, tell: Tell, *, seed: int | None, minutes: float) -> Verdi
         faults = StormFaults(stage, proxies[0], watcher)
         _Storm(stage, planned, faults, tell).run()
         _drain(stage, tell)
-        after = _aftermath(stage, planned, watcher)
-        _keep(stage, after, state / "logs")
+        after = aftermath(stage, planned, watcher, max_containers=MAX_CONTAINERS, max_retries=MAX_RETRIES)
+        keep(stage, after, state / "logs")
     damage = judge(after)
     total = faults.counts.total()
     figures = {
@@ -241,57 +230,6 @@ def _drain(stage: Stage, tell: Tell) -> None:
         every_s=0.5,
     )
     tell(f"{time.monotonic() - began:.0f} s later: {stage.counts()}")
-
-
-def _aftermath(stage: Stage, planned: StormPlan, watcher: Watcher) -> Aftermath:
-    rows = stage.sql("SELECT id, idempotency_key, status, retry_count, max_retries FROM PROCESSING_QUEUE")
-    attempts = stage.sql(
-        "SELECT entry_id, claim_token, processor_id, outcome, response_status, recorded_at FROM PROCESSING_ATTEMPTS"
-    )
-    return Aftermath(
-        keys=[entry.key for batch in planned.batches for entry in batch.entries],
-        rows=[
-            FinalRow(id=id_, key=key, status=status, retry_count=retries, limit=limit or MAX_RETRIES)
-            for id_, key, status, retries, limit in rows
-        ],
-        attempts=[
-            RecordedAttempt(
-                entry_id=entry_id,
-                claim_token=token,
-                processor_id=worker,
-                outcome=outcome,
-                response_status=status,
-                recorded_at=_epoch(recorded_at),
-            )
-            for entry_id, token, worker, outcome, status, recorded_at in attempts
-        ],
-        deliveries=[LoggedDelivery(**delivery) for delivery in stage.stack.deliveries()],
-        tasks=_tasks(stage.stack.launches()["tasks"]),
-        takings=watcher.takings,
-        max_containers=MAX_CONTAINERS,
-    )
-
-
-def _keep(stage: Stage, after: Aftermath, folder: Path) -> None:
-    """Write down what the figures are computed from, and what the poller logged, for a person who wants to know why."""
-    (folder / "storm.json").write_text(json.dumps(asdict(after)))
-    (folder / "poller.jsonl").write_text("".join(json.dumps(line) + "\n" for line in stage.logged()))
-
-
-def _tasks(described: Sequence[dict[str, Any]]) -> list[TaskLife]:
-    return [
-        TaskLife(
-            processor_id=processor_id(stack.ENVIRONMENT, task["id"]),
-            began_at=task["created_at"],
-            ended_at=task["stopped_at"],
-            exit_code=task["exit_code"],
-        )
-        for task in described
-    ]
-
-
-def _epoch(moment: datetime) -> float:
-    return moment.replace(tzinfo=UTC).timestamp()
 
 
 def drill(*, seed: int | None = None, minutes: float = MINUTES) -> Drill:
