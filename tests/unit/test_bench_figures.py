@@ -6,6 +6,8 @@ from dataclasses import replace
 
 import pytest
 
+from rowqueue.lifecycle import Settlement, Status
+from rowqueue_local.bench import memory, rows, settles
 from rowqueue_local.bench.cases import GROUPS, Case, form
 from rowqueue_local.bench.figures import Measured, promises, rows_of
 from rowqueue_local.bench.ground import BenchError
@@ -117,3 +119,57 @@ def test_a_run_that_delivered_every_entry_once_is_valid():
     after = {"requests": 6000, "duplicates": 7}
     check(OURS, 1000, {"completed": 1000}, SEEN, after)
     check(LIMIT, 1000, {}, SEEN, after)
+
+
+def times(**ratios):
+    return [{"duty": duty, "ratio": ratio} for duty, ratio in ratios.items()]
+
+
+@pytest.mark.parametrize(
+    ("fill", "kept"),
+    [
+        (rows.Fill(finished=9), {"pulse with 9 finished entries": True, "claim with 9 finished entries": False}),
+        (rows.Fill(attempts=9), {"settle with 9 attempts": False, "rescue with 9 attempts": True}),
+    ],
+)
+def test_a_full_table_and_a_long_trail_have_promises_of_their_own(fill, kept):
+    judged = rows.promises(times(pulse=1.5, claim=1.51, settle=1.6, rescue=1.0, count_ready=9.0), fill)
+    assert {promise.text.split(":")[0]: promise.kept for promise in judged} == kept
+
+
+def test_a_settle_by_join_has_to_be_faster_by_as_much_as_its_answers_are_longer():
+    figures = [
+        {"answer_characters": load.characters, "ratio": load.least_ratio - 0.1 * (load.characters == 1000)}
+        for load in settles.LOADS
+    ]
+    assert [promise.kept for promise in settles.promises(figures)] == [True, False, True]
+
+
+class CountedWarehouse:
+    """Changes as many rows as are sent; remembers the statements."""
+
+    def __init__(self):
+        self.sent = []
+
+    def change(self, statement, values):
+        self.sent.append(statement.name)
+        return values.get("settlements", "").count("completed")
+
+
+def test_the_bound_form_needs_an_update_for_each_900_kilobytes():
+    warehouse = CountedWarehouse()
+    store = settles.BoundStore(warehouse, queue="Q", processor_id="bench", max_retries=3)
+    done = [
+        Settlement(entry_id=n, claim_token="t", idempotency_key=f"k{n}", status=Status.COMPLETED, result="x" * 16_000)
+        for n in range(120)
+    ]
+    assert store.settle(done, []) == frozenset()
+    assert warehouse.sent == ["settle_bound"] * 3
+
+
+def test_memory_is_judged_by_the_smallest_task_and_by_the_longest_block():
+    figures = [
+        {"entries": 1, "characters": 200, "peak_mb": 429.0, "longest_block_s": 0.6},
+        {"entries": 60, "characters": 5_000_000, "peak_mb": 430.0, "longest_block_s": 0.5},
+    ]
+    assert [promise.kept for promise in memory.promises(figures)] == [True, False, False, True]
