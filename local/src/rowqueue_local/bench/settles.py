@@ -21,7 +21,7 @@ from rowqueue.processor.queue import ClaimRequest, ProcessorStore
 from rowqueue.processor.settling import Delivery, Unsettled, attempts_of
 from rowqueue.settings import SnowflakeSettings
 from rowqueue.warehouse import SnowflakeWarehouse
-from rowqueue_local.bench.cases import WEATHERS
+from rowqueue_local.bench.cases import FLEET, WEATHERS
 from rowqueue_local.bench.figures import Promise
 from rowqueue_local.bench.ground import BenchError
 from rowqueue_local.bench.work import payload
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 SettleForm = Literal["bound", "joined"]
 
-_WORKERS = 4
+_WORKERS = FLEET
 _LARGEST_CLAIM = 10_000
 _ROW_BYTES = 250
 """An outcome in a statement without its answer, about."""
@@ -58,8 +58,8 @@ class Load:
 
 LOADS = (
     Load(characters=20, entries=40_000, least_ratio=0.9),
-    Load(characters=1_000, entries=16_000, least_ratio=1.5),
-    Load(characters=16_000, entries=4_000, least_ratio=4.0),
+    Load(characters=1_000, entries=40_000, least_ratio=1.5),
+    Load(characters=16_000, entries=6_000, least_ratio=4.0),
 )
 
 
