@@ -20,7 +20,7 @@ from rowqueue_local.bench.figures import Promise
 from rowqueue_local.bench.work import payload
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
     from rowqueue_local.bench.ground import Ground
 
@@ -128,7 +128,11 @@ def _round(poller: PollerQueue, store: ProcessorStore, *, token: str) -> Iterato
     yield "pulse", _seconds(poller.pulse)
     yield "count_ready", _seconds(store.count_ready)
     store.claim(ClaimRequest(token=f"{token}-dies", entries=_BLOCK, characters=10**9))
-    yield "rescue", _seconds(lambda: _rescue(poller))
+    deaths = [
+        Death(processor_id=_WORKER, reason="the task has stopped", claimed_since=claimant.earliest_claimed_at)
+        for claimant in poller.claimants()
+    ]
+    yield "rescue", _seconds(lambda: _rescue(poller, deaths))
     began = time.perf_counter()
     entries = store.claim(ClaimRequest(token=token, entries=_BLOCK, characters=10**9))
     yield "claim", time.perf_counter() - began
@@ -141,8 +145,7 @@ def _round(poller: PollerQueue, store: ProcessorStore, *, token: str) -> Iterato
     yield "settle", _seconds(lambda: store.settle(settlements, attempts))
 
 
-def _rescue(poller: PollerQueue) -> None:
-    deaths = [Death(processor_id=_WORKER, reason="the task has stopped")]
+def _rescue(poller: PollerQueue, deaths: Sequence[Death]) -> None:
     poller.record_deaths(deaths)
     poller.release_dead(deaths)
 
