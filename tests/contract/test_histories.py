@@ -120,7 +120,7 @@ class SnowflakeGround:
 def test_random_histories_keep_every_promise_on_snowflake(environ, sql, warehouses):
     play(
         SnowflakeGround(sql, warehouses(), SnowflakeSettings.from_env(environ).table),
-        histories=8,
+        histories=6,
         steps=30,
         shrink=False,
     )
