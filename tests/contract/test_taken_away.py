@@ -173,6 +173,8 @@ def test_two_rows_with_one_id_get_each_its_own_outcome_when_their_worker_dies(sq
         ("failed", None, "no", 0),
         ("pending", None, REASON, 1),
     ]
+    trail = sql("SELECT idempotency_key, outcome FROM PROCESSING_ATTEMPTS ORDER BY idempotency_key")
+    assert [tuple(row) for row in trail] == [("one", "succeeded"), ("three", "crashed"), ("two", "permanent")]
 
 
 @taken_away
