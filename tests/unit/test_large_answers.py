@@ -12,7 +12,7 @@ from rowqueue.lifecycle import Status, Succeeded
 from rowqueue.settings import STOP_TIMEOUT_S
 
 
-class SlowQueue(PlayedQueue):
+class QueueWithSlowUpdates(PlayedQueue):
     """One statement at a time, as in the queue's thread; an UPDATE or INSERT takes some tenths of a second."""
 
     def __init__(self, entries, *, update_s=0.4):
@@ -48,7 +48,7 @@ LONG = {"CONTAINER_TIMEOUT_SECONDS": "3600", "STALE_THRESHOLD_MINUTES": "1000", 
 
 @pytest.mark.parametrize(("update_s", "stopped_after_s"), [(0.4, 3), (0.4, 45), (1.5, 10)])
 async def test_a_stop_ends_in_time_and_leaves_nothing_in_hand(update_s, stopped_after_s):
-    queue, stop = SlowQueue(6000, update_s=update_s), asyncio.Event()
+    queue, stop = QueueWithSlowUpdates(6000, update_s=update_s), asyncio.Event()
     asyncio.get_running_loop().call_later(stopped_after_s, stop.set)
     run = processor(queue, answering(16_000), stop=stop, MAX_CONCURRENT_DELIVERIES="100", MAX_ENTRIES="3000", **LONG)
     report = await run.run()
@@ -63,7 +63,7 @@ async def test_a_stop_ends_in_time_and_leaves_nothing_in_hand(update_s, stopped_
 async def test_deliveries_wait_while_more_is_unsettled_than_a_stop_could_settle():
     most = []
 
-    class Watched(SlowQueue):
+    class Watched(QueueWithSlowUpdates):
         async def settle(self, settlements, attempts):
             most.append(len(settlements) and run._settling.pace().backlog_s)
             return await super().settle(settlements, attempts)
@@ -77,7 +77,7 @@ async def test_deliveries_wait_while_more_is_unsettled_than_a_stop_could_settle(
 
 @pytest.mark.parametrize(("characters", "at_least"), [(20, 5000), (16_000, 400)])
 async def test_blocks_are_as_large_as_can_be_settled_and_no_larger(characters, at_least):
-    queue, stop = SlowQueue(4000), asyncio.Event()
+    queue, stop = QueueWithSlowUpdates(4000), asyncio.Event()
     asyncio.get_running_loop().call_later(20, stop.set)
     await processor(queue, answering(characters), stop=stop, MAX_CONCURRENT_DELIVERIES="100", **LONG).run()
     largest = max(request.entries for request in queue.requests)
@@ -87,7 +87,7 @@ async def test_blocks_are_as_large_as_can_be_settled_and_no_larger(characters, a
 
 
 async def test_large_answers_are_settled_as_quickly_as_statements_can_carry_them():
-    queue = SlowQueue(1000)
+    queue = QueueWithSlowUpdates(1000)
     report = await processor(queue, answering(16_000), MAX_CONCURRENT_DELIVERIES="100", **LONG).run()
     assert report.settled == {"completed": 1000}
     assert report.seconds < 14, "19 INSERTs take 7.6 s, and growing the blocks and the UPDATEs the rest"
