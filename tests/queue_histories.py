@@ -452,7 +452,7 @@ class QueueHistories(RuleBasedStateMachine):
     def _note(self, entry, word):
         """The poller notes how a claim ended, unless an attempt of it is on record."""
         if (entry.number, entry.token) not in self.recorded:
-            self.noted[entry.number, entry.token] = word.value
+            self.noted.setdefault((entry.number, entry.token), word.value)
 
     def _end(self, delivery):
         """A settle changes what the claim still has in hand."""
@@ -497,7 +497,8 @@ class QueueHistories(RuleBasedStateMachine):
         return [worker for worker in self.workers.values() if worker in in_hand]
 
     def _die(self, worker, *, crashed=False, counted=False):
-        self.dead[worker] = Death(processor_id=worker, reason="the task has stopped", crashed=crashed, counted=counted)
+        death = Death(processor_id=worker, reason="the task has stopped", crashed=crashed, counted=counted)
+        self.dead.setdefault(worker, death)
         name = worker.split("-")[1]
         if self.workers[name] == worker:
             self.births += 1
