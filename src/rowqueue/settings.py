@@ -250,7 +250,12 @@ class ProcessorSettings(SharedSettings):
         "Time limit of the deliveries in flight after SIGTERM, seconds.",
         default=60.0,
     )
-    flush_entries: int = setting("FLUSH_ENTRIES", whole_number(1, LARGEST_BLOCK), "Largest settle batch.", default=2000)
+    flush_entries: int = setting(
+        "FLUSH_ENTRIES",
+        whole_number(1, LARGEST_BLOCK),
+        "Outcomes that start a settle before FLUSH_SECONDS have passed.",
+        default=2000,
+    )
     flush_s: float = setting(
         "FLUSH_SECONDS", number(0.01, 60), "Longest wait of an outcome for its settle, seconds.", default=1.0
     )

@@ -72,7 +72,7 @@ class Settling:
         policy: how often and how soon to retry.
         in_hand: shrinks with each batch.
         flush_s: how long an outcome waits for others, seconds.
-        flush_entries: largest batch.
+        flush_entries: number of outcomes that are settled without waiting for others.
         stop_s: how long outcomes can be settled after a stop, seconds.
         most_answer_bytes: memory that answers may take until they are settled.
         clock: seconds, monotonic, of the event loop.

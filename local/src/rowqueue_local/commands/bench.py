@@ -20,11 +20,11 @@ from rowqueue_local.commands.console import FOLDER, console
     "--table-rows", type=click.IntRange(1, 10_000_000), help="Instead, measure statements on a table of this size."
 )
 @click.option(
-    "--attempts", type=click.IntRange(1, 50_000_000), help="Instead, measure statements with so large an audit trail."
+    "--attempts",
+    type=click.IntRange(1, 50_000_000),
+    help="Instead, measure statements with an audit trail of this size.",
 )
-@click.option(
-    "--answers", is_flag=True, help="Instead, measure how fast outcomes are settled, by the length of answers."
-)
+@click.option("--answers", is_flag=True, help="Instead, measure settled entries/s, by the length of answers.")
 @click.option("--memory", "large", is_flag=True, help="Instead, measure the memory that large entries take.")
 @click.option("--json", "as_json", is_flag=True, help="Print the figures as one JSON object on the last line.")
 @click.option("--state-dir", type=FOLDER, default=Path(".local/bench"), show_default=True)

@@ -24,15 +24,19 @@ if TYPE_CHECKING:
 @click.argument("name", required=False, type=click.Choice(sorted(drills.ALL)))
 @click.option("--list", "listed", is_flag=True, help="List the drills and their promises.")
 @click.option("--json", "as_json", is_flag=True, help="Print the figures as one JSON object on the last line.")
-@click.option("--seed", type=click.IntRange(min=0), help="Of the drill storm: repeats its plan. Default: random.")
 @click.option(
-    "--minutes", type=click.FloatRange(min=0.05, max=1440), help=f"Of the drill storm. Default: {storm.MINUTES:g}."
+    "--seed", type=click.IntRange(min=0), help="Of storm only: repeat the plan of this seed. Default: random."
+)
+@click.option(
+    "--minutes",
+    type=click.FloatRange(min=0.05, max=1440),
+    help=f"Of storm only: how long faults happen. Default: {storm.MINUTES:g}.",
 )
 @click.option("--state-dir", type=FOLDER, default=Path(".local/drill"), show_default=True)
 def drill_command(
     name: str | None, state_dir: Path, *, seed: int | None, minutes: float | None, listed: bool, as_json: bool
 ) -> None:
-    """Cause one fault on a fresh embedded stack. Exit code 0 only if the promise was kept."""
+    """Cause a fault, or with storm many, on a fresh embedded stack. Exit code 0 only if the promise was kept."""
     if listed or name is None:
         for drill in drills.ALL.values():
             click.echo(f"{drill.name:<12} {drill.promise}")

@@ -134,7 +134,7 @@ FAULTS = (
         expected=_COMPLETES,
     ),
     PartnerFault(
-        name=f"after successes sends {', or '.join(partner.BROKEN_TLS)} in place of a TLS record, or hangs up",
+        name=f"after successes hangs up, or sends in place of a TLS record {' or '.join(partner.BROKEN_TLS)}",
         behaviours=(
             {"hang_up": True, "delay_ms": 400},
             *({"broken_tls": what, "delay_ms": 400} for what in partner.BROKEN_TLS),
@@ -153,7 +153,7 @@ FAULTS = (
         expected=replace(_RETRIES, counted=5),
     ),
     PartnerFault(
-        name="answers one entry 401, 302, 400, 400 with nginx's page about a certificate in JSON, or with that page",
+        name="answers some entries 401, 302, 400, a 400 that quotes nginx's page about certificates, or that page",
         behaviours=(
             {"status": 401},
             {"status": 302, "location": "https://127.0.0.1:1/"},
@@ -170,7 +170,7 @@ FAULTS = (
     PartnerFault(name="has a certificate of a foreign CA", server=_foreign_ca, expected=_STOPS),
     PartnerFault(name="refuses our certificate, TLS 1.2", server=_refuses_our_certificate("1.2"), expected=_STOPS),
     PartnerFault(name="refuses our certificate, TLS 1.3", server=_refuses_our_certificate("1.3"), expected=_STOPS),
-    PartnerFault(name="refuses our certificate, 400 page", server=_answers_with_a_page, expected=_STOPS),
+    PartnerFault(name="refuses our certificate with nginx's page", server=_answers_with_a_page, expected=_STOPS),
 )
 _REFUSED = PartnerFault(name="refuses the connection", expected=_ALL_RETRY)
 
