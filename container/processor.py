@@ -61,6 +61,7 @@ _EXIT_CODES: tuple[tuple[type[RowqueueError], ExitCode], ...] = (
 def main() -> ExitCode:
     """Run one processor."""
     observability.configure("processor")
+    began = False
     # As PID 1 a process ignores SIGTERM unless it handles it, and a stop may be requested while this one starts.
     stopped_early = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: stopped_early.set())
@@ -80,12 +81,13 @@ def main() -> ExitCode:
             )
             context = _certificates(settings, store)
             warehouse.connect()
+            began = True
             faulthandler.dump_traceback_later(settings.longest_life_s, exit=True)
             tune_garbage_collection()
             with contextlib.closing(SnowflakeQueue(store)) as queue:
                 report = asyncio.run(_run_until_stopped(settings, queue, context, name, stopped=stopped_early.is_set))
     except RowqueueError as error:
-        return _failed(error)
+        return _failed(error, began=began)
     except Exception as fault:  # noqa: BLE001 -- a fault of this program is one line in the log, not a bare traceback
         log_fault(Event.PROCESSOR_FAILED, fault)
         return ExitCode.FAULT
@@ -176,8 +178,11 @@ def _request_stop(stop: asyncio.Event, number: signal.Signals) -> None:
     stop.set()
 
 
-def _failed(error: RowqueueError) -> ExitCode:
+def _failed(error: RowqueueError, *, began: bool) -> ExitCode:
     log_problem(Event.PROCESSOR_FAILED, error=str(error), kind=type(error).__name__)
+    if began and isinstance(error, LoginRefused):
+        # The login was accepted before, and entries may have been delivered since without a record.
+        return ExitCode.NO_SNOWFLAKE
     return next(code for kind, code in _EXIT_CODES if isinstance(error, kind))
 
 

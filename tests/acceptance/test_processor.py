@@ -9,7 +9,9 @@ import time
 
 import pytest
 
+from rowqueue.contract import ExitCode
 from rowqueue_local import authority, deployment
+from rowqueue_local.snowflake.proxy import Disturbance, proxying
 
 
 def counts(sql):
@@ -216,6 +218,23 @@ def test_an_unreachable_snowflake_ends_it_with_6_and_one_clear_line(processor, u
         logged = process.log()
     assert "Traceback" not in logged
     assert json.loads(logged.splitlines()[-1])["error"].startswith("Snowflake: ")
+
+
+def test_a_login_that_is_refused_after_a_claim_ends_it_with_6(deployed, sql, insert, processor, in_hand, wait_until):
+    insert(4, delay_ms=1500)
+    refused = {
+        True: {"code": "390100", "message": "Incorrect username or password was specified."},
+        False: {"code": "390111", "message": "Session no longer exists. New login required to access the service."},
+    }
+    answer = Disturbance(
+        matches=lambda _: True, answer=lambda sent: {"success": False, "data": None, **refused["login" in sent.path]}
+    )
+    with proxying(deployed.snowflake) as proxy, processor(SNOWFLAKE_PORT=proxy.url.rsplit(":", 1)[1]) as process:
+        in_hand(4)
+        wait_until(lambda: sql("SELECT COUNT(*) FROM PROCESSORS") == [(1,)])
+        proxy.disturb("login refused", answer)
+        assert process.wait(40) == ExitCode.NO_SNOWFLAKE, process.log()
+        assert "Incorrect username" in process.log()
 
 
 def test_no_secret_is_in_what_it_prints(deployed, insert, processor):
