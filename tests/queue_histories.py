@@ -232,7 +232,7 @@ class QueueHistories(RuleBasedStateMachine):
     @precondition(lambda self: self._of_the_living())
     @rule(pick=st.integers(0, 9), ends=st.lists(st.sampled_from([*OUTCOMES, "succeeded"]), min_size=1, max_size=4))
     def die_between_attempts_and_settle(self, pick, ends):
-        """The worker writes what it did to the trail, and is killed before it settles."""
+        """The worker writes what it did to the audit trail, and is killed before it settles."""
         self._pass_time()
         claim = self._pick(self._of_the_living(), pick)
         deliveries = self._deliveries(claim, ends)
@@ -439,7 +439,7 @@ class QueueHistories(RuleBasedStateMachine):
         return entry.status in {Status.PROCESSING, settlement.status}
 
     def _record(self, claim, deliveries):
-        """The trail gets the attempts that were made, also where the poller has noted how the claim ended."""
+        """The audit trail gets the attempts that were made, also where the poller has noted how the claim ended."""
         for delivery in deliveries:
             if delivery.began is None:
                 continue

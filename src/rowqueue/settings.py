@@ -152,7 +152,7 @@ class PollerSettings(SharedSettings):
     task_definition: str = setting("ECS_TASK_DEFINITION", text, "Task definition of the processors, family or ARN.")
     subnets: tuple[str, ...] = setting("ECS_SUBNETS", string_list, "Subnets of the tasks, a JSON array.")
     security_group: str = setting("ECS_SECURITY_GROUP", text, "Security group of the tasks.")
-    lease_bucket: str = setting("LEASE_BUCKET", text, "S3 bucket with <environment>/launch-lease.json.")
+    lease_bucket: str = setting("LEASE_BUCKET", text, "S3 bucket of the lease, <environment>/launch-lease.json.")
     snowflake: SnowflakeSettings = field(metadata={"nested": SnowflakeSettings})
     entries_per_container: int = setting(
         "ENTRIES_PER_CONTAINER",

@@ -110,8 +110,7 @@ class Poller:
     def attend(self, task_arn: str) -> TickReport | None:
         """React to ECS's event that a task stopped: free the entries it had in hand, with a tick.
 
-        An event may be late, repeated or forged, so the poller asks ECS. Without ECS's
-        confirmation nothing changes.
+        An event may be late, repeated or forged, so the poller asks ECS. Without ECS's confirmation nothing changes.
 
         Returns:
             The report of the tick; ``None`` if the task had no entries in hand, because then there is nothing to do.

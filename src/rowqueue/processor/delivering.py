@@ -30,7 +30,7 @@ class Delivering:
         trust: weighs faults of credentials.
         settle: takes each delivery that has an outcome.
         room: set while another delivery may start.
-        doubted: set when nothing that is claimed from now on could clear a doubt about our credentials.
+        doubted: set when the service seems to refuse our credentials, so that nothing more is claimed.
         clock: seconds, monotonic, of the event loop.
 
     Attributes:

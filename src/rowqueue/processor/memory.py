@@ -45,13 +45,13 @@ def allows_claim(*, most: int, taken: int) -> bool:
 
 
 def characters_to_claim(*, most: int, taken: int, longest: int) -> int:
-    """How many characters a claim may ask for. What comes has at most one entry more, of any length.
+    """How many characters a claim may ask for. What comes may have one entry more.
 
     Args:
         most: bytes for entries.
         taken: bytes of the entries in hand.
-        longest: characters of the longest ``data`` that is delivered. There is room for it beyond the answer, but for
-            no more than half of what fits into memory: otherwise a high limit would leave no room for usual entries.
+        longest: characters of the longest ``data`` that is read. Room is left for it, but no more than half of the
+            memory: otherwise a high limit would leave no room for usual entries.
     """
     beyond = min(longest, most // _BYTES_PER_CLAIMED_CHARACTER // 2)
     return max(1, (most - taken) // _BYTES_PER_CLAIMED_CHARACTER - beyond)

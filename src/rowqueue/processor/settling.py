@@ -43,7 +43,7 @@ _SHORTEST_STATEMENT_S = 0.05
 _AHEAD_S = 5.0
 """How far deliveries may be ahead of their settles, seconds. More would gain nothing, and a stop has to settle it."""
 _AHEAD_STATEMENTS = 4
-"""They may be ahead by this many statements, also if these are slow: some are sent while others fill."""
+"""They may be ahead by this many statements, also if these are slow: one is sent while the next one fills."""
 _REMEMBERED_OUTCOMES = 100
 
 
@@ -184,7 +184,7 @@ class Settling:
     def _learn(self, seconds: float) -> None:
         """Learn how long a statement of a settle takes: the INSERTs and the UPDATE.
 
-        A slow one counts at once, and half of it with each quicker one after it.
+        A slower one counts at once, a quicker one only half: the new figure is the mean of both.
         """
         each = seconds / (math.ceil(self._unsettled.in_progress_bytes / MAX_STATEMENT_BYTES) + 1)
         mean = (self._statement_s + each) / 2 if self._measured else each

@@ -109,7 +109,7 @@ SELECT id, IFF(LENGTH(data) > %(longest)s, '', data) AS data, idempotency_key, r
 -- The audit trail, and with it the outcomes that `settle` reads. Attempts that this worker has recorded already are left out, so
 -- sending it twice does no harm. What the poller has recorded about a claim does not keep the worker's own outcome out.
 -- The worker sends how long ago an attempt started and ended; Snowflake's clock makes times of that. Each row is an array.
--- Only the partitions of the last %(seconds)s are searched, which begin before this batch was sent for the first time.
+-- Only what was recorded in the last %(seconds)s is searched: since before this batch was sent for the first time.
 INSERT INTO PROCESSING_ATTEMPTS (entry_id, claim_token, idempotency_key, attempt, processor_id, started_at, finished_at,
                                  outcome, response_status, error_message, entry_status, ready_at, result)
 SELECT made.entry_id,

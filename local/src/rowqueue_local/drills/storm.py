@@ -164,9 +164,8 @@ class _Storm:
     faults: StormFaults
     tell: Tell
     _began: float = 0.0
-    _numbers: Iterator[int] = field(
-        default_factory=count
-    )  # of two actions at the same time, the earlier one comes first
+    # Of two actions at the same time, the one that was added first comes first.
+    _numbers: Iterator[int] = field(default_factory=count)
     _agenda: list[tuple[float, int, Callable[[], float | None]]] = field(default_factory=list)
 
     def run(self) -> None:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
 _BY_POLLER = frozenset({AttemptOutcome.CRASHED, AttemptOutcome.INTERRUPTED, AttemptOutcome.RESET})
-_SUCCESS = 2  # hundred
+_SUCCESS = 2  # the first digit of a 2xx
 _COUNTED = frozenset({AttemptOutcome.TRANSIENT, AttemptOutcome.PERMANENT})
 
 
