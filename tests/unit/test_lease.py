@@ -16,7 +16,7 @@ from rowqueue import observability
 from rowqueue.aws import ATTEMPT_S
 from rowqueue.errors import LaunchError
 from rowqueue.poller.fleet import TaskRequest
-from rowqueue.poller.lease import Memory, Taken, TakenElsewhere, for_tick
+from rowqueue.poller.lease import EarlierLaunches, Taken, TakenElsewhere, for_tick
 from rowqueue.settings import LEASE_S, TICK_DEADLINE_S, PollerSettings
 
 ROOT = Path(__file__).parents[2]
@@ -50,9 +50,9 @@ def test_one_tick_has_the_lease_until_it_gives_it_back():
     assert isinstance(first, Taken)
     assert lease(s3).take() == TakenElsewhere(until=NOW + timedelta(seconds=LEASE_S))
     lease_ = lease(s3)
-    assert lease(s3).give_back(first, Memory(launched={arn("a"): NOW})) is None
+    assert lease(s3).give_back(first, EarlierLaunches(launched={arn("a"): NOW})) is None
     second = lease_.take()
-    assert second.memory.launched == {arn("a"): NOW}
+    assert second.earlier.launched == {arn("a"): NOW}
 
 
 @pytest.mark.parametrize(("passed_s", "free"), [(89, False), (90, True)])
@@ -65,10 +65,10 @@ def test_the_lease_of_a_tick_that_died_expires_by_the_clock_of_s3(passed_s, free
 
 def test_what_the_dead_tick_knew_of_earlier_launches_is_kept():
     s3 = ClockedS3()
-    lease(s3).give_back(lease(s3).take(), Memory(launched={arn("a"): NOW}))
+    lease(s3).give_back(lease(s3).take(), EarlierLaunches(launched={arn("a"): NOW}))
     lease(s3).take()
     s3.passed_s = LEASE_S
-    assert lease(s3).take().memory.launched == {arn("a"): NOW}
+    assert lease(s3).take().earlier.launched == {arn("a"): NOW}
 
 
 @pytest.mark.parametrize("code", ["PreconditionFailed", "ConditionalRequestConflict"])
@@ -76,7 +76,7 @@ def test_what_the_dead_tick_knew_of_earlier_launches_is_kept():
 def test_of_two_ticks_that_read_before_either_writes_one_has_the_lease(code, exists):
     s3 = S3()
     if exists:
-        lease(s3).give_back(lease(s3).take(), Memory())
+        lease(s3).give_back(lease(s3).take(), EarlierLaunches())
     write = s3.put_object
 
     def overtaken(**request):
@@ -91,13 +91,13 @@ def test_of_two_ticks_that_read_before_either_writes_one_has_the_lease(code, exi
 
 def test_a_lease_that_was_taken_and_given_back_since_it_was_read_is_not_taken():
     s3 = S3()
-    lease(s3).give_back(lease(s3).take(), Memory())
+    lease(s3).give_back(lease(s3).take(), EarlierLaunches())
     read = s3.get_object
 
     def overtaken(**asked):
         answer = read(**asked)
         s3.get_object = read
-        lease(s3).give_back(lease(s3).take(), Memory())
+        lease(s3).give_back(lease(s3).take(), EarlierLaunches())
         return answer
 
     s3.get_object = overtaken
@@ -115,12 +115,12 @@ def test_a_write_whose_answer_was_lost_and_that_boto3_repeated_counts():
     s3.put_object = repeated
     taken = lease(s3, tick="me").take()
     assert taken == Taken(etag=s3.object["ETag"])
-    assert lease(s3, tick="me").give_back(taken, Memory()) is None
+    assert lease(s3, tick="me").give_back(taken, EarlierLaunches()) is None
 
 
 def test_a_lease_that_was_deleted_since_it_was_read_is_not_taken():
     s3 = S3()
-    lease(s3).give_back(lease(s3).take(), Memory())
+    lease(s3).give_back(lease(s3).take(), EarlierLaunches())
     read = s3.get_object
 
     def deleted(**asked):
@@ -308,7 +308,7 @@ def test_a_fault_of_this_program_during_the_launch_keeps_the_lease_until_it_expi
 def launched_before(s3, *names, age_s=5):
     """Make the lease remember launches."""
     lease(s3).give_back(
-        lease(s3).take(), Memory(launched={arn(name): NOW - timedelta(seconds=age_s) for name in names})
+        lease(s3).take(), EarlierLaunches(launched={arn(name): NOW - timedelta(seconds=age_s) for name in names})
     )
 
 
@@ -467,6 +467,6 @@ def test_a_launch_that_was_refused_is_not_repeated(refusal):
 def test_the_request_comes_back_as_it_was():
     s3 = S3()
     request = TaskRequest(token="t-0", count=1, probe=True, on_demand=True)
-    memory = Memory(launched={arn("a"): NOW}, unanswered=request, asked_at=NOW)
-    lease(s3).give_back(lease(s3).take(), memory)
-    assert lease(s3).take().memory == memory
+    earlier = EarlierLaunches(launched={arn("a"): NOW}, unanswered=request, asked_at=NOW)
+    lease(s3).give_back(lease(s3).take(), earlier)
+    assert lease(s3).take().earlier == earlier

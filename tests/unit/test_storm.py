@@ -111,9 +111,9 @@ def test_the_watcher_knows_which_task_uses_a_session_and_when_claims_were_taken_
     watcher.observe(Sent(path="/q", text=texts["pulse"], session="s2"))
     watcher.observe(Sent(path="/q", text=texts["record_deaths"], session="s2"))
     assert watcher.workers == {"s1": "a" * 32, "s2": ""}
-    assert watcher.takings == []
+    assert watcher.taken_away_at == []
     watcher.observe(Sent(path="/q", text=texts["release_dead"], session="s2"))
-    assert len(watcher.takings) == 1
+    assert len(watcher.taken_away_at) == 1
 
 
 @pytest.mark.parametrize(
@@ -159,7 +159,7 @@ def aftermath(**left):
         "attempts": [attempt(AttemptOutcome.SUCCEEDED, status=200)],
         "deliveries": [delivery()],
         "tasks": [life()],
-        "takings": [],
+        "taken_away_at": [],
         "max_containers": 1,
     }
     return Aftermath(**{**quiet, **left})
@@ -222,7 +222,7 @@ def test_a_delivery_after_the_success_was_on_record():
 
 
 @pytest.mark.parametrize(
-    ("noted_at", "takings", "redelivered"),
+    ("noted_at", "taken_away_at", "redelivered"),
     [
         (8.0, [9.0], 0),  # taken away, then the success came
         (8.0, [12.0], 1),  # the success came between the poller's two statements
@@ -230,15 +230,15 @@ def test_a_delivery_after_the_success_was_on_record():
         (8.0, [], 1),
     ],
 )
-def test_a_success_that_came_after_its_claim_was_taken_away_is_no_fault(noted_at, takings, redelivered):
+def test_a_success_that_came_after_its_claim_was_taken_away_is_no_fault(noted_at, taken_away_at, redelivered):
     trail = [attempt(AttemptOutcome.SUCCEEDED), attempt(AttemptOutcome.CRASHED, at=noted_at)]
-    found = damage(attempts=trail, deliveries=[delivery(), delivery(at=11.0)], takings=takings)
+    found = damage(attempts=trail, deliveries=[delivery(), delivery(at=11.0)], taken_away_at=taken_away_at)
     assert found.redelivered_after_recorded_success == redelivered
 
 
 def test_the_note_about_another_claim_does_not_excuse_a_redelivery():
     trail = [attempt(AttemptOutcome.SUCCEEDED), attempt(AttemptOutcome.CRASHED, token="t0", at=3.0)]
-    found = damage(attempts=trail, deliveries=[delivery(), delivery(at=11.0)], takings=[4.0])
+    found = damage(attempts=trail, deliveries=[delivery(), delivery(at=11.0)], taken_away_at=[4.0])
     assert found.redelivered_after_recorded_success == 1
 
 

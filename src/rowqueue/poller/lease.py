@@ -40,7 +40,7 @@ _LOST = frozenset({"PreconditionFailed", "ConditionalRequestConflict", "NoSuchKe
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Memory:
+class EarlierLaunches:
     """What one tick writes down for the next.
 
     Attributes:
@@ -60,11 +60,11 @@ class Taken:
 
     Attributes:
         etag: of the version that says so.
-        memory: what the tick before wrote.
+        earlier: what the tick before wrote.
     """
 
     etag: str
-    memory: Memory = field(default_factory=Memory)
+    earlier: EarlierLaunches = field(default_factory=EarlierLaunches)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,7 +87,7 @@ class _Found:
     written_at: datetime
     read_at: datetime
     owner: str | None
-    memory: Memory
+    earlier: EarlierLaunches
 
     @property
     def until(self) -> datetime:
@@ -124,22 +124,22 @@ class Lease:
         found = self._read(client)
         if found is not None and not found.is_free:
             return TakenElsewhere(until=found.until)
-        memory = found.memory if found else Memory()
-        etag = self._write(client, _body(self.tick, self.tick, memory), over=found.etag if found else None)
-        return TakenElsewhere() if etag is None else Taken(etag=etag, memory=memory)
+        earlier = found.earlier if found else EarlierLaunches()
+        etag = self._write(client, _body(self.tick, self.tick, earlier), over=found.etag if found else None)
+        return TakenElsewhere() if etag is None else Taken(etag=etag, earlier=earlier)
 
-    def give_back(self, taken: Taken, memory: Memory) -> LaunchError | None:
+    def give_back(self, taken: Taken, earlier: EarlierLaunches) -> LaunchError | None:
         """Give the lease back, for the next tick to take.
 
         Args:
             taken: what :meth:`take` returned.
-            memory: for the next tick.
+            earlier: for the next tick.
 
         Returns:
             Why it could not be given back, if so. Then it expires.
         """
         try:
-            etag = self._write(self.client(), _body(None, self.tick, memory), over=taken.etag)
+            etag = self._write(self.client(), _body(None, self.tick, earlier), over=taken.etag)
         except LaunchError as error:
             return error
         return LaunchError(f"the lease {self._name} was changed while this tick had it") if etag is None else None
@@ -158,14 +158,14 @@ class Lease:
             if status == _NOT_THERE or (status == _DENIED and not exists):
                 return None
             raise LaunchError(f"the lease {self._name} cannot be read: {error}") from error
-        owner, memory = _parsed(body)
+        owner, earlier = _parsed(body)
         return _Found(
             etag=answer["ETag"],
             body=body,
             written_at=answer["LastModified"],
             read_at=parsedate_to_datetime(answer["ResponseMetadata"]["HTTPHeaders"]["date"]),
             owner=owner,
-            memory=memory,
+            earlier=earlier,
         )
 
     def _write(self, client: S3Client, body: bytes, *, over: str | None) -> str | None:
@@ -207,30 +207,30 @@ def for_tick(settings: PollerSettings, *, tick: str, seconds_left: Callable[[], 
     return Lease(client=client, bucket=settings.lease_bucket, key=key, tick=tick)
 
 
-def _body(owner: str | None, writer: str, memory: Memory) -> bytes:
+def _body(owner: str | None, writer: str, earlier: EarlierLaunches) -> bytes:
     members = {
         "owner": owner,
         "written_by": writer,
-        "launched": {arn: at.isoformat() for arn, at in memory.launched.items()},
-        "unanswered": memory.unanswered and asdict(memory.unanswered),
-        "asked_at": memory.asked_at and memory.asked_at.isoformat(),
+        "launched": {arn: at.isoformat() for arn, at in earlier.launched.items()},
+        "unanswered": earlier.unanswered and asdict(earlier.unanswered),
+        "asked_at": earlier.asked_at and earlier.asked_at.isoformat(),
     }
     return json.dumps(members, indent=1).encode()
 
 
-def _parsed(body: bytes) -> tuple[str | None, Memory]:
-    """The owner of a body, and the memory."""
+def _parsed(body: bytes) -> tuple[str | None, EarlierLaunches]:
+    """The owner of a body, and what it says about earlier launches."""
     try:
         members = json.loads(body)
         owner, request, asked_at = members["owner"], members["unanswered"], members["asked_at"]
-        memory = Memory(
+        earlier = EarlierLaunches(
             launched={arn: _time(at) for arn, at in members["launched"].items()},
             unanswered=None if request is None else TaskRequest(**request),
             asked_at=None if request is None else _time(asked_at),
         )
     except (ValueError, LookupError, TypeError, AttributeError):
-        return _UNREADABLE, Memory()
-    return (owner, memory) if isinstance(owner, str | None) else (_UNREADABLE, Memory())
+        return _UNREADABLE, EarlierLaunches()
+    return (owner, earlier) if isinstance(owner, str | None) else (_UNREADABLE, EarlierLaunches())
 
 
 def _time(text: str) -> datetime:

@@ -13,7 +13,7 @@ from rowqueue.poller.cleaning import Cleaner
 from rowqueue.poller.decide import Decision, Need, decide
 from rowqueue.poller.fleet import KNOWN_WITHIN
 from rowqueue.poller.launching import Launched, Launcher
-from rowqueue.poller.lease import Memory, TakenElsewhere
+from rowqueue.poller.lease import EarlierLaunches, TakenElsewhere
 from rowqueue.poller.observe import Observer
 from rowqueue.poller.report import TickReport, publish
 from rowqueue.settings import STEP_S, TICK_DEADLINE_S
@@ -164,35 +164,37 @@ class Poller:
         if isinstance(lease, TakenElsewhere):
             until = "" if lease.until is None else f"; it expires at {lease.until:%H:%M:%S} UTC"
             return seen, replace(decision, launch=0, reason=f"another tick has the lease{until}"), Launched()
-        launched, memory = self._known(lease.memory)
+        launched, earlier = self._known(lease.earlier)
         if launched.unanswered:
             decision = replace(decision, launch=0, reason="an earlier launch has not been answered yet")
         else:
             try:
-                seen, decision = self._decide(self._observer.under_lease(seen, memory.launched))
+                seen, decision = self._decide(self._observer.under_lease(seen, earlier.launched))
             except BaseException:
-                self._lease.give_back(lease, memory)
+                self._lease.give_back(lease, earlier)
                 raise
             launched = self._launcher.launch(decision)
             started = dict.fromkeys(launched.started, self._now)
             asked_at = self._now if launched.unanswered else None
-            memory = Memory(launched={**seen.launched, **started}, unanswered=launched.unanswered, asked_at=asked_at)
-        problem = self._lease.give_back(lease, memory)
+            earlier = EarlierLaunches(
+                launched={**seen.launched, **started}, unanswered=launched.unanswered, asked_at=asked_at
+            )
+        problem = self._lease.give_back(lease, earlier)
         return seen, decision, replace(launched, problem=launched.problem or problem)
 
-    def _known(self, memory: Memory) -> tuple[Launched, Memory]:
+    def _known(self, earlier: EarlierLaunches) -> tuple[Launched, EarlierLaunches]:
         """Repeat the launch that was not answered, if there is one, so that its tasks are known.
 
         Returns:
-            The result, without the tasks, which belong to the earlier tick; and the memory with them.
+            The result, without the tasks, which belong to the earlier tick; and the earlier launches with them.
         """
-        request, at = memory.unanswered, memory.asked_at
+        request, at = earlier.unanswered, earlier.asked_at
         if request is None or at is None or self._now - at >= KNOWN_WITHIN:
-            return Launched(), Memory(launched=memory.launched)
+            return Launched(), EarlierLaunches(launched=earlier.launched)
         repeated = self._launcher.repeat(request)
         if repeated.unanswered:
-            return repeated, memory
-        return Launched(), Memory(launched={**memory.launched, **dict.fromkeys(repeated.started, at)})
+            return repeated, earlier
+        return Launched(), EarlierLaunches(launched={**earlier.launched, **dict.fromkeys(repeated.started, at)})
 
     def _check(self, step: str) -> None:
         if self._seconds_left() < STEP_S:

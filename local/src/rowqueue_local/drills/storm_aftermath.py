@@ -56,7 +56,7 @@ def aftermath(
         ],
         deliveries=[LoggedDelivery(**delivery) for delivery in stage.stack.deliveries()],
         tasks=_tasks(stage.stack.launches()["tasks"]),
-        takings=watcher.takings,
+        taken_away_at=watcher.taken_away_at,
         max_containers=max_containers,
     )
 

@@ -28,9 +28,9 @@ if TYPE_CHECKING:
 CLAIM = frozenset({"claim"})
 ATTEMPTS = frozenset({"insert_attempts"})
 SETTLE = frozenset({"settle", "settle_bound"})
-TAKING = frozenset({"release_dead", "fail_poison", "reset_stale"})
+TAKES_AWAY = frozenset({"release_dead", "fail_poison", "reset_stale"})
 """Statements that take claims away from workers."""
-RESCUE = TAKING | {"record_deaths", "record_resets"}
+RESCUE = TAKES_AWAY | {"record_deaths", "record_resets"}
 _NAMES = {statement.text: name for name, statement in statements(queue="PROCESSING_QUEUE").items()}
 
 _SERVER_ERROR = {"code": "ServerException"}
@@ -100,18 +100,18 @@ class Watcher:
     """Watches what is sent to Snowflake, from the proxy's thread.
 
     Attributes:
-        takings: when a statement was sent that takes claims away, seconds since the epoch.
+        taken_away_at: when a statement was sent that takes claims away, seconds since the epoch.
         workers: the task that uses a session, by the session.
     """
 
-    takings: list[float] = field(default_factory=list)
+    taken_away_at: list[float] = field(default_factory=list)
     workers: dict[str, str] = field(default_factory=dict)
 
     def observe(self, sent: Sent) -> None:
         """Note a request."""
         name = _NAMES.get(sent.text)
-        if name in TAKING:
-            self.takings.append(time.time())
+        if name in TAKES_AWAY:
+            self.taken_away_at.append(time.time())
         if name in ATTEMPTS | CLAIM:
             for value in sent.values:
                 if match := _PROCESSOR.fullmatch(value):

@@ -87,7 +87,7 @@ class Aftermath:
 
     Attributes:
         keys: idempotency keys of the inserted entries.
-        takings: when a statement was sent that takes claims away from workers, seconds since the epoch.
+        taken_away_at: when a statement was sent that takes claims away from workers, seconds since the epoch.
         max_containers: the setting.
     """
 
@@ -96,7 +96,7 @@ class Aftermath:
     attempts: Sequence[RecordedAttempt]
     deliveries: Sequence[LoggedDelivery]
     tasks: Sequence[TaskLife]
-    takings: Sequence[float]
+    taken_away_at: Sequence[float]
     max_containers: int
 
 
@@ -144,7 +144,8 @@ def damaged(after: Aftermath) -> dict[str, list[str]]:
 
     def is_repeated(row: FinalRow) -> bool:
         return any(
-            latest.get(row.key, 0.0) > success.recorded_at and not _was_late(success, trail[row.id], after.takings)
+            latest.get(row.key, 0.0) > success.recorded_at
+            and not _was_late(success, trail[row.id], after.taken_away_at)
             for success in successes[row.id]
         )
 
@@ -214,14 +215,14 @@ def _lost(
     return [key for key in after.keys if not ended[key]]
 
 
-def _was_late(success: RecordedAttempt, trail: Iterable[RecordedAttempt], takings: Iterable[float]) -> bool:
+def _was_late(success: RecordedAttempt, trail: Iterable[RecordedAttempt], taken_away_at: Iterable[float]) -> bool:
     """Whether the claim had been taken away before the success was on record.
 
     Then the poller has written an attempt for the same claim, because there was none, and after that it sent the
     statement that takes claims away.
     """
     noted = [a.recorded_at for a in trail if a.claim_token == success.claim_token and a.outcome in _BY_POLLER]
-    return any(min(noted) <= taking <= success.recorded_at for taking in takings) if noted else False
+    return any(min(noted) <= at <= success.recorded_at for at in taken_away_at) if noted else False
 
 
 def _beyond_the_cap(tasks: Iterable[TaskLife], cap: int) -> list[str]:
