@@ -35,8 +35,9 @@ from rowqueue.lifecycle import RetryPolicy
 from rowqueue.observability import Event, log, log_fault, log_problem
 from rowqueue.processor import certificates, service
 from rowqueue.processor.identity import processor_id
-from rowqueue.processor.queue import ProcessorStore, SnowflakeQueue
+from rowqueue.processor.queue import SnowflakeQueue
 from rowqueue.processor.run import Processor, RunReport
+from rowqueue.processor.store import ProcessorStore
 from rowqueue.settings import ProcessorSettings
 from rowqueue.warehouse import SnowflakeWarehouse
 

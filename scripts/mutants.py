@@ -53,7 +53,7 @@ TESTS_OF: dict[str, tuple[str, ...]] = {
     "poller/lease.py": ("unit/test_lease.py", "unit/test_two_ticks.py"),
     "poller/cleaning.py": ("unit/test_poll_rescue.py", "unit/test_poll.py"),
     "poller/launching.py": ("unit/test_poll_launch.py", "unit/test_refusals.py", "unit/test_lease.py"),
-    "processor/queue.py": (
+    "processor/store.py": (
         "unit/test_processor_store.py",
         "unit/test_snowflake_queue.py",
         "unit/test_sent_rows.py",

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 
-from rowqueue.processor.queue import ProcessorStore, SnowflakeQueue
+from rowqueue.processor.queue import SnowflakeQueue
+from rowqueue.processor.store import ProcessorStore
 from rowqueue_local.memory_queue import HoldRow, MemoryQueue, MemoryTables
 
 

@@ -13,7 +13,8 @@ WORKERS = 25
 WORKER = """
 import json, os, random, sys, time
 from rowqueue.lifecycle import Settlement, Status
-from rowqueue.processor.queue import ClaimRequest, ProcessorStore
+from rowqueue.processor.queue import ClaimRequest
+from rowqueue.processor.store import ProcessorStore
 from rowqueue.settings import SnowflakeSettings
 from rowqueue.warehouse import SnowflakeWarehouse
 

@@ -15,7 +15,7 @@ import snowflake.connector
 from snowflake_rules import findings
 
 from rowqueue.poller.queue import PollerQueue
-from rowqueue.processor.queue import ProcessorStore
+from rowqueue.processor.store import ProcessorStore
 from rowqueue.settings import SnowflakeSettings
 from rowqueue.warehouse import SnowflakeWarehouse
 

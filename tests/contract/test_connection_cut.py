@@ -11,7 +11,8 @@ import time
 import pytest
 from queue_contract import retried, started
 
-from rowqueue.processor.queue import ClaimRequest, ProcessorStore
+from rowqueue.processor.queue import ClaimRequest
+from rowqueue.processor.store import ProcessorStore
 from rowqueue.settings import SnowflakeSettings
 from rowqueue.warehouse import SnowflakeWarehouse
 from rowqueue_local.snowflake.proxy import Disturbance, proxying

@@ -8,7 +8,7 @@ import json
 from queue_histories import LIMIT, Killed, play
 
 from rowqueue.poller.queue import PollerQueue
-from rowqueue.processor.queue import ProcessorStore
+from rowqueue.processor.store import ProcessorStore
 from rowqueue.settings import SnowflakeSettings
 
 

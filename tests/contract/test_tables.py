@@ -12,7 +12,8 @@ from queue_contract import attempt, retried, settlement, started
 from rowqueue.errors import StatementRefused
 from rowqueue.lifecycle import Status
 from rowqueue.poller.records import Death
-from rowqueue.processor.queue import ClaimRequest, ProcessorStore
+from rowqueue.processor.queue import ClaimRequest
+from rowqueue.processor.store import ProcessorStore
 from rowqueue.settings import SnowflakeSettings
 
 BIG = 10**9

@@ -274,7 +274,7 @@ def test_sql_is_only_in_queries_sql():
         if SQL.search(text)
     ]
     assert found == [], (
-        "give it a name in src/rowqueue/sql/queries.sql and a method in poller/queue.py or processor/queue.py"
+        "give it a name in src/rowqueue/sql/queries.sql and a method in poller/queue.py or processor/store.py"
     )
 
 

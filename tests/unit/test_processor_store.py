@@ -9,7 +9,8 @@ import pytest
 from rowqueue.errors import LockContention, ValueRefused, WarehouseUnavailable
 from rowqueue.lifecycle import Settlement, Status
 from rowqueue.observability import configure
-from rowqueue.processor.queue import RECORDED_MARGIN_S, UNSTORABLE, ClaimRequest, ProcessorStore, Ready
+from rowqueue.processor.queue import ClaimRequest, Ready
+from rowqueue.processor.store import RECORDED_MARGIN_S, UNSTORABLE, ProcessorStore
 from rowqueue.sql import Attempt, ClaimedKey, SettlementRow
 
 

@@ -12,7 +12,7 @@ from rowqueue.contract import AttemptOutcome
 from rowqueue.lifecycle import Settlement, Status
 from rowqueue.poller.queue import PollerQueue
 from rowqueue.poller.records import Death
-from rowqueue.processor.queue import ProcessorStore
+from rowqueue.processor.store import ProcessorStore
 from rowqueue.sql import Attempt, ClaimedKey, SettlementRow
 
 

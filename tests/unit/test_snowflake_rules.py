@@ -19,7 +19,7 @@ from sqlglot.optimizer.qualify import qualify
 from rowqueue import sql
 from rowqueue.lifecycle import MAX_ERROR_MESSAGE_CHARACTERS, Status
 from rowqueue.poller import queue as poller_queue
-from rowqueue.processor import queue as processor_queue
+from rowqueue.processor import store as processor_store
 
 ROOT = Path(__file__).parents[2]
 STATEMENTS = sql.statements(queue="PROCESSING_QUEUE")
@@ -261,7 +261,7 @@ class Call:
 
 CALLS = [
     Call(call.args[0].value, call.func.attr, frozenset(keyword.arg for keyword in call.keywords))
-    for module in (processor_queue, poller_queue)
+    for module in (processor_store, poller_queue)
     for call in ast.walk(ast.parse(Path(module.__file__).read_text()))
     if isinstance(call, ast.Call)
     and isinstance(call.func, ast.Attribute)
@@ -296,7 +296,7 @@ def test_the_body_of_the_push_task_contains_nothing_that_snowflake_would_refuse(
 def test_poller_and_processor_send_different_statements_but_for_the_count():
     names = {
         module: set(re.findall(r'self\._(?:rows|change)\(\s*"(\w+)"', Path(module.__file__).read_text()))
-        for module in (processor_queue, poller_queue)
+        for module in (processor_store, poller_queue)
     }
-    assert names[processor_queue] & names[poller_queue] == {"count_ready"}
-    assert names[processor_queue] | names[poller_queue] == set(STATEMENTS)
+    assert names[processor_store] & names[poller_queue] == {"count_ready"}
+    assert names[processor_store] | names[poller_queue] == set(STATEMENTS)

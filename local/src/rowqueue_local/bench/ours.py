@@ -9,7 +9,8 @@ from importlib.util import module_from_spec, spec_from_file_location
 from typing import TYPE_CHECKING
 
 from rowqueue import credentials, observability
-from rowqueue.processor.queue import ProcessorStore, SnowflakeQueue
+from rowqueue.processor.queue import SnowflakeQueue
+from rowqueue.processor.store import ProcessorStore
 from rowqueue.settings import ProcessorSettings
 from rowqueue.warehouse import SnowflakeWarehouse
 from rowqueue_local.bench.work import Stretch, tls
