@@ -50,8 +50,7 @@ class Load:
         characters: of each answer.
         entries: in all.
         least_ratio: the promise: entries/s, joined compared with bound.
-        fewer_updates: the promise: by which factor fewer UPDATEs wait for the table's lock. It does not depend on the
-            machine.
+        fewer_updates: the promise: UPDATEs, bound compared with joined. It does not depend on the machine.
     """
 
     characters: int
@@ -124,7 +123,7 @@ def promises(rows: list[dict[str, Any]]) -> list[Promise]:
         load, fewer = loads[row["answer_characters"]], row["bound_updates"] / row["joined_updates"]
         text = f"answers of {load.characters} characters: at least {load.least_ratio:g} times the entries/s"
         judged.append(Promise(text=text, got=row["ratio"], kept=row["ratio"] >= load.least_ratio))
-        text = f"answers of {load.characters} characters: at least {load.fewer_updates:g} times fewer UPDATEs"
+        text = f"answers of {load.characters} characters: bound sends at least {load.fewer_updates:g} times the UPDATEs"
         judged.append(Promise(text=text, got=fewer, kept=fewer >= load.fewer_updates))
     return judged
 

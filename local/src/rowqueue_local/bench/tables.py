@@ -43,7 +43,7 @@ def of_settles(rows: Iterable[dict[str, Any]]) -> str:
 def of_memory(rows: Iterable[dict[str, Any]]) -> str:
     """One line for each load."""
     names = ("entries", "characters", "peak_mb", "above_baseline_mb", "longest_block_s", "seconds")
-    heading = ("entries", "characters of each", "peak MB", "above the first, MB", "longest block of the loop, s", "s")
+    heading = ("entries", "characters of each", "peak MB", "above the first, MB", "longest pause of the loop, s", "s")
     return _markdown(heading, [[f"{row[name]}" for name in names] for row in rows])
 
 

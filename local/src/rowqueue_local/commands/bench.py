@@ -45,6 +45,8 @@ def bench_command(
 
     The plain loop, the "limit", has no queue. The simple program, the "sketch", updates each entry by itself.
 
+    With --answers, "joined" is the settle as it ships, and "bound" the form before it.
+
     On a busy machine, ratios are still meaningful; entries/s are not.
     """
     terminal = console(stderr=as_json)

@@ -63,7 +63,7 @@ def _show(terminal: Console, verdict: Verdict) -> None:
             table.add_row(*(escape(cell) for cell in row))
         terminal.print(table)
     for figure, value in verdict.figures.items():
-        terminal.print(f"{figure:<32} {value}", markup=False)
+        terminal.print(f"{figure:<36} {value}", markup=False)
     for name, value in verdict.compressed.items():
         terminal.print(f"compressed: {name} {value}", markup=False)
     terminal.print("[bold green]kept[/bold green]" if verdict.kept else "[bold red]NOT kept[/bold red]")
