@@ -362,7 +362,7 @@ variable "max_crashes" {
 }
 
 variable "spot_share" {
-  description = "Percentage of the tasks that run on Fargate Spot. An interrupted task releases its entries within two minutes, and no retry is counted."
+  description = "Percentage of the tasks that run on Fargate Spot. An interrupted task releases its entries within two minutes, and no retry is counted. Below 100, tasks that Spot has no capacity for run on demand."
   type        = number
   default     = 0
 

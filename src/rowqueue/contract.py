@@ -88,7 +88,7 @@ class AttemptOutcome(StrEnum):
     TRANSIENT = "transient"
     PERMANENT = "permanent"
     INTERRUPTED = "interrupted"
-    """Released because of a stop of our own; not counted."""
+    """Released because of a stop of our own or a certificate fault; not counted."""
     DOUBTFUL = "doubtful"
     """Released because of a fault of credentials that the entry may not have caused; not counted."""
     CRASHED = "crashed"
