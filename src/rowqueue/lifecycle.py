@@ -113,7 +113,7 @@ class Permanent:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Interrupted:
-    """Never started, cut short by our own stop, or ended by a certificate fault. It is released; no attempt is counted."""
+    """Never started, cut short by our own stop, or ended by a certificate fault. Released; no attempt is counted."""
 
     reason: str
 
