@@ -73,6 +73,22 @@ def test_entries_that_are_scheduled_for_later_are_pending_and_the_next_time_is_n
     assert answer["nextDueAt"] == "2026-11-22T12:00:30Z"
 
 
+def test_tasks_that_ecs_did_not_start_are_named_with_the_reason():
+    refused = ECS(run=lambda _: {"tasks": [], "failures": [{"reason": "Capacity is unavailable at this time"}] * 2})
+    answer = answered(with_pending(), refused, ENTRIES_PER_CONTAINER="5")
+    assert answer["containersLaunched"] == 0
+    assert answer["reason"].endswith(
+        " entries, less those starting; 2 not started: Capacity is unavailable at this time"
+    )
+
+
+def test_tasks_that_the_tick_had_no_time_for_are_named():
+    ecs = ECS()
+    ecs.run = lambda request: ecs._start(request) if len(ecs.requests) == 1 else pytest.fail("no time was left")
+    answer = answered(ready(200), ecs, seconds_left=lambda: 50.0 if not ecs.requests else 0.0)
+    assert answer["reason"].endswith("; 15 left to the next tick, for lack of time")
+
+
 def test_an_empty_queue_has_nothing_pending_and_nothing_due():
     assert answered(PlayedWarehouse(pulse=pulse())) == {
         "pendingEntries": 0,

@@ -48,6 +48,13 @@ class TickReport:
         return self.freed.problem or self.stopped.problem or self.launched.problem
 
     @property
+    def reason(self) -> str:
+        """Why this number of tasks was launched, and why others were not."""
+        missing = [f"{count} not started: {why}" for why, count in self.launched.failures.items()]
+        missing += [f"{self.launched.left} left to the next tick, for lack of time"] if self.launched.left else []
+        return "; ".join([self.decision.reason, *missing])
+
+    @property
     def backoff(self) -> Backoff:
         """How the recent launches ended; as if all were good, if they were not looked up."""
         return self.seen.backoff or Backoff()
@@ -60,7 +67,7 @@ def answer_of(report: TickReport, *, environment: str) -> TickAnswer:
         environment=environment,
         pending=seen.pulse.pending,
         ready=seen.ready,
-        reason=report.decision.reason,
+        reason=report.reason,
         hold=_hold(seen.pulse),
         next_due_at=seen.next_due_at,
         stale_reset=report.freed.stale_reset,
@@ -84,7 +91,7 @@ def publish(report: TickReport) -> None:
         by=report.by,
         need=report.decision.need,
         planned=report.decision.launch,
-        reason=report.decision.reason,
+        reason=report.reason,
         probe=report.decision.probe,
         entries_per_container=report.decision.entries_per_container,
         overdue=len(report.seen.fleet.overdue),
