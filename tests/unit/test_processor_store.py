@@ -9,6 +9,7 @@ import pytest
 from rowqueue.errors import LockContention, ValueRefused, WarehouseUnavailable
 from rowqueue.lifecycle import Settlement, Status
 from rowqueue.observability import configure
+from rowqueue.poller.queue import PollerQueue
 from rowqueue.processor.queue import ClaimRequest, Ready
 from rowqueue.processor.store import RECORDED_MARGIN_S, UNSTORABLE, ProcessorStore
 from rowqueue.sql import Attempt, ClaimedKey, SettlementRow
@@ -144,6 +145,24 @@ def test_a_count_is_repeated_after_a_broken_connection():
     assert len(slept) == 3
     with pytest.raises(WarehouseUnavailable):
         store(Breaking(failures=4)).count_ready()
+
+
+@pytest.mark.parametrize("answer", [[], [(7,)], [(7, 2), (7, 2)], [(7, 2, 0)]], ids=str)
+def test_a_count_of_another_form_means_that_snowflake_could_not_be_used(answer):
+    warehouse = RefusingWarehouse()
+    warehouse.rows = lambda statement, values: answer
+    with pytest.raises(WarehouseUnavailable, match="count_ready: expected one row of 2 columns"):
+        store(warehouse).count_ready()
+    with pytest.raises(WarehouseUnavailable, match="count_ready: expected one row of 2 columns"):
+        PollerQueue(warehouse, queue="Q", max_retries=3).count_ready()
+
+
+def test_claimed_rows_of_another_form_mean_that_snowflake_could_not_be_used():
+    warehouse = RefusingWarehouse()
+    warehouse.change = lambda statement, values: 1
+    warehouse.rows = lambda statement, values: [("ok",)]
+    with pytest.raises(WarehouseUnavailable, match=r"claimed: expected rows of 9 columns, got 1 of \[1\]"):
+        store(warehouse).claim(ClaimRequest(token="t", entries=8, characters=100))
 
 
 def test_a_connection_that_stays_broken_is_raised():

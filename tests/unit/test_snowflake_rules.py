@@ -257,15 +257,22 @@ class Call:
     name: str
     way: str
     values: frozenset[str]
+    columns: int | None
+
+
+def _call(call):
+    given = {keyword.arg: keyword.value for keyword in call.keywords}
+    columns = given.pop("columns", None)
+    return Call(call.args[0].value, call.func.attr, frozenset(given), columns and columns.value)
 
 
 CALLS = [
-    Call(call.args[0].value, call.func.attr, frozenset(keyword.arg for keyword in call.keywords))
+    _call(call)
     for module in (processor_store, poller_queue)
     for call in ast.walk(ast.parse(Path(module.__file__).read_text()))
     if isinstance(call, ast.Call)
     and isinstance(call.func, ast.Attribute)
-    and call.func.attr in {"_rows", "_change"}
+    and call.func.attr in {"_row", "_rows", "_change"}
     and isinstance(call.args[0], ast.Constant)
 ]
 
@@ -277,7 +284,12 @@ def test_the_store_passes_the_values_that_its_statement_binds(call):
 
 @pytest.mark.parametrize("call", CALLS, ids=lambda call: call.name)
 def test_a_query_is_sent_as_a_query_and_a_change_as_a_change(call):
-    assert call.way == ("_rows" if isinstance(TREES[call.name], exp.Select) else "_change")
+    assert (call.way != "_change") == isinstance(TREES[call.name], exp.Select)
+
+
+@pytest.mark.parametrize("call", [call for call in CALLS if call.way != "_change"], ids=lambda call: call.name)
+def test_the_store_expects_the_columns_of_its_query(call):
+    assert call.columns == len(TREES[call.name].selects)
 
 
 def test_the_store_sends_every_statement_and_no_other():
@@ -295,7 +307,7 @@ def test_the_body_of_the_push_task_contains_nothing_that_snowflake_would_refuse(
 
 def test_poller_and_processor_send_different_statements_but_for_the_count():
     names = {
-        module: set(re.findall(r'self\._(?:rows|change)\(\s*"(\w+)"', Path(module.__file__).read_text()))
+        module: set(re.findall(r'self\._(?:rows?|change)\(\s*"(\w+)"', Path(module.__file__).read_text()))
         for module in (processor_store, poller_queue)
     }
     assert names[processor_store] & names[poller_queue] == {"count_ready"}

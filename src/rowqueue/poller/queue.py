@@ -36,8 +36,9 @@ class PollerQueue:
 
     def pulse(self) -> Pulse:
         """Look at the queue with the one statement that an idle tick sends."""
-        (row,) = self._rows("pulse")
-        pending, exhausted, available_at, processing, claimed_at, unknown, holds, held_until, reason = row
+        pending, exhausted, available_at, processing, claimed_at, unknown, holds, held_until, reason = self._row(
+            "pulse", columns=9
+        )
         return Pulse(
             pending=pending,
             exhausted=exhausted,
@@ -56,7 +57,7 @@ class PollerQueue:
         Args:
             probe: whether to count even if an ended hold has not been lifted.
         """
-        ((entries, _suspects),) = self._rows("count_ready", max_retries=self._max_retries, probe=int(probe))
+        entries, _suspects = self._row("count_ready", columns=2, max_retries=self._max_retries, probe=int(probe))
         return int(entries)
 
     def reset_stale(self, *, stale_threshold_s: float, claimed_since: datetime | None = None) -> int:
@@ -82,7 +83,7 @@ class PollerQueue:
         """The workers that have claims."""
         return [
             Claimant(processor_id=processor_id, entries=entries, earliest_claimed_at=earliest)
-            for processor_id, entries, earliest in self._rows("claimants")
+            for processor_id, entries, earliest in self._rows("claimants", columns=3)
         ]
 
     def record_deaths(self, deaths: Sequence[Death]) -> None:
@@ -113,16 +114,22 @@ class PollerQueue:
         """Those of these processors that have made their first claim."""
         if not processor_ids:
             return frozenset()
-        rows = self._rows("processors_seen", processor_ids=json.dumps(sorted(processor_ids)))
+        rows = self._rows("processors_seen", columns=1, processor_ids=json.dumps(sorted(processor_ids)))
         return frozenset(processor_id for (processor_id,) in rows)
 
     def recent_take(self) -> float | None:
         """Median number of entries that a task settled, over the last hour; ``None`` if no task has ended."""
-        ((entries,),) = self._rows("recent_take")
+        (entries,) = self._row("recent_take", columns=1)
         return None if entries is None else float(entries)
 
-    def _rows(self, name: str, **values: object) -> list[tuple[Any, ...]]:
-        return self._warehouse.rows(self._statements[name], values)
+    def _rows(self, name: str, *, columns: int, **values: object) -> list[tuple[Any, ...]]:
+        statement = self._statements[name]
+        return sql.checked(statement, self._warehouse.rows(statement, values), columns=columns, one=False)
+
+    def _row(self, name: str, *, columns: int, **values: object) -> tuple[Any, ...]:
+        statement = self._statements[name]
+        (row,) = sql.checked(statement, self._warehouse.rows(statement, values), columns=columns, one=True)
+        return row
 
     def _change(self, name: str, **values: object) -> int:
         return self._warehouse.change(self._statements[name], values)

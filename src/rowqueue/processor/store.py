@@ -87,8 +87,8 @@ class ProcessorStore:
         Args:
             probe: whether to count even if an ended hold has not been lifted.
         """
-        ((entries, suspects),) = self._repeating(
-            lambda: self._rows("count_ready", max_retries=self._max_retries, probe=int(probe))
+        entries, suspects = self._repeating(
+            lambda: self._row("count_ready", columns=2, max_retries=self._max_retries, probe=int(probe))
         )
         return Ready(entries=entries, suspects=suspects)
 
@@ -116,7 +116,7 @@ class ProcessorStore:
 
     def _claimed(self, request: ClaimRequest) -> list[Entry]:
         """What was claimed. Copies of a row, with its id and its key, are one entry."""
-        rows = self._rows("claimed", claim_token=request.token, longest=request.longest)
+        rows = self._rows("claimed", columns=9, claim_token=request.token, longest=request.longest)
         _log_duplicates([entry_id for entry_id, *_ in rows])
         entries = {
             (entry_id, idempotency_key): Entry(
@@ -291,14 +291,20 @@ class ProcessorStore:
         return self._change("settle", processor_id=self._processor_id, seconds=self._seconds_since(began))
 
     def _statuses(self, claimed: str) -> list[tuple[Any, ...]]:
-        return self._rows("settled", claimed=claimed)
+        return self._rows("settled", columns=4, claimed=claimed)
 
     def _seconds_since(self, began: float) -> int:
         """For how long a statement looks back for attempts that were recorded since ``began``."""
         return math.ceil(self._clock() - began) + RECORDED_MARGIN_S
 
-    def _rows(self, name: str, **values: object) -> list[tuple[Any, ...]]:
-        return self._warehouse.rows(self._statements[name], values)
+    def _rows(self, name: str, *, columns: int, **values: object) -> list[tuple[Any, ...]]:
+        statement = self._statements[name]
+        return sql.checked(statement, self._warehouse.rows(statement, values), columns=columns, one=False)
+
+    def _row(self, name: str, *, columns: int, **values: object) -> tuple[Any, ...]:
+        statement = self._statements[name]
+        (row,) = sql.checked(statement, self._warehouse.rows(statement, values), columns=columns, one=True)
+        return row
 
     def _change(self, name: str, **values: object) -> int:
         return self._warehouse.change(self._statements[name], values)

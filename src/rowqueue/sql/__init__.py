@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from importlib import resources
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
+from rowqueue.errors import WarehouseUnavailable
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -120,6 +122,29 @@ class Warehouse(Protocol):
     def change(self, statement: Statement, values: Mapping[str, object]) -> int:
         """Run a statement that changes rows; returns how many."""
         ...
+
+
+def checked(statement: Statement, rows: list[tuple[Any, ...]], *, columns: int, one: bool) -> list[tuple[Any, ...]]:
+    """The rows, if they have the form that the statement asks for.
+
+    A proxy may answer in Snowflake's place, in a form that the driver accepts.
+
+    Args:
+        statement: what was sent.
+        rows: the answer.
+        columns: of each row.
+        one: whether there is exactly one row.
+
+    Raises:
+        WarehouseUnavailable: they have another form.
+    """
+    widths = sorted({len(row) for row in rows} - {columns})
+    if widths or (one and len(rows) != 1):
+        expected = f"{'one row' if one else 'rows'} of {columns} columns"
+        raise WarehouseUnavailable(
+            f"Snowflake: {statement.name}: expected {expected}, got {len(rows)} of {widths or [columns]}"
+        )
+    return rows
 
 
 def load(source: str, *, queue: str, max_retries: int = 3) -> dict[str, Statement]:
