@@ -33,7 +33,7 @@ def sent_by(module):
     return constants(ast.parse(module.read_text(encoding="utf-8"))) & STATEMENTS.keys()
 
 
-SENT = {"poller": sent_by(PACKAGE / "poller" / "queue.py"), "processor": sent_by(PACKAGE / "processor" / "queue.py")}
+SENT = {"poller": sent_by(PACKAGE / "poller" / "queue.py"), "processor": sent_by(PACKAGE / "processor" / "store.py")}
 
 
 def needed(names):

@@ -42,10 +42,18 @@ def _refusing_ambiguity(execute: Callable[..., None]) -> Callable[..., None]:
     def refusing(cursor: Any, tree: exp.Expr, parameters: Any = None) -> None:
         strict = getattr(cursor._conn, "refuses_ambiguity", False)  # noqa: SLF001
         check = check_of(tree) if strict else None
-        if check:
-            values = list(parameters or [])[check.skipped :]
-            if cursor._duck_conn.execute(check.text, values).fetchone():  # noqa: SLF001
-                raise AmbiguousUpdate("Duplicate row detected during DML action")
+        if check is None:
+            execute(cursor, tree, parameters)
+            return
+        values = list(parameters or [])[check.skipped :]
+        try:
+            ambiguous = cursor._duck_conn.execute(check.text, values).fetchone()  # noqa: SLF001
+        except Exception:
+            # A table or a column is missing. The statement says so, with Snowflake's number.
+            execute(cursor, tree, parameters)
+            raise
+        if ambiguous:
+            raise AmbiguousUpdate("Duplicate row detected during DML action")
         execute(cursor, tree, parameters)
 
     return refusing
