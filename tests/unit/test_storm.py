@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import ast
+import inspect
 from collections import Counter
 from dataclasses import replace
 
 import pytest
 
 from rowqueue.contract import AttemptOutcome, ExitCode
+from rowqueue.lifecycle import Status
+from rowqueue.processor.exchange import Meaning, meaning_of
 from rowqueue.sql import statements
-from rowqueue_local.drills import storm_faults
+from rowqueue_local.drills import storm_faults, storm_judge
 from rowqueue_local.drills.storm import are_enough, examples
 from rowqueue_local.drills.storm_faults import Watcher, effect_of, injections
 from rowqueue_local.drills.storm_judge import (
@@ -251,8 +255,11 @@ def test_the_note_about_another_claim_does_not_excuse_a_redelivery():
         (AttemptOutcome.RESET, None, 0, 0),
         (AttemptOutcome.INTERRUPTED, None, 0, 1),
         (AttemptOutcome.CRASHED, None, 137, 1),
-        (AttemptOutcome.INTERRUPTED, None, ExitCode.NO_SNOWFLAKE, 0),
-        (AttemptOutcome.SUCCEEDED, 200, ExitCode.NO_SNOWFLAKE, 1),
+        (AttemptOutcome.CRASHED, None, 139, 1),
+        (AttemptOutcome.CRASHED, None, 143, 1),
+        (AttemptOutcome.PERMANENT, 503, 0, 1),  # 503 is transient
+        (AttemptOutcome.INTERRUPTED, None, 6, 0),
+        (AttemptOutcome.SUCCEEDED, 200, 6, 1),
     ],
 )
 def test_an_attempt_that_was_counted_needs_a_reason(outcome, status, code, wrong):
@@ -261,6 +268,32 @@ def test_an_attempt_that_was_counted_needs_a_reason(outcome, status, code, wrong
         rows=[row(retry_count=1)], attempts=trail, deliveries=[delivery(status=503)], tasks=[life(code=code)]
     )
     assert found.retries_wrongly_spent == wrong
+
+
+def test_the_judge_uses_nothing_of_the_product():
+    imported = [
+        name
+        for node in ast.walk(ast.parse(inspect.getsource(storm_judge)))
+        if isinstance(node, ast.Import | ast.ImportFrom)
+        for name in ([node.module or ""] if isinstance(node, ast.ImportFrom) else [alias.name for alias in node.names])
+    ]
+    assert imported
+    assert not [name for name in imported if name.partition(".")[0] == "rowqueue"]
+
+
+def test_the_judge_has_the_words_and_the_number_of_the_product():
+    assert set(storm_judge._COUNTED) | storm_judge._BY_POLLER | {"succeeded", "doubtful"} == set(AttemptOutcome)
+    assert [code for code in ExitCode if ExitCode.counts_as_retry(code)] == [storm_judge._COUNTED_EXIT]
+    assert {storm_judge._COMPLETED, storm_judge._FAILED} < set(Status)
+
+
+def test_the_judge_and_the_product_have_the_same_page_of_outcomes():
+    refused = {Meaning.PERMANENT, Meaning.CREDENTIALS, Meaning.CERTIFICATE}  # permanent once credentials were accepted
+    meanings = {status: meaning_of(status) for status in range(200, 600)}
+    assert {
+        "transient": {status for status, meaning in meanings.items() if meaning is Meaning.TRANSIENT},
+        "permanent": {status for status, meaning in meanings.items() if meaning in refused},
+    } == storm_judge._COUNTED
 
 
 def test_an_attempt_that_was_counted_twice_is_wrongly_spent_once():

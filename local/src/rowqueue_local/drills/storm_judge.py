@@ -1,6 +1,9 @@
 """From what a storm left behind to its figures: a pure function.
 
 The tables say what the system believes, the partner's log says what was delivered, and ECS says which tasks lived when.
+
+The page of outcomes is written here a second time, and nothing of the product is used: a judge that asked the product
+which attempts count would agree with every mistake of it.
 """
 
 from __future__ import annotations
@@ -9,15 +12,22 @@ from collections import Counter, defaultdict
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
-from rowqueue.contract import AttemptOutcome, ExitCode
-from rowqueue.lifecycle import Status
-
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-_BY_POLLER = frozenset({AttemptOutcome.CRASHED, AttemptOutcome.INTERRUPTED, AttemptOutcome.RESET})
-_SUCCESS = 2  # the first digit of a 2xx
-_COUNTED = frozenset({AttemptOutcome.TRANSIENT, AttemptOutcome.PERMANENT})
+_SUCCEEDED = "succeeded"
+_PERMANENT = "permanent"
+_RESET = "reset"
+_COMPLETED, _FAILED = "completed", "failed"
+_BY_POLLER = frozenset({"crashed", "interrupted", _RESET})
+_ACCEPTED = frozenset(range(200, 300))
+_REPEATED = frozenset({408, 425, 429, *range(500, 600)})
+_REFUSED = frozenset(range(300, 500)) - _REPEATED
+_COUNTED = {"transient": _REPEATED, _PERMANENT: _REFUSED}
+"""The outcomes that are counted, and the statuses that have this outcome."""
+_COUNTED_EXIT = 6
+"""The processor could not use Snowflake. So it may have delivered entries without recording it, again and again. After
+every other end, such as 137 (SIGKILL) or 143 (SIGTERM), an entry that was in hand is released uncounted."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -137,9 +147,9 @@ def damaged(after: Aftermath) -> dict[str, list[str]]:
     """What each figure counts: keys of entries, and for the cap the tasks that were launched beyond it."""
     trail = trails(after.attempts)
     answers = Counter((delivery.key, delivery.status) for delivery in after.deliveries)
-    without_snowflake = {task.processor_id for task in after.tasks if ExitCode.counts_as_retry(task.exit_code)}
+    without_snowflake = {task.processor_id for task in after.tasks if task.exit_code == _COUNTED_EXIT}
     reasons = {row.id: _reasons(row.key, trail[row.id], answers, without_snowflake) for row in after.rows}
-    successes = {row.id: [a for a in trail[row.id] if a.outcome == AttemptOutcome.SUCCEEDED] for row in after.rows}
+    successes = {row.id: [a for a in trail[row.id] if a.outcome == _SUCCEEDED] for row in after.rows}
     latest = {delivery.key: delivery.began_at for delivery in sorted(after.deliveries, key=lambda d: d.began_at)}
 
     def is_repeated(row: FinalRow) -> bool:
@@ -152,9 +162,7 @@ def damaged(after: Aftermath) -> dict[str, list[str]]:
     return {
         "lost": _lost(after, trail, answers, reasons),
         "recorded_twice": [row.key for row in after.rows if len(successes[row.id]) > 1],
-        "succeeded_then_failed": [
-            row.key for row in after.rows if row.status != Status.COMPLETED and successes[row.id]
-        ],
+        "succeeded_then_failed": [row.key for row in after.rows if row.status != _COMPLETED and successes[row.id]],
         "redelivered_after_recorded_success": [row.key for row in after.rows if is_repeated(row)],
         "retries_wrongly_spent": [row.key for row in after.rows for _ in range(reasons[row.id], row.retry_count)],
         "cap_exceeded": _beyond_the_cap(after.tasks, after.max_containers),
@@ -181,15 +189,17 @@ def _reasons(
     for attempt in trail:
         reason = (
             (attempt.outcome in _COUNTED and _is_true(key, attempt, answers))
-            or attempt.outcome == AttemptOutcome.RESET
-            or (attempt.outcome != AttemptOutcome.SUCCEEDED and attempt.processor_id in without_snowflake)
+            or attempt.outcome == _RESET
+            or (attempt.outcome != _SUCCEEDED and attempt.processor_id in without_snowflake)
         )
         claims[attempt.claim_token] = claims.get(attempt.claim_token, False) or reason
     return sum(claims.values())
 
 
 def _is_true(key: str, attempt: RecordedAttempt, answers: Counter[tuple[str, int | None]]) -> bool:
-    return attempt.response_status is None or answers[key, attempt.response_status] > 0
+    """Whether the partner gave this answer, and the page of outcomes has this outcome for it."""
+    status = attempt.response_status
+    return status is None or (status in _COUNTED[attempt.outcome] and answers[key, status] > 0)
 
 
 def _lost(
@@ -198,18 +208,14 @@ def _lost(
     answers: Counter[tuple[str, int | None]],
     reasons: dict[int, int],
 ) -> list[str]:
-    accepted = {key for key, status in answers if status is not None and status // 100 == _SUCCESS}
+    accepted = {key for key, status in answers if status in _ACCEPTED}
 
     def has_ended(row: FinalRow) -> bool:
-        refused = any(a.outcome == AttemptOutcome.PERMANENT and _is_true(row.key, a, answers) for a in trail[row.id])
+        refused = any(a.outcome == _PERMANENT and _is_true(row.key, a, answers) for a in trail[row.id])
         used_up = row.retry_count >= row.limit and reasons[row.id] >= row.limit
-        match row.status:
-            case Status.COMPLETED:
-                return row.key in accepted
-            case Status.FAILED:
-                return refused or used_up
-            case _:
-                return False
+        if row.status == _COMPLETED:
+            return row.key in accepted
+        return row.status == _FAILED and (refused or used_up)
 
     ended = Counter(row.key for row in after.rows if has_ended(row))
     return [key for key in after.keys if not ended[key]]
