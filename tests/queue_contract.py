@@ -396,6 +396,34 @@ async def test_a_copy_that_is_not_ready_is_not_claimed_with_the_row_that_is(tabl
     ]
 
 
+@each_form
+async def test_copies_have_the_largest_of_their_counts_and_the_smallest_of_their_limits(tables, queue, form):
+    tables.insert("1", id=7, idempotency_key="key", retry_count=2, max_retries=9)
+    tables.insert("1", id=7, idempotency_key="key", doubt_count=4, max_retries=5)
+    tables.insert("2", id=8)
+    entry, other = await queue.claim(asking())
+    assert (entry.retry_count, entry.doubt_count, entry.max_retries) == (2, 4, 5)
+    assert (other.retry_count, other.doubt_count, other.max_retries) == (0, 0, None)
+    await queue.settle(*form([retried(entry), settlement(other)]))
+    assert tables.rows("id", "status", "retry_count", "doubt_count", "max_retries") == [
+        (7, "pending", 3, 4, 5),
+        (7, "pending", 3, 4, 5),
+        (8, "completed", 0, 0, None),
+    ]
+
+
+@pytest.mark.parametrize("place", [0, 1])
+async def test_a_copy_of_a_suspect_is_a_suspect_too(tables, queue, place):
+    counts = [0, 0]
+    counts[place] = 2
+    for priority, crash_count in enumerate(counts):
+        tables.insert("1", id=7, idempotency_key="key", crash_count=crash_count, priority=priority)
+    tables.insert("2", id=8)
+    (entry,) = await queue.claim(asking(suspects=9))
+    assert (entry.data, entry.crash_count) == ("1", 2)
+    assert tables.rows("status", "crash_count") == [("processing", 2), ("processing", 2), ("pending", 0)]
+
+
 async def test_suspects_are_counted_apart(tables, queue):
     tables.insert("1", crash_count=1)
     tables.insert("2")

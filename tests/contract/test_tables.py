@@ -256,6 +256,15 @@ def test_the_workers_with_claims_are_listed_with_their_entries_and_times(sql, po
     assert poller.claimants() == []
 
 
+def test_the_copies_of_a_row_are_one_entry_of_their_worker(sql, poller, workers):
+    insert(sql, "1", "1", id=7, idempotency_key="one")
+    claim(workers)
+    assert [claimant.entries for claimant in poller.claimants()] == [1]
+    insert(sql, "2", id=7, idempotency_key="two")
+    claim(workers)
+    assert [claimant.entries for claimant in poller.claimants()] == [2], "another key is another entry"
+
+
 def test_what_a_dead_worker_had_in_hand_is_released_without_a_retry_and_nothing_else(sql, poller, workers):
     insert(sql, "1", "2", "3")
     in_hand = claim(workers, 2, token="a", processor="dev-1")
@@ -315,6 +324,14 @@ def test_an_entry_that_crashes_workers_alone_is_failed_as_poison(sql, poller, wo
     assert (status, crashes) == ("failed", 3)
     assert message.startswith("poison: 3 workers have died on it; the last: the task has stopped")
     assert failed_at is not None
+
+
+def test_an_entry_with_a_copy_is_failed_as_poison_with_its_copy(sql, poller, workers):
+    insert(sql, "1", "2", id=7, idempotency_key="key", crash_count=2)
+    claim(workers)
+    sql("UPDATE PROCESSING_QUEUE SET crash_count = 0 WHERE data = '2'")
+    assert poller.fail_poison([death(crashed=True, alone=True)], max_crashes=2) == 2
+    assert state(sql, "status") == ["failed", "failed"]
 
 
 def test_the_release_of_what_a_worker_may_have_delivered_unrecorded_counts_as_a_retry(sql, poller, workers):

@@ -187,6 +187,49 @@ def test_copies_of_a_row_are_taken_away_alike(sql, poller, insert, claim, record
     assert [status for (status,) in rows(sql, "status")] == ["completed"] * 2 + ["pending"] * 2
 
 
+@taken_away
+def test_of_outcomes_without_a_success_the_earliest_on_record_is_settled(sql, poller, insert, claim, record, take_away):
+    insert("{}")
+    (entry,) = claim()
+    record(retried(entry, error_message="first"))
+    sql(
+        "INSERT INTO PROCESSING_ATTEMPTS (entry_id, claim_token, idempotency_key, attempt, processor_id, started_at,"
+        " finished_at, recorded_at, outcome, entry_status, error_message)"
+        " SELECT id, claim_token, idempotency_key, 1, 'dev-1', claimed_at, DATEADD('minute', -1, SYSDATE()),"
+        " DATEADD('minute', 1, SYSDATE()), 'permanent', 'failed', 'second' FROM PROCESSING_QUEUE"
+    )
+    take_away(sql, poller)
+    assert rows(sql, "status", "error_message") == [("pending", "first")]
+
+
+# Rows that a person set to processing have no token
+
+
+def set_by_hand(insert):
+    """Copies of a row that a person set to processing, each with a worker's name."""
+    for number, worker in enumerate(("dev-1", "dev-2")):
+        insert(f"{number}", id=7, idempotency_key="key", status="processing", processor_id=worker, crash_count=2)
+
+
+def test_the_copy_of_a_row_without_a_token_is_not_released_with_another_workers(sql, poller, insert):
+    set_by_hand(insert)
+    assert poller.release_dead([death(crashed=True)]) == 1
+    assert rows(sql, "status", "crash_count") == [("pending", 3), ("processing", 2)]
+
+
+def test_the_copy_of_a_row_without_a_token_is_not_failed_with_another_workers(sql, poller, insert):
+    set_by_hand(insert)
+    assert poller.fail_poison([death(crashed=True, alone=True)], max_crashes=2) == 1
+    assert rows(sql, "status") == [("failed",), ("processing",)]
+
+
+def test_the_copy_of_a_stale_row_without_a_token_is_not_reset_before_it_is_stale(sql, poller, insert):
+    set_by_hand(insert)
+    sql("UPDATE PROCESSING_QUEUE SET available_at = DATEADD('minute', -31, SYSDATE()) WHERE data = '0'")
+    assert poller.reset_stale(stale_threshold_s=1800) == 1
+    assert rows(sql, "status") == [("pending",), ("processing",)]
+
+
 def test_a_row_that_a_person_set_to_processing_is_reset_although_it_has_no_token(sql, poller, insert):
     insert("1", "1", id=7, idempotency_key="key")
     sql("UPDATE PROCESSING_QUEUE SET status = 'processing', available_at = DATEADD('minute', -31, SYSDATE())")

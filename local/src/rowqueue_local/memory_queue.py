@@ -129,12 +129,13 @@ class MemoryQueue:
         """See :meth:`rowqueue.processor.queue.Queue.claim`."""
         now = self.tables.clock()
         ready = self._ready(probe=request.probe, nothing_in_hand=request.nothing_in_hand)
-        copies = _by_copy(ready)
-        block = list(_bounded((rows[0] for rows in copies.values()), request))
-        for row in (row for first in block for row in copies[first.id, first.idempotency_key]):
+        block = list(_bounded(_by_copy(ready).values(), request))
+        for copies in block:
+            _make_alike(copies)
+        for row in (row for copies in block for row in copies):
             row.status, row.claim_token = Status.PROCESSING, request.token
             row.processor_id, row.claimed_at, row.tried_at = self._processor_id, now, now
-        return [_entry(row, request, now) for row in block]
+        return [_entry(copies[0], request, now) for copies in block]
 
     async def count_ready(self) -> Ready:
         """See :meth:`rowqueue.processor.queue.Queue.count_ready`."""
@@ -258,6 +259,17 @@ def _by_copy(rows: Iterable[QueueRow]) -> dict[tuple[int, str], list[QueueRow]]:
     return found
 
 
+def _make_alike(copies: Sequence[QueueRow]) -> None:
+    """Give copies the largest of their counts and the smallest of their limits."""
+    limits = [row.max_retries for row in copies if row.max_retries is not None]
+    retries = max(row.retry_count for row in copies)
+    crashes = max(row.crash_count for row in copies)
+    doubts = max(row.doubt_count for row in copies)
+    for row in copies:
+        row.retry_count, row.crash_count, row.doubt_count = retries, crashes, doubts
+        row.max_retries = min(limits, default=None)
+
+
 def _by_claim(rows: Iterable[QueueRow]) -> dict[ClaimedKey, list[QueueRow]]:
     found: dict[ClaimedKey, list[QueueRow]] = {}
     for row in rows:
@@ -284,12 +296,13 @@ def settlement_on_record(row: AttemptRow, now: float) -> Settlement:
     )
 
 
-def _bounded(ready: Iterable[QueueRow], request: ClaimRequest) -> Iterable[QueueRow]:
-    """The block that a claim takes: the rule of QUALIFY in the statement ``claim``."""
+def _bounded(ready: Iterable[list[QueueRow]], request: ClaimRequest) -> Iterable[list[QueueRow]]:
+    """The block that a claim takes, each row with its copies: the rule of QUALIFY in the statement ``claim``."""
     characters = suspects = alone = 0
-    for number, row in enumerate(ready, start=1):
-        suspects += row.crash_count > 0
-        alone += row.crash_count > 1
+    for number, copies in enumerate(ready, start=1):
+        crashes = max(row.crash_count for row in copies)
+        suspects += crashes > 0
+        alone += crashes > 1
         most = 1
         if not suspects:
             most = request.entries
@@ -297,8 +310,8 @@ def _bounded(ready: Iterable[QueueRow], request: ClaimRequest) -> Iterable[Queue
             most = request.suspects
         if number > most or characters >= request.characters:
             return
-        yield row
-        characters += len(row.data)
+        yield copies
+        characters += len(copies[0].data)
 
 
 def _storable(attempt: Attempt) -> Attempt:

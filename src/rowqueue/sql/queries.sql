@@ -49,7 +49,8 @@ SELECT COUNT(*) AS entries, COUNT(IFF(crash_count > 0, 1, NULL)) AS suspects
 -- Suspects are claimed only by a worker with nothing in hand: crash_count = 1 up to %(suspects)s together; crash_count > 1 one at a
 -- time, so that a further crash identifies the entry.
 -- The conditions of the outer WHERE matter when the statement waited for the lock: another claim may have taken entries meanwhile.
--- They also keep out a copy of a row that has its id and key and is not ready. Copies that are ready are claimed together.
+-- They also keep out a copy of a row that has its id and key and is not ready. Copies that are ready are claimed together, and get
+-- the largest of their counts and the smallest of their limits. So whatever is decided by these ends all of them alike.
 -- QUALIFY cuts the block, because Snowflake does not reliably accept a bound value in LIMIT ("Invalid row count '?' in limit
 -- clause"). The constant LIMIT only bounds the sort.
 UPDATE {queue}
@@ -57,13 +58,22 @@ UPDATE {queue}
        claim_token = %(claim_token)s,
        processor_id = %(processor_id)s,
        claimed_at = SYSDATE(),
-       tried_at = SYSDATE()
-  FROM (SELECT ready_id, ready_key
-          FROM (SELECT id AS ready_id, idempotency_key AS ready_key, characters, suspect, alone,
+       tried_at = SYSDATE(),
+       retry_count = GREATEST(retry_count, ready.retries),
+       crash_count = GREATEST(crash_count, ready.crashes),
+       doubt_count = GREATEST(doubt_count, ready.doubts),
+       max_retries = IFF(ready.copies > 1, ready.retry_limit, max_retries)
+  FROM (SELECT ready_id, ready_key, copies, retries, crashes, doubts, retry_limit
+          FROM (SELECT id AS ready_id, idempotency_key AS ready_key, characters,
+                       COUNT(*) OVER (PARTITION BY id, idempotency_key) AS copies,
+                       MAX(retry_count) OVER (PARTITION BY id, idempotency_key) AS retries,
+                       MAX(crash_count) OVER (PARTITION BY id, idempotency_key) AS crashes,
+                       MAX(doubt_count) OVER (PARTITION BY id, idempotency_key) AS doubts,
+                       MIN(max_retries) OVER (PARTITION BY id, idempotency_key) AS retry_limit,
                        ROW_NUMBER() OVER (ORDER BY tried, priority DESC, available_at, id, idempotency_key) AS place
                   FROM (SELECT id, idempotency_key, priority, available_at, LENGTH(data) AS characters,
                                IFF(%(probe)s = 1, COALESCE(tried_at, '1970-01-01 00:00:00'::TIMESTAMP_NTZ), NULL) AS tried,
-                               IFF(crash_count > 0, 1, 0) AS suspect, IFF(crash_count > 1, 1, 0) AS alone
+                               retry_count, crash_count, doubt_count, max_retries
                           FROM {queue}
                          WHERE status = 'pending'
                            AND available_at <= SYSDATE()
@@ -80,11 +90,10 @@ UPDATE {queue}
        QUALIFY SUM(characters) OVER (ORDER BY place ROWS BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW) - characters
                < %(characters)s
            AND ROW_NUMBER() OVER (ORDER BY place)
-               <= CASE WHEN SUM(suspect) OVER (ORDER BY place ROWS BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW) = 0
+               <= CASE WHEN MAX(crashes) OVER (ORDER BY place ROWS BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW) = 0
                        THEN %(entries)s
-                       WHEN SUM(suspect) OVER (ORDER BY place ROWS BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW)
-                            = ROW_NUMBER() OVER (ORDER BY place)
-                        AND SUM(alone) OVER (ORDER BY place ROWS BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW) = 0
+                       WHEN MIN(crashes) OVER (ORDER BY place ROWS BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW) > 0
+                        AND MAX(crashes) OVER (ORDER BY place ROWS BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW) = 1
                        THEN %(suspects)s
                        ELSE 1
                   END) AS ready
@@ -230,8 +239,8 @@ SELECT q.id, q.claim_token, q.idempotency_key, q.status
    AND q.idempotency_key = sent.sent_key
 
 -- name: claimants
--- Which workers have claims. The poller compares them with their tasks in ECS.
-SELECT processor_id, COUNT(*) AS entries, MIN(claimed_at) AS earliest_claimed_at
+-- Which workers have claims. The poller compares them with their tasks in ECS. A row and its copies are one entry.
+SELECT processor_id, COUNT(DISTINCT id, idempotency_key) AS entries, MIN(claimed_at) AS earliest_claimed_at
   FROM {queue}
  WHERE status = 'processing'
  GROUP BY processor_id
@@ -267,8 +276,8 @@ SELECT in_hand.id,
    AND recorded.entry_id IS NULL
 
 -- name: fail_poison
--- Fail an entry that a worker died on while it had nothing else in hand, after %(max_crashes)s others had died on it. An entry whose
--- outcome the worker recorded is left to `release_dead`.
+-- Fail an entry that a worker died on while it had nothing else in hand, after %(max_crashes)s others had died on it, and with it
+-- its copies. An entry whose outcome the worker recorded is left to `release_dead`.
 UPDATE {queue}
    SET status = 'failed',
        failed_at = SYSDATE(),
@@ -298,7 +307,6 @@ UPDATE {queue}
    AND idempotency_key = gone.gone_key
    AND processor_id = gone.dead_id
    AND status = 'processing'
-   AND crash_count >= %(max_crashes)s
 
 -- name: release_dead
 -- Release what dead workers had in hand, and settle what they have recorded: a success is never delivered again.
