@@ -25,6 +25,7 @@ from rowqueue.errors import (
 )
 from rowqueue.observability import Event, log_problem
 from rowqueue.settings import LOCK_TIMEOUT_S, STATEMENT_TIMEOUT_S, STEP_S
+from rowqueue.time_limit import within
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -42,6 +43,11 @@ _TIME_LIMITS = ("login_timeout", "network_timeout", "socket_timeout")
 """The driver's arguments that limit a login and a request. Without the last one, it waits a minute for an answer
 (measured on 4.8.1)."""
 _SHORTEST_S = 1
+_PATIENCE_S = 1.0
+"""How much longer a tick waits for the driver than the driver should take. The limits of a session stay those of the
+statement that opened it, and they count for each address and for each piece of an answer (measured on 4.8.1)."""
+_CLOSING_S = 2.0
+"""How long a tick waits for Snowflake to end the session."""
 
 # What an error number means here. Snowflake publishes no list; these were reported by users or measured.
 _LOCK_CONTENTION = frozenset({625})  # too many waiting statements, or the lock was not free in time
@@ -112,10 +118,10 @@ class SnowflakeWarehouse:
         """
         self._connect({})
 
-    def _connect(self, times: Mapping[str, int]) -> None:
+    def _connect(self, times: Mapping[str, int], step: _Step | None = None) -> None:
         if self._connection is None:
             arguments = {**self._arguments, **times}
-            self._connection = _with_our_errors(lambda: snowflake.connector.connect(**arguments))
+            self._connection = _with_our_errors(lambda: snowflake.connector.connect(**arguments), step)
 
     def rows(self, statement: Statement, values: Mapping[str, object]) -> list[tuple[Any, ...]]:
         """Run a query and fetch all of it.
@@ -137,7 +143,8 @@ class SnowflakeWarehouse:
         """End the session. An error while it ends is ignored.
 
         Args:
-            wait: until Snowflake has answered. That may take long if the connection is broken.
+            wait: until Snowflake has answered. That may take long if the connection is broken. A tick waits for two
+                seconds at most, and not beyond its end.
         """
         connection, self._connection = self._connection, None
         if connection is None:
@@ -145,7 +152,7 @@ class SnowflakeWarehouse:
         ending = threading.Thread(target=_end, args=(connection,), daemon=True)
         ending.start()
         if wait:
-            ending.join()
+            ending.join(None if self._seconds_left is None else max(0.0, min(_CLOSING_S, self._seconds_left())))
 
     def _run(self, statement: Statement, values: Mapping[str, object], read: Callable[[Any], T]) -> T:
         bound = _bound(statement, values)
@@ -158,7 +165,7 @@ class SnowflakeWarehouse:
         return retrying(lambda: self._run_once(statement.text, bound, read, step))
 
     def _run_once(self, text: str, bound: tuple[object, ...], read: Callable[[Any], T], step: _Step | None = None) -> T:
-        self._connect({} if step is None else dict.fromkeys(_TIME_LIMITS, step.whole_s()))
+        self._connect({} if step is None else dict.fromkeys(_TIME_LIMITS, step.whole_s()), step)
         assert self._connection is not None
         connection = self._connection
         # After this time the driver cancels the statement. It is shorter than the wait for an answer; otherwise the
@@ -173,7 +180,7 @@ class SnowflakeWarehouse:
                 return read(cursor)
 
         try:
-            return _with_our_errors(run)
+            return _with_our_errors(run, step)
         except WarehouseUnavailable:
             self.close(wait=step is None)
             raise
@@ -256,13 +263,14 @@ def _connect_arguments(settings: SnowflakeSettings, query_tag: str, *, limit_s: 
     return arguments
 
 
-def _with_our_errors(run: Callable[[], T]) -> T:
-    """Call the driver. It trusts what it receives: an answer that is not Snowflake's can make it raise anything.
+def _with_our_errors(run: Callable[[], T], step: _Step | None = None) -> T:
+    """Call the driver, in a tick only until the step is over.
 
-    A proxy that answers ``[]``, for example, causes a KeyError or an AttributeError. That is no fault of this program.
+    It trusts what it receives: an answer that is not Snowflake's can make it raise anything. A proxy that
+    answers ``[]``, for example, causes a KeyError or an AttributeError. That is no fault of this program.
     """
     try:
-        return run()
+        return run() if step is None else within(max(_SHORTEST_S, step.left_s) + _PATIENCE_S, run)
     except driver.Error as error:
         raise _translated(error) from error
     except OSError as error:

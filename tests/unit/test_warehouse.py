@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 import types
 
 import pytest
@@ -407,6 +408,15 @@ def test_each_statement_of_a_tick_has_a_step_of_its_own(opened):
     session.rows(STATEMENT, {"value": 7})
     session.rows(STATEMENT, {"value": 7})
     assert [limit["timeout"] for limit in played.limits] == [9, 9]
+
+
+def test_a_tick_whose_time_is_used_up_does_not_wait_for_the_end_of_the_session(opened):
+    played, never = Driver(), threading.Event()
+    played.close = never.wait
+    session = opened(played, seconds_left=lambda: -1.0)
+    session.connect()
+    session.close()
+    never.set()
 
 
 # What is bound
