@@ -85,16 +85,15 @@ def test_tasks_that_were_requested_together_count_as_one_round():
     assert (found.failures, wait_after(0, found)) == (25, 120)
 
 
-@pytest.mark.parametrize(
-    "good",
-    [
-        task(5, last_status="STOPPED", exit_code=0, stop_code="EssentialContainerExited"),
-        task(5, last_status="STOPPED", exit_code=0, stop_code="UserInitiated"),
-    ],
-    ids=["done", "stopped by a person"],
-)
-def test_a_later_launch_that_went_well_ends_the_wait(good):
-    assert recent(died(0), good).failures == 0
+def test_a_later_launch_that_went_well_ends_the_wait():
+    assert recent(died(0), died(5, exit_code=0)).failures == 0
+
+
+@pytest.mark.parametrize("code", ["SpotInterruption", "UserInitiated", "ServiceSchedulerInitiated"])
+def test_a_task_that_was_interrupted_ends_the_wait_only_if_it_had_claimed(code):
+    interrupted = task(5, last_status="STOPPED", exit_code=0, stop_code=code)
+    assert recent(died(0), interrupted).failures == 1
+    assert recent(died(0), interrupted, claimed=[interrupted]).failures == 0
 
 
 def test_a_task_that_has_claimed_went_well_even_if_it_crashed_later():
@@ -135,6 +134,7 @@ def test_a_round_that_is_not_judged_yet_does_not_change_the_wait_after_those_bef
 INTERRUPTED = {
     "Spot": {"stop_code": "SpotInterruption", "stopped_reason": "Your Spot Task was interrupted.", "exit_code": 143},
     "Spot, an older name": {"stop_code": "TerminationNotice", "exit_code": 137},
+    "Spot, and it ended by itself": {"stop_code": "SpotInterruption", "exit_code": 0},
     "a person": {"stop_code": "UserInitiated", "stopped_reason": "Task stopped by user", "exit_code": 143},
     "a person, before it ran": {"stop_code": "UserInitiated", "started_at": None},
     "a deployment": {"stop_code": "ServiceSchedulerInitiated", "exit_code": 137},

@@ -292,6 +292,13 @@ def test_after_launches_that_died_at_boot_the_poller_waits_and_then_tries_one_ta
     assert len(report.launched.started) == 1
 
 
+@pytest.mark.parametrize(("claimed", "launch"), [([], 0), (["dev-trial"], 10)])
+def test_a_trial_that_was_interrupted_ends_the_back_off_only_if_it_had_claimed(claimed, launch):
+    died = [dead(f"{n}", age_s=60 * n, exit_code=1) for n in (2, 4)]
+    trial = dead("trial", age_s=30, code="SpotInterruption", exit_code=0)
+    assert len(tick(ready(80, seen=claimed), ECS([*died, trial])).launched.started) == launch
+
+
 def test_if_the_recent_launches_cannot_be_listed_nothing_is_launched():
     ecs = ECS()
     original = ecs.get_paginator

@@ -23,7 +23,6 @@ _LONG_AGO = datetime.min.replace(tzinfo=UTC)
 _FROM_OUTSIDE = frozenset(
     {"SpotInterruption", "TerminationNotice", "UserInitiated", "ServiceSchedulerInitiated", "InfrastructureHealth"}
 )
-_FAILED_TO_START = "TaskFailedToStart"
 # Reasons of TaskFailedToStart that say nothing about the image or the settings: Fargate had no machine, network
 # interface or disk in time (dagster and AWS re:Post quote them; AWS has no complete list).
 _NO_MACHINE = re.compile(
@@ -69,7 +68,7 @@ def was_interrupted(task: Task) -> bool:
     reason = task.stopped_reason or ""
     if HUNG in reason or ExitCode.is_failed_launch(task.exit_code):
         return False
-    if task.stop_code == _FAILED_TO_START:
+    if task.has_failed_to_start:
         return bool(_NO_MACHINE.search(reason))
     return task.stop_code in _FROM_OUTSIDE
 
@@ -118,7 +117,9 @@ def _has_failed(task: Task, claimed: Collection[str]) -> bool:
 def _went_well(task: Task, claimed: Collection[str]) -> bool:
     if _has_failed(task, claimed):
         return False
-    return task.arn in claimed or (task.has_stopped and task.exit_code == ExitCode.DONE)
+    # A processor that is interrupted while it boots also ends with 0. That says nothing about the image.
+    is_done = task.has_stopped and task.exit_code == ExitCode.DONE and not was_interrupted(task)
+    return task.arn in claimed or is_done
 
 
 def _is_starting(task: Task, claimed: Collection[str]) -> bool:

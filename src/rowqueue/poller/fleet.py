@@ -10,6 +10,8 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
     from datetime import datetime
 
+LARGEST_LAUNCH = 10
+"""Tasks in one RunTask request (AWS, RunTask.count)."""
 KNOWN_WITHIN = timedelta(minutes=5)
 """A launched task that ECS does not know after this time does not exist. ECS lags by seconds; AWS states no bound."""
 HUNG = "hung: no claim within BOOT_DEADLINE_SECONDS"
@@ -32,6 +34,7 @@ class Task:
         stop_code: the kind of stop, for example EssentialContainerExited.
         stopped_reason: ECS's description of the stop.
         exit_code: the container's; ``None`` also if it never ran.
+        provider: its capacity provider, for example FARGATE_SPOT; ``None`` if it was launched without one.
     """
 
     arn: str
@@ -43,6 +46,7 @@ class Task:
     stop_code: str | None = None
     stopped_reason: str | None = None
     exit_code: int | None = None
+    provider: str | None = None
 
     @property
     def id(self) -> str:
@@ -58,6 +62,11 @@ class Task:
     def has_stopped(self) -> bool:
         """Whether nothing of it is left."""
         return self.last_status == "STOPPED"
+
+    @property
+    def has_failed_to_start(self) -> bool:
+        """Whether RunTask accepted it and it never ran."""
+        return self.stop_code == "TaskFailedToStart"
 
     @property
     def is_wanted(self) -> bool:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, assert_never
 
 from rowqueue.contract import processor_id
-from rowqueue.poller.backoff import backoff, may_have_died_at_boot
+from rowqueue.poller.backoff import backoff, may_have_died_at_boot, was_interrupted
 from rowqueue.poller.decide import HoldState, Need, Observation
 from rowqueue.poller.fleet import survey, unlisted
 
@@ -99,6 +99,8 @@ class Observer:
     def _with_backoff(self, seen: Observation) -> Observation:
         seen = replace(seen, stopped=tuple(self.tasks.stopped_tasks()))
         unclear = [task for task in seen.known if may_have_died_at_boot(task)]
+        if unclear:  # one of the others that was interrupted after its first claim ends the back-off
+            unclear += [task for task in seen.known if task.started_at is not None and was_interrupted(task)]
         recent = backoff(
             seen.known,
             claimed=seen.claimed | (self._claimed(unclear) if unclear else frozenset()),
