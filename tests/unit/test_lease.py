@@ -37,6 +37,9 @@ class ClockedS3(S3):
         self.passed_s = 0
 
 
+REQUEST = {"token": "t-0", "count": 1, "probe": False, "on_demand": False}
+
+
 def arn(name):
     return task(name)["taskArn"]
 
@@ -162,6 +165,8 @@ def test_an_object_that_cannot_be_written_is_an_error(refusal):
         b"[]",
         b"{}",
         b'{"owner": null}',
+        b"[" * 100_000,
+        b'{"owner": ' + b"9" * 5000 + b"}",
         *(
             json.dumps({"owner": None, "launched": {}, "unanswered": None, "asked_at": None} | wrong).encode()
             for wrong in (
@@ -173,6 +178,10 @@ def test_an_object_that_cannot_be_written_is_an_error(refusal):
                 {"unanswered": 7},
                 {"unanswered": {"tokens": 1}},
                 {"unanswered": {"token": "t", "count": 1}},
+                *(
+                    {"unanswered": REQUEST | wrong, "asked_at": NOW.isoformat()}
+                    for wrong in ({"token": 7}, {"count": "x"}, {"count": -1}, {"count": 0}, {"count": 11})
+                ),
             )
         ),
     ],
@@ -328,6 +337,38 @@ def test_a_launched_task_that_has_stopped_does_not_count():
     assert arn("a") not in s3.written[-1]["launched"]
 
 
+def test_what_is_no_task_of_our_cluster_is_dropped_because_ecs_would_refuse_to_describe_it():
+    s3, ecs = S3(), ECS()
+    others = ["arn:aws:ecs:us-east-1:1:task/old-cluster/abc", "dev-snowflake-processor", "", arn("a/b"), arn("a") + " "]
+    lease(s3).give_back(lease(s3).take(), EarlierLaunches(launched=dict.fromkeys([*others, arn("a")], NOW)))
+    describe = ecs.describe_tasks
+
+    def describe_tasks(*, cluster, tasks):
+        assert tasks == [arn("a")]
+        return describe(cluster=cluster, tasks=tasks)
+
+    ecs.describe_tasks = describe_tasks
+    assert len(tick(ready(80), ecs, s3=s3, MAX_CONTAINERS="4").launched.started) == 3
+    assert not set(others) & set(s3.written[-1]["launched"])
+
+
+def test_a_launch_time_in_the_future_counts_as_now():
+    s3, ecs = S3(), ECS()
+    launched_before(s3, "a", age_s=-1e9)
+    assert len(tick(ready(80), ecs, s3=s3, MAX_CONTAINERS="4").launched.started) == 3
+    assert s3.written[-1]["launched"][arn("a")] == NOW.isoformat()
+
+
+@pytest.mark.parametrize("at", ["0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-14:00"])
+def test_a_time_at_the_end_of_the_calendar_is_no_error(at):
+    s3, ecs = S3(), ECS()
+    launched_before(s3, "a")
+    body = s3.written[-1] | {"launched": {arn("a"): at}, "unanswered": REQUEST, "asked_at": at}
+    s3.object["Body"] = json.dumps(body).encode()
+    tick(ready(80), ecs, s3=s3)
+    assert len(ecs.tasks) >= 9
+
+
 @pytest.mark.parametrize("remembered", [True, False])
 def test_a_task_that_is_stopping_counts_for_the_cap_and_not_as_starting(remembered):
     s3, ecs = S3(), ECS([dead("a", exit_code=0) | {"lastStatus": "DEPROVISIONING"}])
@@ -408,8 +449,11 @@ def test_a_launch_that_was_not_answered_is_repeated_before_anything_else_is_laun
     assert (first.launched.started, sum(first.launched.failures.values())) == ((), 3)
     second = tick(ready(80), ecs, s3=s3, MAX_CONTAINERS="4")
     assert ecs.tokens[0] == ecs.tokens[1] != ecs.tokens[2]
-    assert len(second.launched.started) == 1, "three of four were there"
-    assert len(s3.written[-1]["launched"]) == 4
+    named = [one["taskArn"] for one in ecs.hidden]
+    assert second.launched.started[:3] == tuple(named), "no tick has reported them"
+    assert len(second.launched.started) == 4, "three of four were there"
+    assert second.decision.reason.endswith("; 3 tasks are of an earlier launch that was not answered")
+    assert set(s3.written[-1]["launched"]) == set(second.launched.started)
     assert s3.written[-1]["unanswered"] is None
 
 
@@ -421,7 +465,9 @@ def test_as_long_as_it_is_not_answered_nothing_else_is_launched(again):
     report = tick(ready(80), ecs, s3=s3)
     assert (report.decision.launch, report.decision.reason) == (0, "an earlier launch has not been answered yet")
     assert ecs.tokens[0] == ecs.tokens[1]
-    assert len(tick(ready(80), ecs, s3=s3).launched.started) == 7, "three of ten were there"
+    assert len(tick(ready(80), ecs, s3=s3).launched.started) == 10
+    assert len(ecs.requests) == 4, "three of ten were there"
+    assert ecs.requests[-1]["count"] == 7
 
 
 def test_a_repetition_that_is_refused_for_good_is_raised():
@@ -438,8 +484,78 @@ def test_a_repetition_with_other_settings_is_a_conflict_that_names_the_tasks():
     tick(ready(24), ecs, s3=s3)
     named = [one["taskArn"] for one in ecs.hidden]
     ecs.failing = error("ConflictException", "RunTask", resourceIds=named)
-    assert len(tick(ready(80), ecs, s3=s3).launched.started) == 7
+    assert len(tick(ready(80), ecs, s3=s3).launched.started) == 10
+    assert ecs.requests[-1]["count"] == 7
     assert set(named) < set(s3.written[-1]["launched"])
+
+
+def test_what_the_repetition_names_was_launched_when_it_was_asked_for_first():
+    s3, ecs = S3(), SilentECS()
+    tick(ready(24), ecs, s3=s3)
+    later = NOW + timedelta(minutes=4)
+    started = tick(ready(80), ecs, s3=s3, now=later).launched.started
+    times = [s3.written[-1]["launched"][arn] for arn in started]
+    assert times == [NOW.isoformat()] * 3 + [later.isoformat()] * 7
+
+
+class DeafECS(ECS):
+    """The first RunTask does not arrive."""
+
+    def __init__(self):
+        super().__init__()
+        self.run = self._ignore
+
+    def _ignore(self, request):
+        self.run = self._start
+        raise AWAY
+
+
+ENDED_HOLD = {"holds": 1, "held_until": NAIVE - timedelta(seconds=1)}
+CAP_1 = {"MAX_CONTAINERS": "1"}
+DIED = [dead("d", age_s=90, exit_code=1)]
+
+
+@pytest.mark.parametrize(
+    ("environ", "hold", "died", "why"),
+    [
+        (CAP_1, {}, [], "bounded by MAX_CONTAINERS"),
+        ({}, ENDED_HOLD, [], "a hold has ended, one task probes"),
+        ({}, {}, DIED, "the last 1 launches failed"),
+    ],
+    ids=["a lower cap", "a probe", "a back-off"],
+)
+def test_a_launch_that_is_not_allowed_any_more_is_not_repeated_and_its_tasks_count_as_live(environ, hold, died, why):
+    s3, ecs = S3(), DeafECS()
+    tick(ready(80), ecs, s3=s3)
+    ecs.tasks = list(died)
+    warehouse = ready(80)
+    warehouse.answers["pulse"] = pulse(pending=80, available=NAIVE - timedelta(seconds=9), **hold)
+    for minutes in (1, 4.9):
+        report = tick(warehouse, ecs, s3=s3, now=NOW + timedelta(minutes=minutes), **environ)
+        assert (report.decision.launch, report.launched.started, len(ecs.requests)) == (0, (), 1)
+        assert report.decision.reason.startswith(why)
+        assert "an earlier launch of 10 tasks was not answered and is not repeated" in report.decision.reason
+    assert len(tick(warehouse, ecs, s3=s3, now=NOW + timedelta(minutes=5), **environ).launched.started) == 1
+    assert ecs.requests[0]["clientToken"] != ecs.requests[1]["clientToken"]
+
+
+@pytest.mark.parametrize("again", [ENDED_HOLD, {}], ids=["probe", "hold lifted"])
+def test_a_probe_that_was_not_answered_is_repeated_as_a_probe(again):
+    s3, ecs = S3(), DeafECS()
+    warehouse = ready(8)
+    for hold in (ENDED_HOLD, again):
+        warehouse.answers["pulse"] = pulse(pending=8, available=NAIVE, **hold)
+        report = tick(warehouse, ecs, s3=s3)
+    assert (len(report.launched.started), len(ecs.tasks)) == (1, 1)
+    first, second = ecs.requests
+    assert first == second
+
+
+def test_a_launch_that_started_nothing_is_repeated_and_reported_once():
+    s3, ecs = S3(), DeafECS()
+    reports = [tick(ready(80), ecs, s3=s3, now=NOW + timedelta(minutes=n)) for n in range(3)]
+    assert [len(report.launched.started) for report in reports] == [0, 10, 0]
+    assert len(ecs.tasks) == 10
 
 
 def test_after_five_minutes_ecs_lists_what_it_started_and_nothing_is_repeated():

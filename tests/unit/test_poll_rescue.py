@@ -11,6 +11,7 @@ from poller_played import ECS, NAIVE, PlayedWarehouse, dead, error, poller, puls
 
 from rowqueue import observability
 from rowqueue.errors import LaunchError, LockContention, WarehouseUnavailable
+from rowqueue.lifecycle import MAX_ERROR_MESSAGE_CHARACTERS
 from rowqueue.poller.fleet import HUNG, OVERDUE
 
 
@@ -185,6 +186,11 @@ def test_a_stop_event_for_a_task_without_entries_costs_one_statement(capsys):
     assert '"TasksDied": 1' in line
 
 
+def test_a_long_reason_of_ecs_is_cut():
+    (death,) = tick(with_claims(), ECS([dead(ID, reason="x" * 9000)])).freed.deaths
+    assert len(death.reason) == MAX_ERROR_MESSAGE_CHARACTERS
+
+
 def test_the_same_stop_event_again_changes_nothing():
     warehouse, ecs = with_claims(), ECS([dead(ID)])
     poller(warehouse, ecs).attend(arn())
@@ -193,10 +199,11 @@ def test_the_same_stop_event_again_changes_nothing():
     assert len(ecs.requests) == 1
 
 
-def test_a_stop_event_from_another_cluster_asks_neither_ecs_nor_snowflake():
+@pytest.mark.parametrize("name", [f"arn:aws:ecs:us-east-1:1:task/somebody-elses/{ID}", "dev-snowflake-processor/x"])
+def test_a_stop_event_from_another_cluster_or_without_an_arn_asks_neither_ecs_nor_snowflake(name):
     warehouse, ecs = with_claims(), ECS([dead(ID)])
     ecs.describe_tasks = None
-    assert poller(warehouse, ecs).attend(f"arn:aws:ecs:us-east-1:1:task/somebody-elses/{ID}") is None
+    assert poller(warehouse, ecs).attend(name) is None
     assert warehouse.sent == []
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import re
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
     from rowqueue.poller.fleet import TaskRequest
     from rowqueue.settings import PollerSettings
 
+SPOT = "FARGATE_SPOT"
+"""The capacity provider of the tasks on Spot."""
 _DESCRIBED_AT_ONCE = 100  # AWS, DescribeTasks.tasks
 _AT_THE_SAME_TIME = 4
 """DescribeTasks requests under way. ECS takes 100 reads at once and then 20 per second (AWS, "Request throttling for
@@ -115,8 +118,9 @@ class Fargate:
         return task.definition is not None and f"/{self._family}:" in task.definition
 
     def may_be_on_our_cluster(self, task_arn: str) -> bool:
-        """Whether the ARN names our cluster. The long format does: ``...:task/<cluster>/<id>``."""
-        return task_arn.split(":task/", 1)[-1].split("/", maxsplit=1)[0] == self._settings.cluster.rsplit("/", 1)[-1]
+        """Whether it is the ARN of a task, and names our cluster. ECS refuses a request with any other name."""
+        cluster = re.escape(self._settings.cluster.rsplit("/", 1)[-1])
+        return re.fullmatch(rf"arn:[^:/]+:ecs:[^:/]+:[^:/]+:task/{cluster}/[\w-]+", task_arn, re.ASCII) is not None
 
     def stop(self, task: Task, *, reason: str) -> str | None:
         """Ask a task to end: SIGTERM now, SIGKILL after its ``stopTimeout``.
@@ -211,7 +215,7 @@ class Fargate:
 
 def spot_strategy(percent: int) -> list[CapacityProviderStrategyItemTypeDef]:
     """The share of Spot tasks, as a strategy. A request has this or a launch type, not both (AWS, RunTask)."""
-    shares = {"FARGATE_SPOT": percent, "FARGATE": 100 - percent}
+    shares = {SPOT: percent, "FARGATE": 100 - percent}
     return [{"capacityProvider": name, "weight": weight} for name, weight in shares.items() if weight]
 
 
@@ -236,6 +240,7 @@ def _task(described: TaskTypeDef) -> Task:
         stop_code=described.get("stopCode"),
         stopped_reason=_reason(described),
         exit_code=_exit_code(described.get("containers", ())),
+        provider=described.get("capacityProviderName"),
     )
 
 

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 from rowqueue import aws
 from rowqueue.errors import LaunchError
-from rowqueue.poller.fleet import TaskRequest
+from rowqueue.poller.fleet import LARGEST_LAUNCH, TaskRequest
 from rowqueue.settings import LEASE_S
 
 if TYPE_CHECKING:
@@ -225,12 +225,18 @@ def _parsed(body: bytes) -> tuple[str | None, EarlierLaunches]:
         owner, request, asked_at = members["owner"], members["unanswered"], members["asked_at"]
         earlier = EarlierLaunches(
             launched={arn: _time(at) for arn, at in members["launched"].items()},
-            unanswered=None if request is None else TaskRequest(**request),
+            unanswered=None if request is None else _request(**request),
             asked_at=None if request is None else _time(asked_at),
         )
-    except (ValueError, LookupError, TypeError, AttributeError):
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
         return _UNREADABLE, EarlierLaunches()
     return (owner, earlier) if isinstance(owner, str | None) else (_UNREADABLE, EarlierLaunches())
+
+
+def _request(*, token: Any, count: Any, probe: Any, on_demand: Any) -> TaskRequest:
+    if not (isinstance(token, str) and isinstance(count, int) and 1 <= count <= LARGEST_LAUNCH):
+        raise ValueError(f"{count} tasks with the token {token} are no request")
+    return TaskRequest(token=token, count=count, probe=bool(probe), on_demand=bool(on_demand))
 
 
 def _time(text: str) -> datetime:

@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 
     from rowqueue.poller.decide import Observation
     from rowqueue.poller.fargate import Fargate
-    from rowqueue.poller.fleet import Task
-    from rowqueue.poller.lease import Lease
+    from rowqueue.poller.fleet import Task, TaskRequest
+    from rowqueue.poller.lease import Lease, Taken
     from rowqueue.poller.queue import PollerQueue
     from rowqueue.settings import PollerSettings
 
@@ -164,38 +164,66 @@ class Poller:
         if isinstance(lease, TakenElsewhere):
             until = "" if lease.until is None else f"; it expires at {lease.until:%H:%M:%S} UTC"
             return seen, replace(decision, launch=0, reason=f"another tick has the lease{until}"), Launched()
-        launched, earlier = self._known(lease.earlier)
-        if launched.unanswered:
-            decision = replace(decision, launch=0, reason="an earlier launch has not been answered yet")
-        else:
-            try:
-                seen, decision = self._decide(self._observer.under_lease(seen, earlier.launched))
-            except BaseException:
-                self._lease.give_back(lease, earlier)
-                raise
-            launched = self._launcher.launch(decision)
-            started = dict.fromkeys(launched.started, self._now)
-            asked_at = self._now if launched.unanswered else None
-            earlier = EarlierLaunches(
-                launched={**seen.launched, **started}, unanswered=launched.unanswered, asked_at=asked_at
-            )
+        earlier = self._plausible(lease.earlier)
+        seen, decision = self._decide_under(lease, seen, earlier)
+        earlier = replace(earlier, launched=seen.launched)
+        repeated = Launched()
+        if (request := earlier.unanswered) is not None:
+            allowed = decision.launch >= request.count and (request.probe or not decision.probe)
+            if allowed:
+                repeated = self._launcher.repeat(request)
+            if not allowed or repeated.unanswered:
+                decision = replace(decision, launch=0, reason=_while_unanswered(decision, request, repeated=allowed))
+                problem = self._lease.give_back(lease, earlier)
+                return seen, decision, replace(repeated, problem=repeated.problem or problem)
+            named = dict.fromkeys(repeated.started, earlier.asked_at or self._now)
+            earlier = EarlierLaunches(launched={**earlier.launched, **named})
+            seen, decision = self._decide_under(lease, seen, earlier)
+            of_earlier = f"{len(repeated.started)} tasks are of an earlier launch that was not answered"
+            decision = replace(decision, reason=f"{decision.reason}; {of_earlier}")
+        launched = self._launcher.launch(decision)
+        earlier = EarlierLaunches(
+            launched={**seen.launched, **dict.fromkeys(launched.started, self._now)},
+            unanswered=launched.unanswered,
+            asked_at=self._now if launched.unanswered else None,
+        )
         problem = self._lease.give_back(lease, earlier)
-        return seen, decision, replace(launched, problem=launched.problem or problem)
+        # The tick whose request was not answered has not reported the tasks that the repetition named.
+        launched = replace(launched, started=repeated.started + launched.started, problem=launched.problem or problem)
+        return seen, decision, launched
 
-    def _known(self, earlier: EarlierLaunches) -> tuple[Launched, EarlierLaunches]:
-        """Repeat the launch that was not answered, if there is one, so that its tasks are known.
+    def _decide_under(self, lease: Taken, seen: Observation, earlier: EarlierLaunches) -> tuple[Observation, Decision]:
+        """List the tasks again and decide again. If that fails, give the lease back."""
+        try:
+            return self._decide(self._observer.under_lease(seen, earlier.launched))
+        except BaseException:
+            self._lease.give_back(lease, earlier)
+            raise
 
-        Returns:
-            The result, without the tasks, which belong to the earlier tick; and the earlier launches with them.
+    def _plausible(self, earlier: EarlierLaunches) -> EarlierLaunches:
+        """What the lease says, without what cannot be: the lease may have been damaged.
+
+        A launch was in the past, its tasks are on our cluster, and an old request is not repeated any more.
         """
-        request, at = earlier.unanswered, earlier.asked_at
-        if request is None or at is None or self._now - at >= KNOWN_WITHIN:
-            return Launched(), EarlierLaunches(launched=earlier.launched)
-        repeated = self._launcher.repeat(request)
-        if repeated.unanswered:
-            return repeated, earlier
-        return Launched(), EarlierLaunches(launched={**earlier.launched, **dict.fromkeys(repeated.started, at)})
+        launched = {
+            arn: min(at, self._now) for arn, at in earlier.launched.items() if self._tasks.may_be_on_our_cluster(arn)
+        }
+        asked_at = earlier.asked_at and min(earlier.asked_at, self._now)
+        if asked_at is None or self._now - asked_at >= KNOWN_WITHIN:
+            return EarlierLaunches(launched=launched)
+        return EarlierLaunches(launched=launched, unanswered=earlier.unanswered, asked_at=asked_at)
 
     def _check(self, step: str) -> None:
         if self._seconds_left() < STEP_S:
             raise TickOverdue(f"the tick gave up before {step}: its {TICK_DEADLINE_S} s are nearly over")
+
+
+def _while_unanswered(decision: Decision, request: TaskRequest, *, repeated: bool) -> str:
+    """Why nothing is launched while an earlier launch has no answer.
+
+    A decision that does not allow the tasks of that launch allows none beside them.
+    """
+    if repeated:
+        return "an earlier launch has not been answered yet"
+    earlier = f"an earlier launch of {request.count} tasks was not answered and is not repeated: they may be live"
+    return f"{decision.reason}; {earlier}"
