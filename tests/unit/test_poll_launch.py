@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 from datetime import timedelta
 
 import pytest
 from botocore.exceptions import EndpointConnectionError
-from poller_played import CAPACITY, ECS, NOW, S3, error, ready, task, tick
+from poller_played import CAPACITY, ECS, NOW, S3, dead, error, ready, task, tick
 
 from rowqueue import observability
 from rowqueue.errors import LaunchError
@@ -151,6 +153,56 @@ def test_tasks_that_spot_has_no_capacity_for_run_on_demand_in_the_same_tick():
     assert len({r["clientToken"] for r in ecs.requests}) == 4, "a token with other parameters would be a conflict"
     assert len(report.launched.started) == len(ecs.tasks) == 25
     assert (report.launched.failures, report.launched.replaced) == ({}, 13)
+
+
+@pytest.mark.parametrize(("other", "raised"), [("RESOURCE:ENI", False), ("MISSING: no such group", True)])
+def test_of_mixed_failures_those_for_capacity_run_on_demand(other, raised, capsys):
+    ecs = ECS()
+
+    def run(request):
+        if "launchType" in request:
+            return ecs._start(request)
+        return {"tasks": [], "failures": [{"reason": CAPACITY}] * 7 + [{"reason": other}] * 3}
+
+    ecs.run = run
+    with pytest.raises(LaunchError, match=other) if raised else contextlib.nullcontext():
+        tick(ready(80), ecs, SPOT_PERCENT="50")
+    assert len(ecs.tasks) == 7
+    line = json.loads(capsys.readouterr().out)
+    assert (line["launch_failures"], line["on_demand_for_spot"]) == ({other: 3}, 7)
+
+
+def test_a_request_for_spot_that_is_not_answered_is_not_replaced_because_it_may_have_started_tasks():
+    s3, ecs = S3(), ECS()
+
+    def run(request):
+        ecs._start(request)
+        raise error("ServerException", "RunTask", CAPACITY, status=500)
+
+    ecs.run = run
+    report = tick(ready(80), ecs, s3=s3, SPOT_PERCENT="70")
+    assert (len(ecs.requests), report.launched.unanswered.count) == (1, 10)
+    assert s3.written[-1]["unanswered"]["token"] == ecs.requests[0]["clientToken"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "percent", "on_demand"),
+    [
+        ({}, "50", True),
+        ({}, "100", False),
+        ({"capacityProviderName": "FARGATE"}, "50", False),
+        ({"stoppedReason": "Timeout waiting for network interface provisioning to complete."}, "50", False),
+        ({"stopCode": "SpotInterruption"}, "50", False),
+        ({"createdAt": NOW - timedelta(minutes=5)}, "50", False),
+    ],
+    ids=["no capacity", "Spot only", "on demand", "another reason", "it ran", "long ago"],
+)
+def test_after_spot_tasks_that_ended_for_lack_of_capacity_tasks_run_on_demand(changes, percent, on_demand):
+    ended = dead("a", age_s=299, code="TaskFailedToStart", reason=CAPACITY, exit_code=None)
+    ecs = ECS([ended | {"capacityProviderName": "FARGATE_SPOT", "startedAt": None} | changes])
+    report = tick(ready(200), ecs, SPOT_PERCENT=percent)
+    assert ["launchType" in request for request in ecs.requests] == [on_demand] * 3
+    assert report.launched.replaced == (25 if on_demand else 0)
 
 
 @pytest.mark.parametrize(("percent", "reason"), [("100", CAPACITY), ("80", VCPUS), ("0", CAPACITY)])

@@ -5,24 +5,29 @@ from __future__ import annotations
 import re
 from collections import Counter
 from dataclasses import dataclass, field, replace
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from rowqueue.aws import ATTEMPT_S
 from rowqueue.errors import LaunchError
-from rowqueue.poller.fleet import TaskRequest
+from rowqueue.poller.fargate import SPOT
+from rowqueue.poller.fleet import LARGEST_LAUNCH, TaskRequest
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
+    from datetime import datetime
 
     from rowqueue.poller.decide import Decision
     from rowqueue.poller.fargate import Fargate, RunTaskAnswer
+    from rowqueue.poller.fleet import Task
 
-LARGEST_LAUNCH = 10
-"""Tasks in one RunTask request (AWS, RunTask.count)."""
 BURST = 100
 """Tasks that Fargate starts at once (AWS, "Fargate throttling quotas")."""
 RATE = 20.0
 """Tasks that Fargate starts per second after that."""
+
+SPOT_PAUSE = timedelta(minutes=5)
+"""Spot is not asked for this time after the request of a task for which it had no capacity."""
 
 _NO_CAPACITY = re.compile(
     r"capacity is unavailable", re.IGNORECASE
@@ -80,14 +85,16 @@ class Launcher:
     seconds_left: Callable[[], float]
     sleep: Callable[[float], None]
 
-    def launch(self, decision: Decision) -> Launched:
+    def launch(self, decision: Decision, *, spot_is_full: bool = False) -> Launched:
         """Start the tasks in groups. What fails is left to the next tick, which counts again.
 
         Args:
             decision: how many, and whether the one task probes.
+            spot_is_full: whether Spot had no capacity a short time ago.
         """
-        done = Launched()
-        missing, requests, on_demand = decision.launch, 0, False
+        on_demand = self.replace_spot and spot_is_full
+        done = Launched(replaced=decision.launch if on_demand else 0)
+        missing, requests = decision.launch, 0
         while missing > 0:
             if self.seconds_left() < ATTEMPT_S:
                 return replace(done, left=missing)
@@ -99,18 +106,26 @@ class Launcher:
             try:
                 answer = self.tasks.launch(request)
             except LaunchError as error:
-                return replace(done, failures={"refused": count}, problem=error)
+                failures = Counter(done.failures) + Counter(refused=count)
+                return replace(done, failures=failures, problem=done.problem or error)
             done = replace(done, started=done.started + answer.started)
             requests += 1
             missing -= count
-            if self.replace_spot and not on_demand and has_no_capacity(answer):
+            if not answer.failures:
+                continue
+            for_capacity = _without_capacity(answer) if self.replace_spot and not on_demand else 0
+            if for_capacity:
                 # For the rest of the tick, Spot is not asked again.
-                on_demand, missing = True, missing + len(answer.failures)
-                done = replace(done, replaced=missing)
-            elif answer.failures:  # another request would fail for the same reason
-                unanswered = request if answer.unanswered else None
-                failures = Counter(answer.failures)
-                return replace(done, failures=failures, unanswered=unanswered, problem=_lasting(answer))
+                on_demand, missing = True, missing + for_capacity
+                others = [reason for reason in answer.failures if not has_no_capacity(reason)]
+                done = replace(done, replaced=missing, failures=Counter(others), problem=_lasting(answer))
+            else:  # another request would fail for the same reason
+                return replace(
+                    done,
+                    failures=Counter(done.failures) + Counter(answer.failures),
+                    unanswered=request if answer.unanswered else None,
+                    problem=done.problem or _lasting(answer),
+                )
         return done
 
     def repeat(self, request: TaskRequest) -> Launched:
@@ -126,9 +141,31 @@ class Launcher:
         return Launched(started=answer.started, failures=Counter(answer.failures), unanswered=unanswered)
 
 
-def has_no_capacity(answer: RunTaskAnswer) -> bool:
-    """Whether tasks were not started, and the only reason is that there is no capacity for them."""
-    return bool(answer.failures) and all(_NO_CAPACITY.search(reason) for reason in answer.failures)
+def has_no_capacity(reason: str) -> bool:
+    """Whether a task was not started because there is no capacity for it."""
+    return bool(_NO_CAPACITY.search(reason))
+
+
+def spot_is_full(tasks: Iterable[Task], *, now: datetime) -> bool:
+    """Whether Spot had no capacity for a task that RunTask had accepted a short time ago.
+
+    Args:
+        tasks: those that ECS knows.
+        now: UTC, aware.
+    """
+    return any(
+        task.provider == SPOT
+        and task.has_failed_to_start
+        and has_no_capacity(task.stopped_reason or "")
+        and task.created_at is not None
+        and now - task.created_at < SPOT_PAUSE
+        for task in tasks
+    )
+
+
+def _without_capacity(answer: RunTaskAnswer) -> int:
+    """Number of tasks that were not started for lack of capacity. Of a request without an answer nobody knows that."""
+    return 0 if answer.unanswered else sum(map(has_no_capacity, answer.failures))
 
 
 def is_passing(reason: str) -> bool:

@@ -12,7 +12,7 @@ from rowqueue.observability import Event, Metric, embedded, log, log_problem
 from rowqueue.poller.cleaning import Cleaner
 from rowqueue.poller.decide import Decision, Need, decide
 from rowqueue.poller.fleet import KNOWN_WITHIN
-from rowqueue.poller.launching import Launched, Launcher
+from rowqueue.poller.launching import Launched, Launcher, spot_is_full
 from rowqueue.poller.lease import EarlierLaunches, TakenElsewhere
 from rowqueue.poller.observe import Observer
 from rowqueue.poller.report import TickReport, publish
@@ -181,7 +181,7 @@ class Poller:
             seen, decision = self._decide_under(lease, seen, earlier)
             of_earlier = f"{len(repeated.started)} tasks are of an earlier launch that was not answered"
             decision = replace(decision, reason=f"{decision.reason}; {of_earlier}")
-        launched = self._launcher.launch(decision)
+        launched = self._launcher.launch(decision, spot_is_full=spot_is_full(seen.stopped, now=self._now))
         earlier = EarlierLaunches(
             launched={**seen.launched, **dict.fromkeys(launched.started, self._now)},
             unanswered=launched.unanswered,
