@@ -381,6 +381,15 @@ async def test_a_copy_of_a_row_is_delivered_once_and_settled_alike(tables, queue
     assert [status for (status,) in tables.rows("status")] == ["completed"] * 3
 
 
+@each_form
+async def test_a_lost_claim_is_seen_beside_an_entry_with_a_copy(tables, queue, form):
+    tables.insert("1", "1", id=7, idempotency_key="key")
+    tables.insert("2", id=8)
+    block = await queue.claim(asking())
+    tables.take_over(8)
+    assert await queue.settle(*form([settlement(entry) for entry in block])) == {8}
+
+
 async def test_a_copy_that_is_not_ready_is_not_claimed_with_the_row_that_is(tables, queue):
     copies = {"id": 7, "idempotency_key": "key"}
     tables.insert("ready", **copies)

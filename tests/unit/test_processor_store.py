@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -12,6 +13,7 @@ from rowqueue.observability import configure
 from rowqueue.poller.queue import PollerQueue
 from rowqueue.processor.queue import ClaimRequest, Ready
 from rowqueue.processor.store import RECORDED_MARGIN_S, UNSTORABLE, ProcessorStore
+from rowqueue.settings import LOCK_TIMEOUT_S, STATEMENT_TIMEOUT_S
 from rowqueue.sql import Attempt, ClaimedKey, SettlementRow
 
 
@@ -123,6 +125,32 @@ def test_an_entry_is_settled_although_its_attempt_cannot_be_stored():
     store(warehouse).settle(settlements(4), made)
     assert set(warehouse.settled) == {0, 1, 2, 3}
     assert set(warehouse.attempts) == {0, 1, 3}
+
+
+@pytest.mark.parametrize("poisoned", [[0], [3, 4], range(8)], ids=str)
+def test_when_the_join_is_refused_the_bound_form_finds_the_value(poisoned):
+    class RefusedJoin(RefusingWarehouse):
+        def change(self, statement, values):
+            if statement.name == "insert_attempts":
+                return 8
+            if statement.name == "settle":
+                raise ValueRefused("cannot be stored", errno=100078)
+            return super().change(statement, values)
+
+    warehouse = RefusedJoin()
+    assert store(warehouse).settle(settlements(8, poisoned=poisoned), attempts(8)) == frozenset()
+    assert warehouse.settled == {
+        n: ("completed", None, UNSTORABLE) if n in poisoned else ("completed", "fine", None) for n in range(8)
+    }
+
+
+def test_a_settlement_that_is_refused_without_its_texts_too_is_raised():
+    warehouse = RefusingWarehouse()
+    (refused,) = settlements(1)
+    with pytest.raises(ValueRefused):
+        store(warehouse).settle([replace(refused, idempotency_key="poison")], [])
+    assert warehouse.statements == ["settle_bound"] * 2
+    assert warehouse.settled == {}
 
 
 def test_after_a_broken_connection_the_same_is_sent_again_with_waits_between():
@@ -254,6 +282,10 @@ def test_attempts_are_searched_from_the_first_time_that_the_batch_was_sent():
     assert warehouse.seconds == [1 + RECORDED_MARGIN_S, 201 + RECORDED_MARGIN_S]
 
 
+def test_attempts_are_found_by_a_join_that_waited_for_the_lock_as_long_as_it_may():
+    assert RECORDED_MARGIN_S > LOCK_TIMEOUT_S + STATEMENT_TIMEOUT_S, "its value is bound before it waits"
+
+
 # Rows with one id
 
 
@@ -268,6 +300,68 @@ class CopiedRows:
 
     def rows(self, statement, values):
         return self.claimed
+
+
+class SettledCopies(CopiedRows):
+    """A claim of an entry with a copy and of two others.
+
+    Args:
+        after: for each settle, what it leaves: a status for each row, ``None`` if its claim is lost, in this order:
+            the entry, its copy, the others.
+    """
+
+    ROWS = ((0, "key-0"), (0, "key-0"), (1, "key-1"), (2, "key-2"))
+
+    def __init__(self, *after):
+        super().__init__(*self.ROWS)
+        self.after = [["processing"] * 4, *after]
+        self.statements = []
+
+    def change(self, statement, values):
+        self.statements.append(statement.name)
+        if not statement.name.startswith("settle"):
+            return 4
+        before = self.after.pop(0)
+        return sum(
+            status is not None and status != earlier for status, earlier in zip(self.after[0], before, strict=True)
+        )
+
+    def rows(self, statement, values):
+        self.statements.append(statement.name)
+        if statement.name == "claimed":
+            return self.claimed
+        left = zip(self.ROWS, self.after[0], strict=True)
+        return [(entry_id, "t", key, status) for (entry_id, key), status in left if status is not None]
+
+
+def settled_with_a_copy(warehouse, made):
+    queue = store(warehouse)
+    queue.claim(ClaimRequest(token="t", entries=9, characters=10**6))
+    warehouse.statements.clear()
+    return queue.settle(settlements(3), made)
+
+
+@pytest.mark.parametrize("started", [True, False])
+def test_a_copy_that_was_changed_too_hides_no_lost_claim(started):
+    warehouse = SettledCopies(["completed", "completed", "completed", None])
+    assert settled_with_a_copy(warehouse, attempts(3) if started else []) == {2}
+
+
+def test_a_copy_that_was_changed_too_hides_no_entry_that_is_still_processing():
+    warehouse = SettledCopies(["completed", "completed", "completed", "processing"], ["completed"] * 4)
+    assert settled_with_a_copy(warehouse, attempts(3)) == frozenset()
+    assert warehouse.statements == ["insert_attempts", "settle", "settled", "settle"]
+
+
+def test_an_entry_whose_copies_became_different_is_lost():
+    warehouse = SettledCopies(["completed", "failed", "completed", "completed"])
+    assert settled_with_a_copy(warehouse, attempts(3)) == {0}
+
+
+def test_an_entry_whose_copy_is_still_processing_is_settled_again():
+    warehouse = SettledCopies(["completed", "processing", "completed", "completed"], ["completed"] * 4)
+    assert settled_with_a_copy(warehouse, attempts(3)) == frozenset()
+    assert warehouse.statements == ["insert_attempts", "settle", "settled", "settle", "settled"]
 
 
 def claimed(*rows):

@@ -18,7 +18,7 @@ from rowqueue.lifecycle import MAX_ERROR_MESSAGE_CHARACTERS, Entry, Status, stor
 from rowqueue.observability import Event, Metric, embedded, log_problem
 from rowqueue.processor.parts import parts_of
 from rowqueue.processor.queue import Ready, key_of
-from rowqueue.settings import SETTLE_PATIENCE_S
+from rowqueue.settings import LOCK_TIMEOUT_S, SETTLE_PATIENCE_S, STATEMENT_TIMEOUT_S
 from rowqueue.sql import ClaimedKey, SettlementRow
 
 if TYPE_CHECKING:
@@ -29,9 +29,11 @@ if TYPE_CHECKING:
     from rowqueue.processor.queue import ClaimRequest
     from rowqueue.sql import Attempt, Warehouse
 
-RECORDED_MARGIN_S = 20
-"""Added to the time since a batch was sent first, in which its attempts were recorded: clocks differ. A settle reads
-the answers that this worker recorded in that time, so a long margin would cost."""
+RECORDED_MARGIN_S = LOCK_TIMEOUT_S + STATEMENT_TIMEOUT_S + 20
+"""Added to the time since a batch was sent first, in which its attempts were recorded. The sum is bound before the
+statement waits: at the lock it is repeated with the same value for LOCK_TIMEOUT_S, and the last time it may take
+STATEMENT_TIMEOUT_S. The rest is for a login, and for clocks that differ. A settle reads the answers that this worker
+recorded in that time, so a longer margin would cost."""
 UNSTORABLE = "Snowflake cannot store what the service answered"
 
 
@@ -67,6 +69,7 @@ class ProcessorStore:
         self._processor_id = processor_id
         self._max_retries = max_retries
         self._stale_threshold_s = stale_threshold_s
+        self._copied: set[ClaimedKey] = set()
         self._repeating = tenacity.Retrying(
             retry=tenacity.retry_if_exception_type(WarehouseUnavailable),
             wait=tenacity.wait_random_exponential(multiplier=0.2, max=3),
@@ -118,6 +121,8 @@ class ProcessorStore:
         """What was claimed. Copies of a row, with its id and its key, are one entry."""
         rows = self._rows("claimed", columns=9, claim_token=request.token, longest=request.longest)
         _log_duplicates([entry_id for entry_id, *_ in rows])
+        keys = Counter(ClaimedKey(entry_id, request.token, key) for entry_id, _, key, *_ in rows)
+        self._copied |= {key for key, count in keys.items() if count > 1}
         entries = {
             (entry_id, idempotency_key): Entry(
                 id=entry_id,
@@ -166,6 +171,7 @@ class ProcessorStore:
             bound += unsettled
         for rest in parts_of(bound, _settlement_row):
             lost |= self._settle_bound(rest)
+        self._copied.difference_update(map(key_of, settlements))
         return lost
 
     def _record_attempts(self, part: Part[Attempt], began: float) -> set[ClaimedKey]:
@@ -190,7 +196,8 @@ class ProcessorStore:
     def _settle_bound(self, part: Part[Settlement]) -> frozenset[int]:
         """Settle with values in the statement; a refused value is found as in :meth:`_record_attempts`."""
         try:
-            if self._persisting(lambda: self._change("settle_bound", settlements=part.text)) == len(part.items):
+            changed = self._persisting(lambda: self._change("settle_bound", settlements=part.text))
+            if self._all_changed(changed, part.items):
                 return frozenset()
         except ValueRefused as error:
             if len(part.items) > 1:
@@ -219,12 +226,16 @@ class ProcessorStore:
                 changed = self._persisting(lambda: self._join(began))
             except ValueRefused:
                 return lost, unsettled  # one of them is to blame, and the bound form finds it
-            if changed == len(unsettled):
+            if self._all_changed(changed, unsettled):
                 return lost, []
             lost, unsettled = self._read_back(started)
             if not unsettled:
                 break
         return lost, unsettled
+
+    def _all_changed(self, changed: int, settlements: Sequence[Settlement]) -> bool:
+        """Whether the number of changed rows shows that each entry was settled. With copies it shows nothing."""
+        return changed == len(settlements) and self._copied.isdisjoint(map(key_of, settlements))
 
     def _read_back(self, settlements: Sequence[Settlement]) -> tuple[frozenset[int], list[Settlement]]:
         """Compare the rows with what was sent. After a settle that ran twice there is no difference.

@@ -162,7 +162,7 @@ SELECT made.entry_id,
 -- the same session, because another session may not see the attempts yet (READ_CONSISTENCY_MODE).
 -- One attempt for each claimed entry, also where an INSERT ran twice: a success first, then the earliest. So the join is unambiguous.
 -- The claim token guards each row: a worker that lost its claim changes nothing. The idempotency key distinguishes rows with the
--- same id. The caller compares the rows changed with the rows sent.
+-- same id. The caller compares the rows changed with the entries sent.
 UPDATE {queue}
    SET status = made.entry_status,
        retry_count = retry_count + made.counted,
@@ -226,8 +226,9 @@ UPDATE {queue}
    AND status = 'processing'
 
 -- name: settled
--- The status of the entries of these claims. It is read when a settle changed fewer or more rows than were sent. It distinguishes a
--- lost claim, a settle that had already run when the connection broke, and an entry that is not settled yet.
+-- The status of the entries of these claims. It is read when a settle changed fewer or more rows than entries were sent, or when one
+-- of them has a copy. It distinguishes a lost claim, a settle that had already run when the connection broke, and an entry that is
+-- not settled yet.
 SELECT q.id, q.claim_token, q.idempotency_key, q.status
   FROM {queue} AS q
   JOIN (SELECT s.value[{claimed.entry_id}]::NUMBER(38, 0) AS entry_id,
