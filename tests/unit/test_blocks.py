@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rowqueue.errors import SettingsError
-from rowqueue.processor.blocks import BlockLimits, LastBlock, SettlePace, next_block, unstarted_at_claim
+from rowqueue.processor.blocks import BlockLimits, LastBlock, next_block, unstarted_at_claim
 from rowqueue.settings import ProcessorSettings
 
 LIMITS = BlockLimits(entries_per_container=8, largest=10_000, stale_s=1800)
@@ -144,21 +144,3 @@ def test_what_can_start_at_once_is_claimed_ahead_too():
 )
 def test_a_block_is_claimed_ahead_by_what_is_delivered_during_two_claims(per_second, claim_s, expected):
     assert unstarted_at_claim(room=0, per_second=per_second, claim_s=claim_s) == expected
-
-
-# How quickly outcomes are settled
-
-PACE = SettlePace(statement_s=2.0, statement_bytes=1000, outcome_bytes=50.0, unsettled=8, unsettled_bytes=400)
-
-
-def test_the_pace_of_settling_follows_from_the_seconds_of_a_statement_and_what_fits_into_it():
-    assert PACE.per_second == 10
-    assert PACE.backlog_s == 2.8
-
-
-@pytest.mark.parametrize(
-    ("within_s", "in_hand", "more"),
-    [(12.0, 8, 92), (12.0, 100, 0), (12.0, 130, -30), (2.8, 8, 0), (0.8, 8, -20)],
-)
-def test_what_can_be_settled_in_time_counts_what_is_in_hand_already(within_s, in_hand, more):
-    assert PACE.settleable(within_s=within_s, in_hand=in_hand) == pytest.approx(more)

@@ -11,10 +11,10 @@ from processor_played import ENVIRON, PlayedQueue, now
 from rowqueue.errors import WarehouseUnavailable
 from rowqueue.lifecycle import Entry
 from rowqueue.observability import configure
-from rowqueue.processor.blocks import SettlePace
 from rowqueue.processor.claiming import Claiming, first_of
 from rowqueue.processor.gate import Gate
 from rowqueue.processor.in_hand import InHand
+from rowqueue.processor.pace import SettlePace
 from rowqueue.settings import ProcessorSettings
 
 

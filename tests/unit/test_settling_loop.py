@@ -23,7 +23,7 @@ DONE = Succeeded(response_status=200)
 class PlayedSettling:
     """Settling of entries that are in hand, with a queue that says when it was called."""
 
-    def __init__(self, entries, *, queue=None, flush_s=1.0, flush_entries=100):
+    def __init__(self, entries, *, queue=None, flush_s=1.0, flush_entries=100, stop_s=30.0, most_answer_bytes=10**9):
         self.queue = queue or PlayedQueue(entries)
         self.in_hand = InHand()
         self.settling = Settling(
@@ -32,6 +32,8 @@ class PlayedSettling:
             in_hand=self.in_hand,
             flush_s=flush_s,
             flush_entries=flush_entries,
+            stop_s=stop_s,
+            most_answer_bytes=most_answer_bytes,
             clock=now,
             rng=lambda: 0.5,
         )

@@ -59,39 +59,6 @@ class LastBlock:
     settleable: float = math.inf
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SettlePace:
-    """How quickly outcomes are settled, and which ones wait.
-
-    Attributes:
-        statement_s: seconds that a statement takes. A settle has one INSERT for each part, and one UPDATE.
-        statement_bytes: the size of a part.
-        outcome_bytes: mean size of an outcome.
-        unsettled: how many outcomes wait, or are being settled.
-        unsettled_bytes: their size.
-    """
-
-    statement_s: float
-    statement_bytes: int
-    outcome_bytes: float
-    unsettled: int = 0
-    unsettled_bytes: int = 0
-
-    @property
-    def per_second(self) -> float:
-        """How many outcomes can be settled in a second."""
-        return self.statement_bytes / self.outcome_bytes / self.statement_s
-
-    @property
-    def backlog_s(self) -> float:
-        """Seconds for the outcomes that wait, with the UPDATE."""
-        return (self.unsettled_bytes / self.statement_bytes + 1) * self.statement_s
-
-    def settleable(self, *, within_s: float, in_hand: int) -> float:
-        """How many entries beside those in hand can be settled in time. A negative number: too many are in hand."""
-        return (within_s - self.backlog_s) * self.per_second - (in_hand - self.unsettled)
-
-
 def next_block(last: LastBlock, limits: BlockLimits) -> int:
     """How many entries the next claim asks for, at least one."""
     soon = math.inf

@@ -15,9 +15,9 @@ from rowqueue.processor.queue import ClaimRequest
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from rowqueue.processor.blocks import SettlePace
     from rowqueue.processor.gate import Gate
     from rowqueue.processor.in_hand import InHand
+    from rowqueue.processor.pace import SettlePace
     from rowqueue.processor.queue import Queue
     from rowqueue.settings import ProcessorSettings
 
@@ -260,7 +260,9 @@ class Claiming:
         return None if delivered is None else min(delivered, self._pace().per_second)
 
     def _settleable(self, *, within_s: float) -> float:
-        return self._pace().settleable(within_s=within_s, in_hand=self._in_hand.entries)
+        return self._pace().settleable(
+            within_s=within_s, in_hand=self._in_hand.entries, first_block=self._settings.entries_per_container
+        )
 
     def _limits(self) -> BlockLimits:
         return BlockLimits(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import math
 from collections import Counter, deque
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -22,7 +21,7 @@ from rowqueue.lifecycle import (
 )
 from rowqueue.observability import Event, Metric, embedded, log, log_problem
 from rowqueue.processor import memory
-from rowqueue.processor.blocks import SettlePace
+from rowqueue.processor.pace import UNMEASURED_STATEMENT_S, SettlePace, learned
 from rowqueue.processor.parts import MAX_STATEMENT_BYTES
 from rowqueue.settings import LARGEST_BLOCK
 from rowqueue.sql import Attempt
@@ -37,13 +36,6 @@ if TYPE_CHECKING:
 _OVERHEAD_BYTES = 150
 """Upper bound for the size of an outcome without its texts and its key: 115 with an id of six digits."""
 
-_UNMEASURED_STATEMENT_S = 2.5
-"""Seconds that a statement of a settle may take before the first was measured. An UPDATE may wait for the lock."""
-_SHORTEST_STATEMENT_S = 0.05
-_AHEAD_S = 5.0
-"""How far deliveries may be ahead of their settles, seconds. More would gain nothing, and a stop has to settle it."""
-_AHEAD_STATEMENTS = 4
-"""They may be ahead by this many statements, also if these are slow: one is sent while the next one fills."""
 _REMEMBERED_OUTCOMES = 100
 
 
@@ -93,8 +85,8 @@ class Settling:
         flush_entries: int,
         clock: Callable[[], float],
         rng: Callable[[], float],
-        stop_s: float = math.inf,
-        most_answer_bytes: float = math.inf,
+        stop_s: float,
+        most_answer_bytes: float,
     ) -> None:
         self.settled: Counter[str] = Counter()
         self.room = asyncio.Event()
@@ -108,8 +100,7 @@ class Settling:
         self._rng = rng
         self._stop_s = stop_s
         self._most_answer_bytes = most_answer_bytes
-        self._statement_s = _UNMEASURED_STATEMENT_S
-        self._measured = False
+        self._statement_s = UNMEASURED_STATEMENT_S
         self._unsettled = Unsettled()
         self._never_started = Unsettled()
         self._wake = asyncio.Event()
@@ -136,21 +127,19 @@ class Settling:
         return delivery
 
     def pace(self) -> SettlePace:
-        """How quickly outcomes are settled, and which ones wait."""
-        both = (self._unsettled, self._never_started)
+        """How quickly outcomes are settled."""
         return SettlePace(
             statement_s=self._statement_s,
             statement_bytes=MAX_STATEMENT_BYTES,
             outcome_bytes=self._unsettled.mean_bytes,
-            unsettled=sum(len(one) + len(one.in_progress) for one in both),
-            unsettled_bytes=sum(one.bytes + one.in_progress_bytes for one in both),
         )
 
     def _is_full(self) -> bool:
-        size = self._unsettled.bytes + self._unsettled.in_progress_bytes
-        ahead_s = min(self._stop_s, max(_AHEAD_S, _AHEAD_STATEMENTS * self._statement_s))
-        ahead = ahead_s / self._statement_s * MAX_STATEMENT_BYTES
-        return size > ahead or self._in_hand.answer_bytes > self._most_answer_bytes
+        unsettled = self._unsettled.bytes + self._unsettled.in_progress_bytes
+        return (
+            unsettled > self.pace().most_unsettled_bytes(stop_s=self._stop_s)
+            or self._in_hand.answer_bytes > self._most_answer_bytes
+        )
 
     def close(self) -> None:
         """No more deliveries come; :meth:`run` ends when all are settled."""
@@ -176,20 +165,12 @@ class Settling:
             elif flush := self._unsettled.take():
                 began = self._clock()
                 await self._settle(flush)
-                self._learn(self._clock() - began)
+                self._statement_s = learned(
+                    self.pace(), seconds=self._clock() - began, size=self._unsettled.in_progress_bytes
+                )
                 self._unsettled.settled()
             if not self._is_full():
                 self.room.set()
-
-    def _learn(self, seconds: float) -> None:
-        """Learn how long a statement of a settle takes: the INSERTs and the UPDATE.
-
-        A slower one counts at once, a quicker one only half: the new figure is the mean of both.
-        """
-        each = seconds / (math.ceil(self._unsettled.in_progress_bytes / MAX_STATEMENT_BYTES) + 1)
-        mean = (self._statement_s + each) / 2 if self._measured else each
-        self._statement_s = max(_SHORTEST_STATEMENT_S, each, mean)
-        self._measured = True
 
     def _anything(self) -> bool:
         return bool(self._never_started or self._unsettled)
