@@ -8,10 +8,11 @@ from datetime import timedelta
 from types import SimpleNamespace
 
 import pytest
-from poller_played import CAPACITY, ECS, NAIVE, NOW, PlayedWarehouse, dead, error, pulse, ready, task, tick
+from poller_played import CAPACITY, ECS, NAIVE, NOW, S3, PlayedWarehouse, dead, error, pulse, ready, task, tick
 
 from rowqueue import observability
 from rowqueue.errors import LaunchError, TickOverdue, WarehouseUnavailable
+from rowqueue.settings import STEP_S
 
 
 @pytest.fixture(autouse=True)
@@ -144,9 +145,10 @@ def test_entries_without_attempts_left_are_failed_and_do_not_keep_the_warehouse_
         (1, "the claimants"),
         (2, "the rescue"),
         (3, "the reset"),
-        (4, "the survey"),
+        (4, "the back-off"),
         (5, "the count"),
         (6, "launching 25"),
+        (7, "the list under the lease"),
     ],
 )
 def test_a_tick_whose_time_is_up_gives_up_before_the_next_step(steps, next_step):
@@ -155,6 +157,77 @@ def test_a_tick_whose_time_is_up_gives_up_before_the_next_step(steps, next_step)
     with pytest.raises(TickOverdue, match=f"gave up before {next_step}"):
         tick(ready(500), ecs, seconds_left=lambda: next(left))
     assert ecs.requests == []
+
+
+class SlowECS(ECS):
+    """One kind of its requests takes the tick's time until three seconds are left."""
+
+    def __init__(self, *given, slow):
+        super().__init__(*given)
+        self.left, self.slow = 50.0, slow
+
+    def get_paginator(self, name):
+        paginate = super().get_paginator(name).paginate
+
+        def slow_paginate(**asked):
+            self._spend(asked["desiredStatus"])
+            return paginate(**asked)
+
+        return SimpleNamespace(paginate=slow_paginate)
+
+    def stop_task(self, **request):
+        super().stop_task(**request)
+        self._spend("StopTask")
+
+    def _spend(self, request):
+        if request == self.slow:
+            self.left = 3.0
+
+
+@pytest.mark.parametrize("live", [0, 1], ids=["before the lease", "under the lease"])
+def test_no_statement_is_sent_with_less_than_a_step_left(live):
+    # With a live task that has claimed, the back-off is looked up only under the lease.
+    ecs, s3 = SlowECS([dead("d", exit_code=1, age_s=3000), *(task("live") for _ in range(live))], slow="STOPPED"), S3()
+    sent = []
+
+    class Timed(PlayedWarehouse):
+        def rows(self, statement, values):
+            sent.append((statement.name, ecs.left))
+            return super().rows(statement, values)
+
+        change = rows
+
+    warehouse = Timed(**ready(80, seen=["dev-live"][:live]).answers)
+    with pytest.raises(TickOverdue, match="gave up before the processors"):
+        tick(warehouse, ecs, s3=s3, seconds_left=lambda: ecs.left)
+    assert [name for name, left in sent if left < STEP_S] == []
+    assert [body["owner"] is None for body in s3.written] == [False, True] * live
+
+
+def test_the_recent_take_is_asked_only_in_time():
+    left = iter([50] + [11] * 6 + [9] * 10)
+    warehouse = PlayedWarehouse(**ready(500).answers, recent_take=[(100,)])
+    with pytest.raises(TickOverdue, match="gave up before the recent take"):
+        tick(warehouse, ECS(), seconds_left=lambda: next(left), ENTRIES_PER_CONTAINER_ADAPTIVE="1")
+
+
+def test_a_tick_that_gives_up_says_in_its_line_what_it_did(capsys):
+    ecs = SlowECS([task("hung", age_s=4000)], slow="StopTask")
+    with pytest.raises(TickOverdue):
+        tick(ready(80), ecs, seconds_left=lambda: ecs.left)
+    line = json.loads(capsys.readouterr().out)
+    assert (line["event"], line["TasksStopped"], line["planned"]) == ("tick", 1, 0)
+    assert line["reason"] == line["problem"] == "the tick gave up before the back-off: its 50 s are nearly over"
+    assert "TicksCompleted" not in line
+
+
+def test_a_tick_that_gives_up_before_it_sorted_the_tasks_does_not_say_how_many_are_live(capsys):
+    left = iter([50, 11, 11, 11, 11, 9, 9, 9])
+    with pytest.raises(TickOverdue, match="before the processors"):
+        tick(ready(80), ECS([task("a")]), seconds_left=lambda: next(left))
+    line = json.loads(capsys.readouterr().out)
+    assert "TasksLive" not in line
+    assert line["EntriesPending"] == 80
 
 
 def test_a_task_that_cannot_be_described_yet_counts_as_starting():

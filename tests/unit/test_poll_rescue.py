@@ -10,7 +10,7 @@ import pytest
 from poller_played import ECS, NAIVE, PlayedWarehouse, dead, error, poller, pulse, task, tick
 
 from rowqueue import observability
-from rowqueue.errors import LaunchError, LockContention, WarehouseUnavailable
+from rowqueue.errors import LaunchError, LockContention, TickOverdue, WarehouseUnavailable
 from rowqueue.lifecycle import MAX_ERROR_MESSAGE_CHARACTERS
 from rowqueue.poller.fleet import HUNG, OVERDUE
 
@@ -46,6 +46,14 @@ def test_the_entries_of_a_dead_task_are_released_counted_and_launched_for_in_the
         "the task has stopped: EssentialContainerExited, exit code 137, Essential container in task exited"
     )
     assert (report.freed.released, len(report.launched.started)) == (4, 1)
+
+
+def test_a_tick_that_has_no_time_after_the_rescue_says_in_its_line_what_it_released(capsys):
+    left = iter([50] + [11] * 5 + [9] * 10)
+    with pytest.raises(TickOverdue, match="gave up before the reset"):
+        tick(with_claims(), ECS([dead(ID)]), seconds_left=lambda: next(left))
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert (lines[-1]["event"], lines[-1]["EntriesRescued"]) == ("tick", 4)
 
 
 def test_the_entries_of_a_live_task_are_left_alone_and_ecs_is_not_asked():

@@ -12,7 +12,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 from rowqueue.contract import ExitCode, task_id
-from rowqueue.errors import LaunchError, WarehouseError
+from rowqueue.errors import LaunchError, TickOverdue, WarehouseError
 from rowqueue.lifecycle import MAX_ERROR_MESSAGE_CHARACTERS
 from rowqueue.observability import Event, log_problem
 from rowqueue.poller.decide import CLOCK_SKEW
@@ -62,7 +62,7 @@ class Freed:
     released: int = 0
     poisoned: int = 0
     stale_reset: int = 0
-    problem: LaunchError | WarehouseError | None = None
+    problem: LaunchError | WarehouseError | TickOverdue | None = None
 
     @property
     def has_effect(self) -> bool:
@@ -104,10 +104,8 @@ class Cleaner:
     def free(self, seen: Observation) -> Freed:
         """Free what the dead and the stale claims block, and fail entries that no claim would take.
 
-        The most urgent duty goes first. A duty that fails is logged, and the others and the rest of the tick go on.
-
-        Raises:
-            TickOverdue: the time is used up; the next tick does the rest.
+        The most urgent duty goes first. A duty that fails, or for which no time is left, is logged. The others and the
+        rest of the tick go on.
         """
         done = Freed()
         for duty, work in (
@@ -117,7 +115,7 @@ class Cleaner:
         ):
             try:
                 done = work(seen, done)
-            except (LaunchError, WarehouseError) as error:
+            except (LaunchError, WarehouseError, TickOverdue) as error:
                 log_problem(Event.CLEANING_FAILED, duty=duty, error=str(error))
                 done = replace(done, problem=done.problem or error)
         return done

@@ -49,7 +49,6 @@ class Observer:
 
     def with_fleet(self, seen: Observation) -> Observation:
         """Which live tasks have claimed, and so which are starting, hung or overdue."""
-        self.check("the survey")
         claimed = self._claimed(seen.live) if seen.live else frozenset()
         with_claims = {claimant.processor_id for claimant in seen.claimants}
         claimed |= {task.arn for task in seen.live if self._name(task) in with_claims}
@@ -71,6 +70,7 @@ class Observer:
                 self.check("the count")
                 return replace(seen, ready=self.queue.count_ready(probe=seen.hold is HoldState.ENDED))
             case Need.RECENT_TAKE:
+                self.check("the recent take")
                 return replace(seen, recent_take=self.queue.recent_take() or 0.0)
         assert_never(need)
 
@@ -83,6 +83,7 @@ class Observer:
         """
         if seen.backoff is None:
             seen = self._with_backoff(seen)
+        self.check("the list under the lease")
         listed = {task.arn: task for task in self.tasks.live_tasks()}
         missing = [arn for arn in launched if arn not in listed]
         others = unlisted(launched, listed=listed, described=self.tasks.find(missing) if missing else {}, now=self.now)
@@ -97,6 +98,7 @@ class Observer:
         )
 
     def _with_backoff(self, seen: Observation) -> Observation:
+        self.check("the back-off")
         seen = replace(seen, stopped=tuple(self.tasks.stopped_tasks()))
         unclear = [task for task in seen.known if may_have_died_at_boot(task)]
         if unclear:  # one of the others that was interrupted after its first claim ends the back-off
@@ -111,6 +113,7 @@ class Observer:
 
     def _claimed(self, tasks: Iterable[Task]) -> frozenset[str]:
         """ARNs of those that have made their first claim."""
+        self.check("the processors")
         names = {self._name(task): task.arn for task in tasks}
         return frozenset(names[name] for name in self.queue.processors_seen(names))
 

@@ -13,7 +13,7 @@ from rowqueue.poller.decide import HoldState
 
 if TYPE_CHECKING:
     from rowqueue.contract import TickAnswer
-    from rowqueue.errors import RowqueueError
+    from rowqueue.errors import RowqueueError, TickOverdue
     from rowqueue.poller.cleaning import Freed, Stopped
     from rowqueue.poller.decide import Decision, Observation
     from rowqueue.poller.launching import Launched
@@ -31,6 +31,7 @@ class TickReport:
         freed: which entries it freed before.
         stopped: which hung and overdue tasks it stopped.
         launched: the result of the launch.
+        overdue: why the tick gave up, if it had no time for the rest.
         seconds: how long it took.
     """
 
@@ -40,12 +41,13 @@ class TickReport:
     freed: Freed
     stopped: Stopped
     launched: Launched
+    overdue: TickOverdue | None = None
     seconds: float
 
     @property
     def problem(self) -> RowqueueError | None:
         """What is raised after the line, if a part of the tick failed."""
-        return self.freed.problem or self.stopped.problem or self.launched.problem
+        return self.freed.problem or self.stopped.problem or self.launched.problem or self.overdue
 
     @property
     def reason(self) -> str:
@@ -113,9 +115,16 @@ def _metrics(report: TickReport) -> dict[Metric, float | list[float]]:
     ready = report.decision.ready
     heartbeat: dict[Metric, float | list[float]] = {} if report.problem else {Metric.TICKS_COMPLETED: 1}
     counted: dict[Metric, float | list[float]] = {} if ready is None else {Metric.ENTRIES_READY: ready}
+    # A tick that gave up may not have sorted the tasks.
+    sorted_: dict[Metric, float | list[float]] = {
+        Metric.TASKS_LIVE: fleet.live,
+        Metric.TASKS_STARTING: fleet.starting,
+        Metric.TASKS_HUNG: len(fleet.hung),
+    }
     return (
         heartbeat
         | counted
+        | ({} if report.overdue else sorted_)
         | {
             Metric.ENTRIES_PENDING: pulse.pending,
             Metric.ENTRIES_PROCESSING: pulse.processing,
@@ -127,9 +136,6 @@ def _metrics(report: TickReport) -> dict[Metric, float | list[float]]:
             Metric.ENTRIES_POISONED: freed.poisoned,
             Metric.ENTRIES_FAILED: freed.poisoned + freed.exhausted,
             Metric.HOLDS: int(report.seen.hold is HoldState.STANDING),
-            Metric.TASKS_LIVE: fleet.live,
-            Metric.TASKS_STARTING: fleet.starting,
-            Metric.TASKS_HUNG: len(fleet.hung),
             Metric.TASKS_STOPPED: report.stopped.count,
             Metric.TASKS_LAUNCHED: len(launched.started),
             Metric.LAUNCH_FAILURES: sum(launched.failures.values()),

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from rowqueue.contract import processor_id
 from rowqueue.errors import LaunchError, TickOverdue
 from rowqueue.observability import Event, Metric, embedded, log, log_problem
-from rowqueue.poller.cleaning import Cleaner
+from rowqueue.poller.cleaning import Cleaner, Freed, Stopped
 from rowqueue.poller.decide import Decision, Need, decide
 from rowqueue.poller.fleet import KNOWN_WITHIN
 from rowqueue.poller.launching import Launched, Launcher, spot_is_full
@@ -81,18 +81,22 @@ class Poller:
         Raises:
             RowqueueError: a number could not be read, and nothing is launched on a guess; or, after everything else was
                 done and logged, a request was refused for good, or entries could not be freed.
-            TickOverdue: the time is used up; the next tick does the rest.
+            TickOverdue: the time is used up; the next tick does the rest. The line says what was done.
         """
         began = self._seconds_left()
         seen = self._observer.overview()
-        freed = self._cleaner.free(seen)
-        seen = self._observer.with_fleet(replace(seen, freed=freed.has_effect))
-        stopped = self._cleaner.stop_hung(seen.fleet)
-        seen, decision = self._decide(seen)
-        launched = Launched()
-        if decision.launch:
-            self._check(f"launching {decision.launch} tasks")
-            seen, decision, launched = self._launch(seen, decision)
+        freed, stopped, launched, overdue = Freed(), Stopped(), Launched(), None
+        decision = Decision(ready=None, entries_per_container=self._settings.entries_per_container)
+        try:
+            freed = self._cleaner.free(seen)
+            seen = self._observer.with_fleet(replace(seen, freed=freed.has_effect))
+            stopped = self._cleaner.stop_hung(seen.fleet)
+            seen, decision = self._decide(seen)
+            if decision.launch:
+                self._check(f"launching {decision.launch} tasks")
+                seen, decision, launched = self._launch(seen, decision)
+        except TickOverdue as error:
+            overdue, decision = error, replace(decision, launch=0, reason=str(error))
         report = TickReport(
             by=by,
             seen=seen,
@@ -100,6 +104,7 @@ class Poller:
             freed=freed,
             stopped=stopped,
             launched=launched,
+            overdue=overdue,
             seconds=began - self._seconds_left(),
         )
         publish(report)
