@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import inspect
+import json
 from collections import Counter
 from dataclasses import replace
 
@@ -20,12 +21,14 @@ from rowqueue_local.drills.storm_judge import (
     Aftermath,
     Damage,
     FinalRow,
+    Freeze,
     LoggedDelivery,
     RecordedAttempt,
+    Taking,
     TaskLife,
     judge,
 )
-from rowqueue_local.drills.storm_plan import FaultKind, plan
+from rowqueue_local.drills.storm_plan import BY_A_PERSON, FaultKind, plan
 from rowqueue_local.snowflake.proxy import Sent
 
 WORKER, OTHER = "dev-" + "a" * 32, "dev-" + "b" * 32
@@ -115,9 +118,13 @@ def test_the_watcher_knows_which_task_uses_a_session_and_when_claims_were_taken_
     watcher.observe(Sent(path="/q", text=texts["pulse"], session="s2"))
     watcher.observe(Sent(path="/q", text=texts["record_deaths"], session="s2"))
     assert watcher.workers == {"s1": "a" * 32, "s2": ""}
-    assert watcher.taken_away_at == []
-    watcher.observe(Sent(path="/q", text=texts["release_dead"], session="s2"))
-    assert len(watcher.taken_away_at) == 1
+    release = Sent(path="/q", text=texts["release_dead"], values=("5", json.dumps([{"processor_id": WORKER}])))
+    watcher.observe(release)
+    assert watcher.takings == [], "it may be cut before Snowflake"
+    watcher.ran(release, 7.0)
+    watcher.ran(Sent(path="/q", text=texts["fail_poison"], values=("[]",)), 8.0)
+    watcher.ran(Sent(path="/q", text=texts["reset_stale"], values=("5", "1800")), 9.0)
+    assert watcher.takings == [Taking(at=7.0, workers=[WORKER]), Taking(at=9.0, workers=None)]
 
 
 @pytest.mark.parametrize(
@@ -141,18 +148,26 @@ def row(**changed):
     return replace(FinalRow(id=1, key="k1", status="completed", retry_count=0, limit=5), **changed)
 
 
-def attempt(outcome, *, token="t1", at=10.0, worker=WORKER, status=None):
+def attempt(outcome, *, entry=1, token="t1", started=8.5, at=10.0, worker=WORKER, status=None):
     return RecordedAttempt(
-        entry_id=1, claim_token=token, processor_id=worker, outcome=outcome, response_status=status, recorded_at=at
+        entry_id=entry,
+        claim_token=token,
+        processor_id=worker,
+        outcome=outcome,
+        response_status=status,
+        started_at=started,
+        recorded_at=at,
     )
 
 
-def delivery(*, at=9.0, status=200):
-    return LoggedDelivery(key="k1", began_at=at, status=status)
+def delivery(*, at=9.0, status=200, seconds=0.1):
+    return LoggedDelivery(key="k1", began_at=at, status=status, seconds=None if status is None else seconds)
 
 
-def life(worker=WORKER, *, began=0.0, ended=100.0, code=0):
-    return TaskLife(processor_id=worker, began_at=began, ended_at=ended, exit_code=code)
+def life(worker=WORKER, *, began=0.0, ended=100.0, code=0, stop="EssentialContainerExited", why=None):
+    return TaskLife(
+        processor_id=worker, began_at=began, ended_at=ended, exit_code=code, stop_code=stop, stopped_reason=why
+    )
 
 
 def aftermath(**left):
@@ -163,10 +178,18 @@ def aftermath(**left):
         "attempts": [attempt(AttemptOutcome.SUCCEEDED, status=200)],
         "deliveries": [delivery()],
         "tasks": [life()],
-        "taken_away_at": [],
+        "takings": [],
+        "freezes": [],
+        "late_after_s": 4.0,
+        "stale_after_s": 1_800.0,
+        "max_crashes": 2,
         "max_containers": 1,
     }
     return Aftermath(**{**quiet, **left})
+
+
+def taking(at, worker=WORKER):
+    return Taking(at=at, workers=[worker])
 
 
 def damage(**left):
@@ -226,23 +249,26 @@ def test_a_delivery_after_the_success_was_on_record():
 
 
 @pytest.mark.parametrize(
-    ("noted_at", "taken_away_at", "redelivered"),
+    ("outcome", "takings", "redelivered"),
     [
-        (8.0, [9.0], 0),  # taken away, then the success came
-        (8.0, [12.0], 1),  # the success came between the poller's two statements
-        (8.0, [7.0], 1),  # the statement was about other claims
-        (8.0, [], 1),
+        (AttemptOutcome.CRASHED, [taking(9.0)], 0),  # taken away, then the success came
+        (AttemptOutcome.CRASHED, [taking(12.0)], 1),  # the success came between the poller's two statements
+        (AttemptOutcome.CRASHED, [taking(7.0)], 1),  # the statement was about other claims
+        (AttemptOutcome.CRASHED, [taking(9.0, OTHER)], 1),  # it took the claims of another worker
+        (AttemptOutcome.CRASHED, [Taking(at=9.0, workers=None)], 1),  # it took stale claims, and this one was none
+        (AttemptOutcome.RESET, [Taking(at=9.0, workers=None)], 0),
+        (AttemptOutcome.CRASHED, [], 1),
     ],
 )
-def test_a_success_that_came_after_its_claim_was_taken_away_is_no_fault(noted_at, taken_away_at, redelivered):
-    trail = [attempt(AttemptOutcome.SUCCEEDED), attempt(AttemptOutcome.CRASHED, at=noted_at)]
-    found = damage(attempts=trail, deliveries=[delivery(), delivery(at=11.0)], taken_away_at=taken_away_at)
+def test_a_success_that_came_after_its_claim_was_taken_away_is_no_fault(outcome, takings, redelivered):
+    trail = [attempt(AttemptOutcome.SUCCEEDED), attempt(outcome, at=8.0)]
+    found = damage(attempts=trail, deliveries=[delivery(), delivery(at=11.0)], takings=takings)
     assert found.redelivered_after_recorded_success == redelivered
 
 
 def test_the_note_about_another_claim_does_not_excuse_a_redelivery():
     trail = [attempt(AttemptOutcome.SUCCEEDED), attempt(AttemptOutcome.CRASHED, token="t0", at=3.0)]
-    found = damage(attempts=trail, deliveries=[delivery(), delivery(at=11.0)], taken_away_at=[4.0])
+    found = damage(attempts=trail, deliveries=[delivery(), delivery(at=11.0)], takings=[taking(4.0)])
     assert found.redelivered_after_recorded_success == 1
 
 
@@ -250,9 +276,7 @@ def test_the_note_about_another_claim_does_not_excuse_a_redelivery():
     ("outcome", "status", "code", "wrong"),
     [
         (AttemptOutcome.TRANSIENT, 503, 0, 0),
-        (AttemptOutcome.TRANSIENT, None, 0, 0),
         (AttemptOutcome.TRANSIENT, 500, 0, 1),  # the partner answered 503, never 500
-        (AttemptOutcome.RESET, None, 0, 0),
         (AttemptOutcome.INTERRUPTED, None, 0, 1),
         (AttemptOutcome.CRASHED, None, 137, 1),
         (AttemptOutcome.CRASHED, None, 139, 1),
@@ -291,7 +315,7 @@ def test_the_judge_and_the_product_have_the_same_page_of_outcomes():
     refused = {Meaning.PERMANENT, Meaning.CREDENTIALS, Meaning.CERTIFICATE}  # permanent once credentials were accepted
     meanings = {status: meaning_of(status) for status in range(200, 600)}
     assert {
-        "transient": {status for status, meaning in meanings.items() if meaning is Meaning.TRANSIENT},
+        "transient": {None} | {status for status, meaning in meanings.items() if meaning is Meaning.TRANSIENT},
         "permanent": {status for status, meaning in meanings.items() if meaning in refused},
     } == storm_judge._COUNTED
 
@@ -302,14 +326,97 @@ def test_an_attempt_that_was_counted_twice_is_wrongly_spent_once():
     assert found == Damage(retries_wrongly_spent=1)
 
 
+@pytest.mark.parametrize(
+    ("delivered", "frozen", "wrong"),
+    [
+        (delivery(), [], 1),  # the partner answered 200 in time: an interruption was counted
+        (delivery(status=None), [], 0),
+        (delivery(seconds=4.5), [], 0),
+        (delivery(), [Freeze(processor_id=WORKER, began_at=9.0, ended_at=9.5)], 0),
+        (delivery(), [Freeze(processor_id=WORKER, began_at=9.0, ended_at=None)], 0),
+        (delivery(), [Freeze(processor_id=OTHER, began_at=9.0, ended_at=9.5)], 1),
+        (delivery(), [Freeze(processor_id=WORKER, began_at=10.5, ended_at=11.0)], 1),
+        (delivery(), [Freeze(processor_id=WORKER, began_at=-9.0, ended_at=-8.0)], 1),
+    ],
+)
+def test_no_answer_counts_only_if_the_partner_gave_none_or_the_worker_was_frozen(delivered, frozen, wrong):
+    trail = [attempt(AttemptOutcome.TRANSIENT), attempt(AttemptOutcome.SUCCEEDED, token="t2", at=20.0)]
+    found = damage(rows=[row(retry_count=1)], attempts=trail, deliveries=[delivered, delivery(at=15.0)], freezes=frozen)
+    assert found == Damage(retries_wrongly_spent=wrong)
+
+
+def test_one_delivery_without_an_answer_is_a_reason_once():
+    answered = [delivery(status=None), delivery(at=15.0)]
+    twice = [attempt(AttemptOutcome.TRANSIENT, token=token) for token in ("t1", "t2")]
+    assert damage(rows=[row(retry_count=2)], attempts=twice, deliveries=answered).retries_wrongly_spent == 1
+    doubted = [attempt(AttemptOutcome.DOUBTFUL), attempt(AttemptOutcome.TRANSIENT, token="t2", at=11.0)]
+    assert damage(rows=[row(retry_count=1)], attempts=doubted, deliveries=answered).retries_wrongly_spent == 1
+
+
+@pytest.mark.parametrize(("claimed", "wrong"), [(5_000.0, 1), (3_201.0, 1), (3_200.0, 0)])
+def test_a_reset_of_a_claim_that_was_not_stale_is_wrongly_spent(claimed, wrong):
+    trail = [attempt(AttemptOutcome.RESET, started=claimed, at=5_000.0)]
+    assert damage(rows=[row(retry_count=1)], attempts=trail).retries_wrongly_spent == wrong
+
+
+def test_a_live_worker_that_is_robbed_three_times_is_seen():
+    resets = [attempt(AttemptOutcome.RESET, token=f"t{at}", started=at - 9.0, at=at) for at in (10.0, 20.0, 30.0)]
+    trail = [*resets, attempt(AttemptOutcome.SUCCEEDED, token="t4", at=40.0, status=200)]
+    assert damage(rows=[row(retry_count=3)], attempts=trail) == Damage(retries_wrongly_spent=3)
+
+
+def crashes(number, *, code=137, stop="EssentialContainerExited", why=None, other_entries=0):
+    """What is left of a failed entry that workers died on; the last one had other entries in hand, too, if any."""
+    workers = [f"dev-{n:032x}" for n in range(number)]
+    trail = [
+        attempt(AttemptOutcome.CRASHED, token=f"t{n}", at=10.0 + n, worker=worker) for n, worker in enumerate(workers)
+    ]
+    trail += [attempt(AttemptOutcome.CRASHED, entry=2 + n, worker=workers[-1]) for n in range(other_entries)]
+    lives = [life(worker, began=n, ended=n + 1, code=code, stop=stop, why=why) for n, worker in enumerate(workers)]
+    return damage(rows=[row(status="failed")], attempts=trail, tasks=lives)
+
+
+def test_an_entry_fails_as_poison_only_after_three_crashes_and_the_last_one_alone():
+    assert crashes(3) == Damage()
+    assert crashes(4) == Damage()
+    assert crashes(3, code=1) == Damage(), "a fault of the program is a crash"
+    assert crashes(2).lost == 1
+    assert crashes(3, other_entries=1).lost == 1, "the last worker may have died on another entry"
+
+
+@pytest.mark.parametrize("code", [0, 2, 3, 4, 5, 6, None])
+def test_a_worker_that_decided_to_end_or_never_ran_makes_no_poison(code):
+    assert crashes(3, code=code).lost == 1
+
+
+def test_a_stop_by_a_person_or_by_spot_makes_no_poison_and_one_by_the_poller_does():
+    assert crashes(3, stop="UserInitiated", why=BY_A_PERSON).lost == 1
+    assert crashes(3, stop="SpotInterruption", why="Your Spot Task was interrupted.").lost == 1
+    assert crashes(3, stop="UserInitiated", why="it has made no claim for 20 s") == Damage()
+
+
+def test_a_claim_that_died_once_and_is_noted_three_times_makes_no_poison():
+    trail = [attempt(AttemptOutcome.CRASHED, at=at) for at in (10.0, 11.0, 12.0)]
+    assert damage(rows=[row(status="failed")], attempts=trail, tasks=[life(code=137)]).lost == 1
+
+
+def test_a_success_on_record_is_never_poison():
+    trail = [attempt(AttemptOutcome.CRASHED, token=f"t{n}", at=10.0 + n) for n in range(3)]
+    trail.append(attempt(AttemptOutcome.SUCCEEDED, token="t2", at=11.5, status=200))
+    found = damage(rows=[row(status="failed")], attempts=trail, tasks=[life(code=137)])
+    assert found == Damage(succeeded_then_failed=1)
+
+
 def test_a_claim_is_counted_once_even_if_two_attempts_of_it_are_on_record():
-    trail = [attempt(AttemptOutcome.TRANSIENT), attempt(AttemptOutcome.RESET, at=11.0)]
-    assert damage(rows=[row(retry_count=2)], attempts=trail).retries_wrongly_spent == 1
+    trail = [attempt(AttemptOutcome.TRANSIENT, status=503), attempt(AttemptOutcome.RESET, started=-2_000.0, at=11.0)]
+    answered = [delivery(status=503), delivery()]
+    assert damage(rows=[row(retry_count=2)], attempts=trail, deliveries=answered).retries_wrongly_spent == 1
 
 
 def test_the_reason_of_a_claim_stays_a_reason_when_the_poller_adds_an_attempt():
-    trail = [attempt(AttemptOutcome.TRANSIENT), attempt(AttemptOutcome.CRASHED, at=11.0)]
-    assert damage(rows=[row(retry_count=1)], attempts=trail) == Damage()
+    trail = [attempt(AttemptOutcome.TRANSIENT, status=503), attempt(AttemptOutcome.CRASHED, at=11.0)]
+    answered = [delivery(status=503), delivery()]
+    assert damage(rows=[row(retry_count=1)], attempts=trail, deliveries=answered) == Damage()
 
 
 def test_an_example_tells_what_happened_to_the_entry_in_order():

@@ -80,11 +80,17 @@ class ReceivedDelivery:
         key: its idempotency key.
         began_at: seconds since the epoch.
         status: of the answer; None if there was none, or none yet.
+        seconds: from its arrival to the answer; None as the status.
     """
 
     key: str
     began_at: float
     status: int | None = None
+    seconds: float | None = None
+
+    def answer(self, status: int) -> None:
+        """Note the answer that is given now."""
+        self.status, self.seconds = status, time.time() - self.began_at
 
 
 @dataclass(slots=True)
@@ -171,13 +177,13 @@ async def _answer(request: web.Request, ledger: Ledger) -> web.StreamResponse:
         return _break_tls(request, BROKEN_TLS[behaviour["broken_tls"]])
     if "raw" in behaviour:
         raw = RAW_ANSWERS[behaviour["raw"]]
-        delivery.status = int(raw[9:12])
+        delivery.answer(int(raw[9:12]))
         ledger.answers[str(delivery.status)] += 1
         ledger.done.add(key)
         return _write_raw(request, raw)
     status = int(behaviour.get("status", 200))
     ledger.answers[str(status)] += 1
-    delivery.status = status
+    delivery.answer(status)
     if 200 <= status < 300:  # noqa: PLR2004
         ledger.done.add(key)
     headers = {"Retry-After": str(behaviour["retry_after"])} if "retry_after" in behaviour else {}

@@ -33,9 +33,13 @@ if TYPE_CHECKING:
 MINUTES = 10.0
 MAX_CONTAINERS = 5
 MAX_RETRIES = 5
+MAX_CRASHES = 2
+STALE_AFTER_S = 1_800.0
 _FAULTS_A_MINUTE = 10
 _KINDS = 12
 _TICK_S = 1.0
+_SERVICE_TIMEOUT_S = 5.0
+_ON_THE_WAY_S = 1.0
 _STOP_TIMEOUT_S = 15
 _POLLER = {
     "MAX_CONTAINERS": str(MAX_CONTAINERS),
@@ -43,12 +47,13 @@ _POLLER = {
     "ENTRIES_PER_CONTAINER": "25",
     "BOOT_DEADLINE_SECONDS": "20",
     "TASK_DEADLINE_SECONDS": "60",
-    "MAX_CRASHES": "100",
+    "MAX_CRASHES": str(MAX_CRASHES),
+    "STALE_THRESHOLD_MINUTES": f"{STALE_AFTER_S / 60:g}",
 }
 _PROCESSOR = {
     "MAX_RETRIES": str(MAX_RETRIES),
     "CONTAINER_TIMEOUT_SECONDS": "20",
-    "SERVICE_TIMEOUT_SECONDS": "5",
+    "SERVICE_TIMEOUT_SECONDS": f"{_SERVICE_TIMEOUT_S:g}",
     "MAX_CONCURRENT_DELIVERIES": "8",
     "RETRY_BACKOFF_SECONDS": "0.3",
     "RETRY_BACKOFF_CAP_SECONDS": "2",
@@ -62,7 +67,6 @@ _COMPRESSED = {
     "TASK_DEADLINE_SECONDS": "60 instead of the sum of the other limits",
     "CONTAINER_TIMEOUT_SECONDS": "20 instead of 60",
     "HOLD_SECONDS": "2 instead of 300",
-    "MAX_CRASHES": "100 instead of 2, because the kills hit entries at random",
 }
 _EXAMPLES = 5
 _AGAIN_AFTER_S = 0.3
@@ -92,7 +96,7 @@ def _play(state: Path, tell: Tell, *, seed: int | None, minutes: float) -> Verdi
 
         @contextlib.contextmanager
         def proxied(url: str) -> Iterator[str]:
-            with proxying(url, observe=watcher.observe) as proxy:
+            with proxying(url, observe=watcher.observe, ran=watcher.ran) as proxy:
                 proxies.append(proxy)
                 yield proxy.url
 
@@ -110,7 +114,16 @@ def _play(state: Path, tell: Tell, *, seed: int | None, minutes: float) -> Verdi
         faults = StormFaults(stage, proxies[0], watcher)
         _Storm(stage, planned, faults, tell).run()
         _drain(stage, tell)
-        after = aftermath(stage, planned, watcher, max_containers=MAX_CONTAINERS, max_retries=MAX_RETRIES)
+        after = aftermath(
+            stage,
+            planned,
+            faults,
+            late_after_s=_SERVICE_TIMEOUT_S - _ON_THE_WAY_S,
+            stale_after_s=STALE_AFTER_S,
+            max_containers=MAX_CONTAINERS,
+            max_crashes=MAX_CRASHES,
+            max_retries=MAX_RETRIES,
+        )
         keep(stage, after, state / "logs")
     damage = judge(after)
     total = faults.counts.total()

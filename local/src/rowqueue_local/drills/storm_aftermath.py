@@ -17,25 +17,37 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from rowqueue_local.drills.stage import Stage
-    from rowqueue_local.drills.storm_faults import Watcher
+    from rowqueue_local.drills.storm_faults import StormFaults
     from rowqueue_local.drills.storm_plan import StormPlan
 
 
 def aftermath(
-    stage: Stage, planned: StormPlan, watcher: Watcher, *, max_containers: int, max_retries: int
+    stage: Stage,
+    planned: StormPlan,
+    faults: StormFaults,
+    *,
+    late_after_s: float,
+    stale_after_s: float,
+    max_containers: int,
+    max_crashes: int,
+    max_retries: int,
 ) -> Aftermath:
     """Read what is left, and what the partner and ECS noted.
 
     Args:
         stage: where the storm was.
         planned: what was inserted.
-        watcher: noted when claims were taken away.
+        faults: noted what was frozen, and when claims were taken away.
+        late_after_s: from when a partner's answer may come too late, seconds.
+        stale_after_s: the age from which a claim is stale, seconds.
         max_containers: the setting.
+        max_crashes: the setting.
         max_retries: the setting.
     """
     rows = stage.sql("SELECT id, idempotency_key, status, retry_count, max_retries FROM PROCESSING_QUEUE")
     attempts = stage.sql(
-        "SELECT entry_id, claim_token, processor_id, outcome, response_status, recorded_at FROM PROCESSING_ATTEMPTS"
+        "SELECT entry_id, claim_token, processor_id, outcome, response_status, started_at, recorded_at "
+        "FROM PROCESSING_ATTEMPTS"
     )
     return Aftermath(
         keys=[entry.key for batch in planned.batches for entry in batch.entries],
@@ -50,13 +62,18 @@ def aftermath(
                 processor_id=worker,
                 outcome=outcome,
                 response_status=status,
+                started_at=_epoch(started_at),
                 recorded_at=_epoch(recorded_at),
             )
-            for entry_id, token, worker, outcome, status, recorded_at in attempts
+            for entry_id, token, worker, outcome, status, started_at, recorded_at in attempts
         ],
         deliveries=[LoggedDelivery(**delivery) for delivery in stage.stack.deliveries()],
         tasks=_tasks(stage.stack.launches()["tasks"]),
-        taken_away_at=watcher.taken_away_at,
+        takings=faults.watcher.takings,
+        freezes=faults.freezes,
+        late_after_s=late_after_s,
+        stale_after_s=stale_after_s,
+        max_crashes=max_crashes,
         max_containers=max_containers,
     )
 
@@ -74,6 +91,8 @@ def _tasks(described: Sequence[dict[str, Any]]) -> list[TaskLife]:
             began_at=task["created_at"],
             ended_at=task["stopped_at"],
             exit_code=task["exit_code"],
+            stop_code=task["stop_code"],
+            stopped_reason=task["stopped_reason"],
         )
         for task in described
     ]

@@ -7,14 +7,16 @@ import json
 import re
 import time
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import BotoCoreError, ClientError
 
+from rowqueue.contract import processor_id
 from rowqueue.sql import statements
 from rowqueue_local import deployment
-from rowqueue_local.drills.storm_plan import FaultKind
+from rowqueue_local.drills.storm_judge import Freeze, Taking
+from rowqueue_local.drills.storm_plan import BY_A_PERSON, FaultKind
 from rowqueue_local.snowflake.proxy import Disturbance
 from rowqueue_local.stack import ENVIRONMENT, StackError
 
@@ -28,9 +30,7 @@ if TYPE_CHECKING:
 CLAIM = frozenset({"claim"})
 ATTEMPTS = frozenset({"insert_attempts"})
 SETTLE = frozenset({"settle", "settle_bound"})
-TAKES_AWAY = frozenset({"release_dead", "fail_poison", "reset_stale"})
-"""Statements that take claims away from workers."""
-RESCUE = TAKES_AWAY | {"record_deaths", "record_resets"}
+RESCUE = frozenset({"record_deaths", "fail_poison", "release_dead", "record_resets", "reset_stale"})
 _NAMES = {statement.text: name for name, statement in statements(queue="PROCESSING_QUEUE").items()}
 
 _SERVER_ERROR = {"code": "ServerException"}
@@ -100,24 +100,31 @@ class Watcher:
     """Watches what is sent to Snowflake, from the proxy's thread.
 
     Attributes:
-        taken_away_at: when a statement was sent that takes claims away, seconds since the epoch.
+        takings: statements that took claims away and gave the entries back.
         workers: the task that uses a session, by the session.
     """
 
-    taken_away_at: list[float] = field(default_factory=list)
+    takings: list[Taking] = field(default_factory=list)
     workers: dict[str, str] = field(default_factory=dict)
 
     def observe(self, sent: Sent) -> None:
         """Note a request."""
         name = _NAMES.get(sent.text)
-        if name in TAKES_AWAY:
-            self.taken_away_at.append(time.time())
         if name in ATTEMPTS | CLAIM:
             for value in sent.values:
                 if match := _PROCESSOR.fullmatch(value):
                     self.workers[sent.session] = match[1]
         elif sent.session:
             self.workers.setdefault(sent.session, "")
+
+    def ran(self, sent: Sent, at: float) -> None:
+        """Note a request that Snowflake has run, and when it was sent. Entries that fail are not delivered again."""
+        name = _NAMES.get(sent.text)
+        if name == "release_dead":
+            deaths = next(json.loads(value) for value in sent.values if value.startswith("["))
+            self.takings.append(Taking(at=at, workers=[death["processor_id"] for death in deaths]))
+        elif name == "reset_stale":
+            self.takings.append(Taking(at=at, workers=None))
 
 
 @dataclass(slots=True)
@@ -126,12 +133,14 @@ class StormFaults:
 
     Attributes:
         counts: faults with an effect so far, by kind.
+        freezes: tasks that were frozen.
     """
 
     stage: Stage
     proxy: Proxy
     watcher: Watcher
     counts: Counter[FaultKind] = field(default_factory=Counter)
+    freezes: list[Freeze] = field(default_factory=list)
     _active: dict[FaultKind, Callable[[], bool]] = field(default_factory=dict)
     _frozen: dict[PlannedFault, str] = field(default_factory=dict)
 
@@ -161,8 +170,7 @@ class StormFaults:
     def end(self, fault: PlannedFault) -> bool:
         """End a fault, and count it if it had an effect; returns whether that was possible."""
         if fault in self._frozen:
-            with contextlib.suppress(StackError):  # the task has been stopped meanwhile
-                self.stage.stack.signal(self._frozen.pop(fault), "SIGCONT")
+            self._resume(self._frozen.pop(fault))
         if fault.kind not in self._active:
             return True
         if fault.kind is FaultKind.CERTIFICATE_AWAY and not self._put_certificate():
@@ -178,8 +186,18 @@ class StormFaults:
     def resume_all(self) -> None:
         """Let every frozen task go on."""
         for task in self._running():
-            with contextlib.suppress(StackError):
-                self.stage.stack.signal(task, "SIGCONT")
+            self._resume(task)
+
+    def _resume(self, task: str) -> None:
+        with contextlib.suppress(StackError):  # the task has been stopped meanwhile
+            self.stage.stack.signal(task, "SIGCONT")
+            now = time.time()
+            self.freezes = [
+                replace(freeze, ended_at=now)
+                if freeze.processor_id == processor_id(ENVIRONMENT, task) and freeze.ended_at is None
+                else freeze
+                for freeze in self.freezes
+            ]
 
     def _victim(self, pick: float) -> str | None:
         """A running task. Most faults hit one that has entries in hand, the others may hit one that starts."""
@@ -202,13 +220,16 @@ class StormFaults:
                 self.stage.stack.interrupt(task)
             elif how == "StopTask":
                 deployment.client(self.stage.stack, "ecs").stop_task(
-                    cluster=deployment.PROCESSOR, task=task, reason="stopped by a person"
+                    cluster=deployment.PROCESSOR, task=task, reason=BY_A_PERSON
                 )
             else:
                 self.stage.stack.signal(task, how)
         except (StackError, ClientError, BotoCoreError):  # it has just ended, or ECS refuses at the moment
             return False
         self.counts[fault.kind] += 1
+        if how == "SIGSTOP":
+            worker = processor_id(ENVIRONMENT, task)
+            self.freezes.append(Freeze(processor_id=worker, began_at=time.time(), ended_at=None))
         if fault.kind is FaultKind.FREEZE:
             self._frozen[fault] = task
         return True

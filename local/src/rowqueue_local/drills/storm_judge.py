@@ -12,22 +12,29 @@ from collections import Counter, defaultdict
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
+from rowqueue_local.drills.storm_plan import BY_A_PERSON
+
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
 _SUCCEEDED = "succeeded"
-_PERMANENT = "permanent"
-_RESET = "reset"
+_TRANSIENT, _PERMANENT, _DOUBTFUL = "transient", "permanent", "doubtful"
+_RESET, _CRASHED = "reset", "crashed"
 _COMPLETED, _FAILED = "completed", "failed"
-_BY_POLLER = frozenset({"crashed", "interrupted", _RESET})
+_BY_POLLER = frozenset({_CRASHED, "interrupted", _RESET})
 _ACCEPTED = frozenset(range(200, 300))
-_REPEATED = frozenset({408, 425, 429, *range(500, 600)})
-_REFUSED = frozenset(range(300, 500)) - _REPEATED
-_COUNTED = {"transient": _REPEATED, _PERMANENT: _REFUSED}
-"""The outcomes that are counted, and the statuses that have this outcome."""
+_REPEATED: frozenset[int | None] = frozenset({408, 425, 429, *range(500, 600)})
+_REFUSED: frozenset[int | None] = frozenset(range(300, 500)) - _REPEATED
+_COUNTED: Mapping[str, frozenset[int | None]] = {_TRANSIENT: _REPEATED | {None}, _PERMANENT: _REFUSED}
+"""The outcomes that are counted, and the statuses that have this outcome; None is no answer."""
 _COUNTED_EXIT = 6
 """The processor could not use Snowflake. So it may have delivered entries without recording it, again and again. After
 every other end, such as 137 (SIGKILL) or 143 (SIGTERM), an entry that was in hand is released uncounted."""
+_ORDERLY_EXITS = frozenset({0, 2, 3, 4, 5, 6})
+"""A processor decided to end. After any other code, its end may have been caused by an entry."""
+_BY_ITSELF, _BY_STOP_TASK = "EssentialContainerExited", "UserInitiated"
+_LATE_RECORD_S = 10.0
+"""An attempt that is recorded late, because Snowflake was away, seems to have started later than it did."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,6 +57,7 @@ class RecordedAttempt:
     """A row of PROCESSING_ATTEMPTS.
 
     Attributes:
+        started_at: seconds since the epoch; the time of the claim if the poller wrote it.
         recorded_at: seconds since the epoch.
     """
 
@@ -58,6 +66,7 @@ class RecordedAttempt:
     processor_id: str
     outcome: str
     response_status: int | None
+    started_at: float
     recorded_at: float
 
 
@@ -68,11 +77,13 @@ class LoggedDelivery:
     Attributes:
         began_at: seconds since the epoch.
         status: of the answer; None if there was none.
+        seconds: until the answer; None if there was none.
     """
 
     key: str
     began_at: float
     status: int | None
+    seconds: float | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,12 +94,53 @@ class TaskLife:
         began_at: when RunTask answered, seconds since the epoch.
         ended_at: when it was STOPPED; None if it is not.
         exit_code: None if it never ran, or still runs.
+        stop_code: why it ended, in a word of ECS.
+        stopped_reason: the same as a sentence, for StopTask the caller's.
     """
 
     processor_id: str
     began_at: float
     ended_at: float | None
     exit_code: int | None
+    stop_code: str | None
+    stopped_reason: str | None
+
+    @property
+    def has_crashed(self) -> bool:
+        """Whether it died by itself, or the poller stopped it because it hung.
+
+        A Spot interruption and a StopTask by a person are no crash. Only the poller and the storm stop tasks.
+        """
+        if self.stop_code == _BY_ITSELF:
+            return self.exit_code is not None and self.exit_code not in _ORDERLY_EXITS
+        return self.stop_code == _BY_STOP_TASK and self.stopped_reason != BY_A_PERSON
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Freeze:
+    """A task that the storm froze.
+
+    Attributes:
+        began_at: seconds since the epoch.
+        ended_at: the same; None if it was frozen until its end.
+    """
+
+    processor_id: str
+    began_at: float
+    ended_at: float | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Taking:
+    """A statement that took claims away from workers and that Snowflake ran.
+
+    Attributes:
+        at: when it was sent, seconds since the epoch.
+        workers: whose claims it took; None for every stale claim.
+    """
+
+    at: float
+    workers: Sequence[str] | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,7 +149,11 @@ class Aftermath:
 
     Attributes:
         keys: idempotency keys of the inserted entries.
-        taken_away_at: when a statement was sent that takes claims away from workers, seconds since the epoch.
+        takings: statements that took claims away from workers. One that did not reach Snowflake is none.
+        freezes: tasks that the storm froze: their deliveries may run out of time.
+        late_after_s: a partner's answer that takes longer may come too late for the worker.
+        stale_after_s: the age from which a claim is stale.
+        max_crashes: the setting.
         max_containers: the setting.
     """
 
@@ -106,7 +162,11 @@ class Aftermath:
     attempts: Sequence[RecordedAttempt]
     deliveries: Sequence[LoggedDelivery]
     tasks: Sequence[TaskLife]
-    taken_away_at: Sequence[float]
+    takings: Sequence[Taking]
+    freezes: Sequence[Freeze]
+    late_after_s: float
+    stale_after_s: float
+    max_crashes: int
     max_containers: int
 
 
@@ -146,16 +206,14 @@ def judge(after: Aftermath) -> Damage:
 def damaged(after: Aftermath) -> dict[str, list[str]]:
     """What each figure counts: keys of entries, and for the cap the tasks that were launched beyond it."""
     trail = trails(after.attempts)
-    answers = Counter((delivery.key, delivery.status) for delivery in after.deliveries)
-    without_snowflake = {task.processor_id for task in after.tasks if task.exit_code == _COUNTED_EXIT}
-    reasons = {row.id: _reasons(row.key, trail[row.id], answers, without_snowflake) for row in after.rows}
+    answers = _answers(after)
+    reasons = {row.id: _reasons(trail[row.id], answers[row.key], after) for row in after.rows}
     successes = {row.id: [a for a in trail[row.id] if a.outcome == _SUCCEEDED] for row in after.rows}
     latest = {delivery.key: delivery.began_at for delivery in sorted(after.deliveries, key=lambda d: d.began_at)}
 
     def is_repeated(row: FinalRow) -> bool:
         return any(
-            latest.get(row.key, 0.0) > success.recorded_at
-            and not _was_late(success, trail[row.id], after.taken_away_at)
+            latest.get(row.key, 0.0) > success.recorded_at and not _was_late(success, trail[row.id], after.takings)
             for success in successes[row.id]
         )
 
@@ -177,58 +235,97 @@ def trails(attempts: Iterable[RecordedAttempt]) -> dict[int, list[RecordedAttemp
     return trail
 
 
-def _reasons(
-    key: str, trail: Iterable[RecordedAttempt], answers: Counter[tuple[str, int | None]], without_snowflake: set[str]
-) -> int:
-    """The number of attempts that may be counted: at most one for each claim.
+def _answers(after: Aftermath) -> dict[str, Counter[int | None]]:
+    """How often the partner gave each answer to an entry; None is no answer, or one that came too late."""
+    answers: dict[str, Counter[int | None]] = defaultdict(Counter)
+    for delivery in after.deliveries:
+        answers[delivery.key][delivery.status] += 1
+        if delivery.seconds is not None and delivery.seconds > after.late_after_s:
+            answers[delivery.key][None] += 1
+    return answers
 
-    A kill, a Spot interruption and a StopTask are no reason. An answer is one if the partner gave it. No answer is one,
-    because a worker cannot know whose fault it is. A stale reset, and the end of a worker without Snowflake, count too.
+
+def _reasons(trail: Iterable[RecordedAttempt], answers: Counter[int | None], after: Aftermath) -> int:
+    """The number of attempts that may be counted: at most one for each claim, and one for each answer of the partner.
+
+    A kill, a Spot interruption and a StopTask are no reason. An answer is one if the partner gave it. No answer is one
+    if the partner gave none, or if the storm had frozen the worker. The end of a worker without Snowflake is one. A
+    reset is one only if the claim was stale, which no claim is while its task lives.
     """
-    claims: dict[str, bool] = {}
+    without_snowflake = {task.processor_id for task in after.tasks if task.exit_code == _COUNTED_EXIT}
+    left, claims = Counter(answers), set[str]()
     for attempt in trail:
-        reason = (
-            (attempt.outcome in _COUNTED and _is_true(key, attempt, answers))
-            or attempt.outcome == _RESET
+        if attempt.claim_token in claims:
+            continue
+        if attempt.outcome in _COUNTED and _is_true(attempt, left):
+            left[attempt.response_status] -= 1
+            claims.add(attempt.claim_token)
+        elif (
+            (attempt.outcome == _TRANSIENT and attempt.response_status is None and _was_frozen(attempt, after.freezes))
+            or (attempt.outcome == _RESET and attempt.recorded_at - attempt.started_at >= after.stale_after_s)
             or (attempt.outcome != _SUCCEEDED and attempt.processor_id in without_snowflake)
-        )
-        claims[attempt.claim_token] = claims.get(attempt.claim_token, False) or reason
-    return sum(claims.values())
+        ):
+            claims.add(attempt.claim_token)
+        elif attempt.outcome == _DOUBTFUL and left[attempt.response_status]:
+            left[attempt.response_status] -= 1  # this answer is no reason for another attempt
+    return len(claims)
 
 
-def _is_true(key: str, attempt: RecordedAttempt, answers: Counter[tuple[str, int | None]]) -> bool:
+def _is_true(attempt: RecordedAttempt, answers: Counter[int | None]) -> bool:
     """Whether the partner gave this answer, and the page of outcomes has this outcome for it."""
-    status = attempt.response_status
-    return status is None or (status in _COUNTED[attempt.outcome] and answers[key, status] > 0)
+    return attempt.response_status in _COUNTED[attempt.outcome] and answers[attempt.response_status] > 0
+
+
+def _was_frozen(attempt: RecordedAttempt, freezes: Iterable[Freeze]) -> bool:
+    return any(
+        freeze.processor_id == attempt.processor_id
+        and freeze.began_at <= attempt.recorded_at
+        and (freeze.ended_at is None or attempt.started_at <= freeze.ended_at + _LATE_RECORD_S)
+        for freeze in freezes
+    )
 
 
 def _lost(
     after: Aftermath,
     trail: dict[int, list[RecordedAttempt]],
-    answers: Counter[tuple[str, int | None]],
+    answers: dict[str, Counter[int | None]],
     reasons: dict[int, int],
 ) -> list[str]:
-    accepted = {key for key, status in answers if status in _ACCEPTED}
+    crashed = {task.processor_id for task in after.tasks if task.has_crashed}
+    died_on: dict[str, set[int]] = defaultdict(set)
+    for attempt in after.attempts:
+        if attempt.outcome == _CRASHED:
+            died_on[attempt.processor_id].add(attempt.entry_id)
+
+    def is_poison(row: FinalRow) -> bool:
+        """Whether enough workers died on it, and the last one had nothing else in hand."""
+        deaths = [a for a in trail[row.id] if a.outcome == _CRASHED and a.processor_id in crashed]
+        return len({a.claim_token for a in deaths}) > after.max_crashes and len(died_on[deaths[-1].processor_id]) == 1
 
     def has_ended(row: FinalRow) -> bool:
-        refused = any(a.outcome == _PERMANENT and _is_true(row.key, a, answers) for a in trail[row.id])
+        refused = any(a.outcome == _PERMANENT and _is_true(a, answers[row.key]) for a in trail[row.id])
         used_up = row.retry_count >= row.limit and reasons[row.id] >= row.limit
         if row.status == _COMPLETED:
-            return row.key in accepted
-        return row.status == _FAILED and (refused or used_up)
+            return any(answers[row.key][status] for status in _ACCEPTED)
+        return row.status == _FAILED and (refused or used_up or is_poison(row))
 
     ended = Counter(row.key for row in after.rows if has_ended(row))
     return [key for key in after.keys if not ended[key]]
 
 
-def _was_late(success: RecordedAttempt, trail: Iterable[RecordedAttempt], taken_away_at: Iterable[float]) -> bool:
+def _was_late(success: RecordedAttempt, trail: Iterable[RecordedAttempt], takings: Iterable[Taking]) -> bool:
     """Whether the claim had been taken away before the success was on record.
 
-    Then the poller has written an attempt for the same claim, because there was none, and after that it sent the
-    statement that takes claims away.
+    Then the poller has written an attempt for the same claim, because there was none, and after that Snowflake ran a
+    statement that took this worker's claims away.
     """
-    noted = [a.recorded_at for a in trail if a.claim_token == success.claim_token and a.outcome in _BY_POLLER]
-    return any(min(noted) <= at <= success.recorded_at for at in taken_away_at) if noted else False
+    noted = [a for a in trail if a.claim_token == success.claim_token and a.outcome in _BY_POLLER]
+    return any(
+        note.recorded_at <= taking.at <= success.recorded_at
+        and (note.outcome == _RESET if taking.workers is None else note.processor_id in taking.workers)
+        for note in noted
+        for taking in takings
+    )
 
 
 def _beyond_the_cap(tasks: Iterable[TaskLife], cap: int) -> list[str]:

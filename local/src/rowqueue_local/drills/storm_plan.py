@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 
 FAULTS_A_MINUTE = 45
 """Planned ones. Some have no effect, such as a cut while nothing is sent, and are not counted."""
+BY_A_PERSON = "stopped by a person"
+"""The reason that a StopTask of the storm gives."""
 _LAST_FAULT = 0.95
 """The part of the time in which faults begin, so that the last ones last for a moment."""
 _LEAST_ENTRIES = 5_000

@@ -14,6 +14,7 @@ import asyncio
 import contextlib
 import json
 import threading
+import time
 from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -98,12 +99,19 @@ class Proxy:
 
 
 @contextlib.contextmanager
-def proxying(upstream: str, *, observe: Callable[[Sent], None] | None = None) -> Iterator[Proxy]:
+def proxying(
+    upstream: str,
+    *,
+    observe: Callable[[Sent], None] | None = None,
+    ran: Callable[[Sent, float], None] | None = None,
+) -> Iterator[Proxy]:
     """Run a proxy.
 
     Args:
         upstream: the URL of the stand-in.
         observe: called with each request before it is disturbed or forwarded, in the proxy's thread.
+        ran: called with each request that Snowflake has run or may have run, and when it was forwarded, seconds since
+            the epoch; not for one that was cut before, answered by the proxy, or refused by Snowflake.
     """
     proxy, listening, stop = Proxy(), threading.Event(), asyncio.Event()
     loops: list[asyncio.AbstractEventLoop] = []
@@ -111,7 +119,7 @@ def proxying(upstream: str, *, observe: Callable[[Sent], None] | None = None) ->
     async def serve() -> None:
         loops.append(asyncio.get_running_loop())
         async with aiohttp.ClientSession(auto_decompress=False, connector=aiohttp.TCPConnector(limit=0)) as upstreams:
-            handler = _Handler(proxy, upstream, upstreams, observe)
+            handler = _Handler(proxy, upstream, upstreams, observe, ran)
             app = web.Application(client_max_size=_LARGEST_REQUEST)
             app.router.add_route("*", "/{path:.*}", handler.answer)
             # A request is cancelled when its client goes, so that the stand-in notices that too.
@@ -136,12 +144,18 @@ def proxying(upstream: str, *, observe: Callable[[Sent], None] | None = None) ->
 
 class _Handler:
     def __init__(
-        self, proxy: Proxy, upstream: str, upstreams: aiohttp.ClientSession, observe: Callable[[Sent], None] | None
+        self,
+        proxy: Proxy,
+        upstream: str,
+        upstreams: aiohttp.ClientSession,
+        observe: Callable[[Sent], None] | None,
+        ran: Callable[[Sent, float], None] | None,
     ) -> None:
         self._proxy = proxy
         self._upstream = upstream
         self._upstreams = upstreams
         self._observe = observe
+        self._ran = ran
 
     async def answer(self, request: web.Request) -> web.Response:
         body = await request.read()  # aiohttp has decompressed it
@@ -150,16 +164,26 @@ class _Handler:
             self._observe(sent)
         disturbance = self._proxy.meet(sent)
         if disturbance is None:
-            return await self._forward(request, body)
+            return await self._run(request, body, sent)
         if disturbance.answer is not None:
             return web.json_response(disturbance.answer(sent))
         if disturbance.forward:
-            await self._forward(request, body)
+            await self._run(request, body, sent)
         if disturbance.then:
             await asyncio.to_thread(disturbance.then, sent)
         if request.transport is not None:
             request.transport.abort()
         return web.Response()  # never sent
+
+    async def _run(self, request: web.Request, body: bytes, sent: Sent) -> web.Response:
+        at, may_have_run = time.time(), True  # also if this is cancelled, because the client went
+        try:
+            answer = await self._forward(request, body)
+            may_have_run = _is_success(answer)
+            return answer
+        finally:
+            if self._ran and may_have_run:
+                self._ran(sent, at)
 
     async def _forward(self, request: web.Request, body: bytes) -> web.Response:
         headers = {name: value for name, value in request.headers.items() if name.lower() not in _NOT_FORWARDED}
@@ -171,6 +195,13 @@ class _Handler:
                 )
         except aiohttp.ClientError:  # the stand-in ends
             return web.Response(status=503)
+
+
+def _is_success(answer: web.Response) -> bool:
+    try:
+        return json.loads(answer.text or "").get("success") is True
+    except ValueError:
+        return False
 
 
 def _sent(request: web.Request, body: bytes) -> Sent:
