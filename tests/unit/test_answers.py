@@ -96,12 +96,19 @@ def test_a_web_servers_page_about_our_certificate_is_a_fault_of_credentials_that
         '<html><body><form><input name="note" value="{1}"></form></body></html>',
         "<html>\n<head><title>Validation failed</title></head><body>{1}</body></html>",
         "{1}<p>and more</p>",
+        "{1}{1}",
         "amount is missing",
     ],
 )
 def test_an_answer_that_repeats_the_sentence_of_such_a_page_is_the_entrys_own_fault(sentence, answer):
     text = answer.format(sentence, nginx_page(sentence))
     assert isinstance(verdict_of(400, "Bad Request", text, html=text), Permanent)
+
+
+@pytest.mark.parametrize("sentence", SENTENCES)
+def test_a_page_with_more_than_a_servers_name_in_its_last_line_is_the_entrys_own_fault(sentence):
+    page = nginx_page(sentence, server='<a href="/help">Help</a>')
+    assert isinstance(verdict_of(400, "Bad Request", page, html=page), Permanent)
 
 
 def test_such_a_page_with_another_status_means_what_its_status_means():

@@ -132,8 +132,8 @@ _MEANING_OF_STATUS = (
 # HAProxy, Envoy and AWS's load balancer end the TLS handshake instead; IIS and API Gateway answer 403.
 _CERTIFICATE_PAGE = re.compile(
     r"\s*<html>\s*<head><title>400 (No required SSL certificate was sent|The SSL certificate error)</title></head>"
-    r"\s*<body[^<>]*>\s*<center><h1>400 Bad Request</h1></center>\s*<center>\1</center>\s*<hr>[^{}]{0,200}"
-    r"</body>\s*</html>\s*(<!--[^{}]*)?"
+    r"\s*<body[^<>]*>\s*<center><h1>400 Bad Request</h1></center>\s*<center>\1</center>"
+    r"\s*<hr><center>[^<>]*</center>\s*</body>\s*</html>\s*(<!--[^{}]*)?"
 )
 
 
