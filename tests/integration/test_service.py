@@ -184,6 +184,117 @@ async def test_a_request_whose_pooled_connection_is_dropped_is_not_sent_again_by
     assert [type(outcome) for outcome in outcomes] == [Succeeded, CredentialsFault, Succeeded]
 
 
+OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
+
+
+@contextlib.contextmanager
+def repeating(files, repeat, *, first=1):
+    """A partner that answers its ``first`` requests with 200 and calls ``repeat``, and all others with 400.
+
+    Yields its URL, the keys it received and the connections they came on.
+    """
+    keys, connections = [], []
+
+    async def answer(request):
+        keys.append(request.headers["Idempotency-Key"])
+        connections.append(request.transport)
+        if len(keys) > first:
+            await asyncio.sleep(0.05)  # so that an answer that is already there would win
+            return web.Response(status=400, text="no")
+        response = web.StreamResponse(headers={"Content-Length": "2"})
+        await response.prepare(request)
+        await repeat(request.transport)
+        return response
+
+    app = web.Application()
+    app.router.add_post("/", answer)
+    with serving(app, partner.server_context(certificate=str(files.server), ca=str(files.ca))) as port:
+        yield f"https://127.0.0.1:{port}/", keys, connections
+
+
+def later(data, *, after_s):
+    """The body at once, and the surplus while the connection is idle."""
+
+    async def write(transport):
+        transport.write(b"ok")
+        asyncio.get_running_loop().call_later(after_s, transport.write, data)
+
+    return write
+
+
+async def with_its_late_body(transport):
+    """The headers alone, then body and surplus in one piece: aiohttp releases the connection before it sees both."""
+    await asyncio.sleep(0.05)
+    transport.write(b"ok" + OK)
+
+
+@pytest.mark.parametrize(
+    "repeat",
+    [later(OK, after_s=0.05), later(OK[:20], after_s=0.05), later(b"and more", after_s=0.05), with_its_late_body],
+    ids=["an answer", "half of an answer", "no answer", "together with a late body"],
+)
+async def test_a_connection_with_bytes_that_nobody_asked_for_is_not_used_again(files, trusted, repeat):
+    limits = service.Limits(timeout_s=5.0, max_data_characters=1000, max_result_characters=1000)
+    with repeating(files, repeat) as (url, keys, connections):
+        async with service.connect(trusted, url=url, processor_id="dev-1", concurrency=1, limits=limits) as connected:
+            outcomes = []
+            for key in ("a", "b", "c"):
+                outcomes.append(await connected.deliver(entry("{}", idempotency_key=key)))
+                await asyncio.sleep(0.15)  # the surplus bytes arrive
+    assert [outcome.response_status for outcome in outcomes] == [200, 400, 400]
+    assert keys == ["a", "b", "c"], "each is sent once"
+    assert connections[0] is not connections[1], "the second request has a connection of its own"
+    assert connections[1] is connections[2], "a connection without such bytes is used again"
+
+
+async def test_a_delivery_passes_over_every_connection_with_bytes_that_nobody_asked_for(files, trusted):
+    limits = service.Limits(timeout_s=5.0, max_data_characters=1000, max_result_characters=1000)
+    with repeating(files, later(OK, after_s=0.2), first=3) as (url, keys, connections):
+        async with service.connect(trusted, url=url, processor_id="dev-1", concurrency=3, limits=limits) as connected:
+            await asyncio.gather(*(connected.deliver(entry("{}", idempotency_key=key)) for key in ("a", "b", "c")))
+            await asyncio.sleep(0.35)
+            outcome = await connected.deliver(entry("{}", idempotency_key="d"))
+    assert isinstance(outcome, Permanent)
+    assert sorted(keys) == ["a", "b", "c", "d"]
+    assert len(set(connections)) == 4
+
+
+@contextlib.contextmanager
+def answering_with_the_handshake(context, answer):
+    """A server whose answer comes in one piece with the end of the handshake; yields its port."""
+    context.maximum_version = ssl.TLSVersion.TLSv1_2  # its handshake ends with the server's part
+    listener = socket.create_server(("127.0.0.1", 0))
+
+    def serve():
+        plain, _ = listener.accept()
+        with plain:
+            incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+            end = context.wrap_bio(incoming, outgoing, server_side=True)
+            sent = 0
+            while not sent:
+                incoming.write(plain.recv(65_536))
+                with contextlib.suppress(ssl.SSLWantReadError):
+                    end.do_handshake()
+                    sent = end.write(answer)
+                plain.sendall(outgoing.read())
+            plain.recv(65_536)  # until the client has read it
+
+    thread = threading.Thread(target=serve)
+    thread.start()
+    with listener:
+        yield listener.getsockname()[1]
+        thread.join(5)
+
+
+async def test_an_answer_that_comes_with_the_handshake_is_the_first_answer(files, trusted):
+    """A proxy that is full may do that. No earlier answer could have come twice."""
+    context = partner.server_context(certificate=str(files.server), ca=str(files.ca))
+    busy = b"HTTP/1.1 503 Busy\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+    with answering_with_the_handshake(context, busy) as port:
+        outcome = await deliver(f"https://127.0.0.1:{port}/", trusted, entry("{}"), timeout_s=1.0)
+    assert outcome == Transient(reason="the service answered 503 Busy", response_status=503, result="")
+
+
 @pytest.mark.parametrize(
     ("sent", "result"),
     [

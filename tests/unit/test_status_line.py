@@ -63,3 +63,22 @@ def test_what_is_forgotten_is_no_answer_to_the_next_request(connection):
     assert client.status is None
     send(b"HTTP/1.1 422 No\r\n\r\n")
     assert client.status == 422
+
+
+def test_bytes_between_an_answer_and_the_next_request_are_surplus(connection):
+    client, send = connection
+    send(b"HTTP/1.1 100 Continue\r\n\r\n")
+    assert not client.idle, "a new connection has no answer that could come twice"
+    client.forget()
+    send(b"HTTP/1.1 200 OK\r\n\r\n")
+    client.rest()
+    assert (client.idle, client.surplus, client.status) == (True, False, 200)
+    client.forget()
+    assert not client.idle
+    send(b"HTTP/1.1 200 OK\r\n\r\n")
+    client.rest()
+    with contextlib.suppress(ssl.SSLWantReadError):
+        client.read(65_536)
+    assert not client.surplus, "there was nothing to read"
+    send(b"H")
+    assert client.surplus

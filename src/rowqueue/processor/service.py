@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import io
 import random
-from contextlib import asynccontextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -57,13 +57,23 @@ _tls: ContextVar[FirstBytesKept | None] = ContextVar("tls", default=None)
 """The TLS connection that the delivery of this asyncio task was sent on."""
 
 
+class _SurplusBytes(aiohttp.ClientError):
+    """Bytes arrived on a pooled connection before this request. Nothing was sent, and aiohttp closes the connection."""
+
+
 class _Request(aiohttp.ClientRequest):
-    """aiohttp's request. It tells the delivery which connection it goes out on."""
+    """aiohttp's request. It tells the delivery which connection it goes out on, and refuses one with surplus bytes."""
 
     async def send(self, conn: Connection) -> aiohttp.ClientResponse:
         tls = conn.transport and conn.transport.get_extra_info("ssl_object")
         if isinstance(tls, FirstBytesKept):
+            # TLS cannot see where an answer ends. aiohttp can, but it may release the connection before it has parsed
+            # what came in the same piece as the end.
+            behind_the_end = conn.protocol is not None and conn.protocol.should_close
+            if tls.idle and (tls.surplus or behind_the_end):
+                raise _SurplusBytes
             tls.forget()
+            conn.add_callback(tls.rest)  # when it goes back to the pool
             _tls.set(tls)
         return await super().send(conn)
 
@@ -116,34 +126,44 @@ class Service:
         _tls.set(None)
         response: aiohttp.ClientResponse | None = None
         read = bytearray()
-        lost = ""
+        missing = ""
         try:
             async with asyncio.timeout(self._limits.timeout_s):
-                response = await self._session.post(
-                    self._url, data=_in_parts(body), headers=headers, allow_redirects=False
-                )
+                response = await self._post(body, headers)
                 await self._read(response, read)
         except (TimeoutError, aiohttp.ClientError, OSError) as error:
             if _status(response) is None:
                 return self._verdict_of_fault(error)
             how = "could not be read" if response is None else "was cut off"
-            lost = f"[the answer {how}: {type(error).__name__}]"
+            missing = f"[the answer {how}: {type(error).__name__}]"
         except asyncio.CancelledError:
             status = _status(response)
             if status is None or meaning_of(status) is not Meaning.SUCCEEDED:
                 raise
-            lost = "[the answer was cut off: a stop]"
+            missing = "[the answer was cut off: a stop]"
         finally:
             if response is not None:
                 response.release()
-        return self._verdict(response, read.decode("utf-8", "replace"), lost)
+        return self._verdict(response, read.decode("utf-8", "replace"), missing)
 
-    def _verdict(self, response: aiohttp.ClientResponse | None, page: str, lost: str) -> Verdict:
-        """What the status means: it decides, also if the rest of the answer is lost."""
+    async def _post(self, body: bytes, headers: dict[str, str]) -> aiohttp.ClientResponse:
+        """POST on the first connection without surplus bytes. A new connection has none."""
+        while True:
+            with contextlib.suppress(_SurplusBytes):
+                return await self._session.post(self._url, data=_in_parts(body), headers=headers, allow_redirects=False)
+
+    def _verdict(self, response: aiohttp.ClientResponse | None, page: str, missing: str) -> Verdict:
+        """What the status means: it decides, also if the rest of the answer is missing.
+
+        Args:
+            response: None if only its status is known.
+            page: what was read of the body.
+            missing: a note for the result, why the rest of the answer is missing; empty if nothing is.
+        """
         status = _status(response)
         assert status is not None
         most = self._limits.max_result_characters
-        result = page + lost if len(page) <= most else page[:most] + "[cut]"
+        result = page + missing if len(page) <= most else page[:most] + "[cut]"
         if meaning_of(status) is Meaning.SUCCEEDED:
             return Succeeded(response_status=status, result=result)
         if response is None:
@@ -196,7 +216,7 @@ def _status(response: aiohttp.ClientResponse | None) -> int | None:
     return None if tls is None else tls.status
 
 
-@asynccontextmanager
+@contextlib.asynccontextmanager
 async def connect(
     context: ssl.SSLContext, *, url: str, processor_id: str, concurrency: int, limits: Limits
 ) -> AsyncIterator[Service]:

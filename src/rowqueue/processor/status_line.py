@@ -2,6 +2,8 @@
 
 A service that has answered 2xx has done its work, also if the rest of its answer is no HTTP or never comes. So the
 status line counts as soon as TLS has decrypted it, whatever the library says of what follows.
+
+Bytes between an answer and the next request belong to no request. The library would take them for the next answer.
 """
 
 from __future__ import annotations
@@ -20,13 +22,20 @@ class FirstBytesKept(ssl.SSLObject):
 
     For ``SSLContext.sslobject_class``. A connection carries one request at a time. If it forgets before each of them,
     it keeps the beginning of the answer.
+
+    Attributes:
+        idle: it carries no request, and has carried one.
+        surplus: bytes were read while it was idle.
     """
 
+    idle = False
+    surplus = False
     _first = b""
 
     def read(self, len: int = 1024, buffer: Any = None) -> bytes:  # noqa: A002 -- the name in ssl.SSLObject
         """Read decrypted bytes, and keep the first ones."""
         read = super().read(len, buffer)
+        self.surplus |= self.idle
         if buffer is None and not self._first[_BYTES - 1 :]:  # asyncio reads without a buffer
             self._first += read[:_BYTES]
         return read
@@ -34,6 +43,11 @@ class FirstBytesKept(ssl.SSLObject):
     def forget(self) -> None:
         """A request begins: what was read before is no answer to it."""
         self._first = b""
+        self.idle = False
+
+    def rest(self) -> None:
+        """The request has its answer: what is read from now on is no answer to it."""
+        self.idle = True
 
     @property
     def status(self) -> int | None:
