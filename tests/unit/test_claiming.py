@@ -192,6 +192,29 @@ async def test_nothing_is_claimed_while_an_outcome_has_waited_longer_than_ten_se
     assert (stage.queue.calls.count("claim") > 1) == claims_more
 
 
+SLOW = SettlePace(statement_s=1.0, statement_bytes=1000, outcome_bytes=100.0)
+"""It settles ten entries a second. Half of the time for settles at a stop is 15 s, and the UPDATE takes one of them."""
+
+
+@pytest.mark.parametrize(("in_hand", "claims_more"), [(139, True), (140, False)])
+async def test_nothing_is_claimed_while_more_is_in_hand_than_half_of_what_a_stop_could_settle(in_hand, claims_more):
+    stage = PlayedClaiming(PlayedQueue(20))
+    stage.pace = SLOW
+    stage.in_hand.entries = in_hand
+    await with_deliveries(stage, until=1)
+    assert (stage.queue.calls.count("claim") > 1) == claims_more
+
+
+@pytest.mark.parametrize(("pace", "claims"), [(None, 2), (SLOW, 1)])
+async def test_a_block_is_claimed_no_earlier_than_settles_will_need_it_however_quick_the_service_is(pace, claims):
+    stage = PlayedClaiming(PlayedQueue(20), MAX_CONCURRENT_DELIVERIES="100")
+    stage.pace = pace or stage.pace
+    stage.gate.answered(0.001)
+    stage.gate.in_flight = 100
+    await stage.until(1)
+    assert stage.queue.calls.count("claim") == claims, "10 are unstarted, and 2 are settled during two claims"
+
+
 async def test_after_a_short_block_smaller_than_the_first_it_waits_for_more_entries():
     stage = PlayedClaiming(PlayedQueue(3), FLUSH_SECONDS="2")
     began = now()

@@ -140,6 +140,22 @@ async def test_answers_that_are_not_settled_take_part_of_the_bound():
     assert max(before for before, _ in queue.claims) <= 16 * MIB
 
 
+async def test_deliveries_wait_while_answers_take_half_of_the_memory_for_entries():
+    most = []
+
+    async def deliver(entry):
+        await asyncio.sleep(0.01)
+        most.append(queue.watched.answer_bytes)
+        return Succeeded(response_status=200, result=answer)
+
+    answer = "😀" * 16_000
+    queue = WatchedQueue(settle_s=1)
+    queue.insert(3000)
+    report = await queue.run(deliver, TASK_MEMORY_MIB="256", MAX_ENTRIES="3000", MAX_CONCURRENT_DELIVERIES="10")
+    assert report.settled == {"completed": 3000}
+    assert 32 * MIB < max(most) <= 32 * MIB + 10 * sys.getsizeof(answer), "those in flight come on top"
+
+
 async def test_data_is_freed_when_its_delivery_has_ended():
     queue = WatchedQueue()
     queue.insert(3, data='"' + "x" * 10_000 + '"')

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import sys
 
 import pytest
 from processor_played import PlayedQueue, now
@@ -295,6 +296,35 @@ async def test_the_log_says_how_long_a_settle_and_each_delivery_took(capsys):
     settled = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert settled["seconds"] == pytest.approx(5.001, abs=1e-6)
     assert settled["DeliveryMilliseconds"] == [250.5]
+
+
+# Whether another delivery may start
+
+
+async def test_no_delivery_starts_while_answers_take_more_memory_than_they_may_until_some_are_settled():
+    answer = "x" * 10_000
+    stage = PlayedSettling(4, queue=SlowSettles(4), most_answer_bytes=3 * sys.getsizeof(answer))
+    entries = await stage.claim()
+    for entry in entries[:3]:
+        stage.end(entry, Succeeded(response_status=200, result=answer))
+    assert stage.settling.room.is_set()
+    stage.end(entries[3], Succeeded(response_status=200, result=answer))
+    assert not stage.settling.room.is_set()
+    async with running(stage):
+        await asyncio.sleep(5)
+        assert not stage.settling.room.is_set()
+        await asyncio.sleep(1.1)
+        assert stage.settling.room.is_set()
+
+
+async def test_no_delivery_starts_while_more_is_unsettled_than_a_stop_could_settle():
+    stage = PlayedSettling(40, queue=SlowSettles(40), stop_s=2.5)
+    entries = await stage.claim()
+    for entry in entries[:18]:
+        stage.end(entry, Succeeded(response_status=200, result="x" * 49_800))
+    assert stage.settling.room.is_set(), "one statement, which is thought to take 2.5 s"
+    stage.end(entries[18], Succeeded(response_status=200, result="x" * 49_800))
+    assert not stage.settling.room.is_set()
 
 
 # How long outcomes have waited
