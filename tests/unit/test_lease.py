@@ -274,6 +274,18 @@ def test_a_lease_that_cannot_be_given_back_is_raised_after_the_line_and_expires(
     assert isinstance(lease(s3).take(), Taken)
 
 
+def test_if_the_launch_is_refused_and_the_lease_cannot_be_given_back_the_refusal_is_raised():
+    s3, ecs = S3(), ECS()
+
+    def run(request):
+        s3.refusals = {"PutObject": AWAY}
+        raise error("AccessDeniedException", "RunTask")
+
+    ecs.run = run
+    with pytest.raises(LaunchError, match="AccessDenied"):
+        tick(ready(80), ecs, s3=s3)
+
+
 def test_an_error_before_the_launch_gives_the_lease_back():
     s3, ecs = S3(), ECS()
     write = s3.put_object
@@ -537,6 +549,35 @@ def test_a_launch_that_is_not_allowed_any_more_is_not_repeated_and_its_tasks_cou
         assert "an earlier launch of 10 tasks was not answered and is not repeated" in report.decision.reason
     assert len(tick(warehouse, ecs, s3=s3, now=NOW + timedelta(minutes=5), **environ).launched.started) == 1
     assert ecs.requests[0]["clientToken"] != ecs.requests[1]["clientToken"]
+
+
+def test_a_launch_of_one_task_is_not_repeated_as_a_probe():
+    s3, ecs, warehouse = S3(), DeafECS(), ready(8)
+    tick(warehouse, ecs, s3=s3)
+    warehouse.answers["pulse"] = pulse(pending=8, available=NAIVE, **ENDED_HOLD)
+    assert tick(warehouse, ecs, s3=s3).launched.started == ()
+    assert len(ecs.requests) == 1
+
+
+def test_if_the_lease_cannot_be_given_back_while_a_launch_has_no_answer_it_is_raised():
+    s3, ecs = S3(), DeafECS()
+    tick(ready(80), ecs, s3=s3)
+    write = s3.put_object
+
+    def put_object(**request):
+        s3.refusals = {"PutObject": AWAY} if json.loads(request["Body"])["owner"] is None else {}
+        return write(**request)
+
+    s3.put_object = put_object
+    with pytest.raises(LaunchError, match="cannot be written"):
+        tick(ready(80), ecs, s3=s3, **CAP_1)
+
+
+def test_a_request_of_the_future_was_sent_now():
+    s3, ecs = S3(), DeafECS()
+    tick(ready(80), ecs, s3=s3, now=NOW + timedelta(days=1))
+    tick(ready(80), ecs, s3=s3, **CAP_1)
+    assert s3.written[-1]["asked_at"] == NOW.isoformat()
 
 
 @pytest.mark.parametrize("again", [ENDED_HOLD, {}], ids=["probe", "hold lifted"])

@@ -172,6 +172,21 @@ def test_of_mixed_failures_those_for_capacity_run_on_demand(other, raised, capsy
     assert (line["launch_failures"], line["on_demand_for_spot"]) == ({other: 3}, 7)
 
 
+@pytest.mark.parametrize("refused", [True, False])
+def test_after_mixed_failures_those_on_demand_are_counted_too_and_the_first_problem_is_raised(refused, capsys):
+    def run(request):
+        if "launchType" not in request:
+            return {"tasks": [], "failures": [{"reason": CAPACITY}] * 7 + [{"reason": "MISSING: a group"}] * 3}
+        if refused:
+            raise error("AccessDeniedException", "RunTask")
+        return {"tasks": [], "failures": [{"reason": "MISSING: a role"}] * 7}
+
+    with pytest.raises(LaunchError, match="a group"):
+        tick(ready(80), ECS(run=run), SPOT_PERCENT="50")
+    line = json.loads(capsys.readouterr().out)
+    assert line["launch_failures"] == {"MISSING: a group": 3, "refused" if refused else "MISSING: a role": 7}
+
+
 def test_a_request_for_spot_that_is_not_answered_is_not_replaced_because_it_may_have_started_tasks():
     s3, ecs = S3(), ECS()
 

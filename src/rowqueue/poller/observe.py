@@ -102,7 +102,7 @@ class Observer:
         seen = replace(seen, stopped=tuple(self.tasks.stopped_tasks()))
         unclear = [task for task in seen.known if may_have_died_at_boot(task)]
         if unclear:  # one of the others that was interrupted after its first claim ends the back-off
-            unclear += [task for task in seen.known if task.started_at is not None and was_interrupted(task)]
+            unclear += [task for task in seen.known if was_interrupted(task)]
         recent = backoff(
             seen.known,
             claimed=seen.claimed | (self._claimed(unclear) if unclear else frozenset()),

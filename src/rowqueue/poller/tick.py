@@ -171,7 +171,6 @@ class Poller:
             return seen, replace(decision, launch=0, reason=f"another tick has the lease{until}"), Launched()
         earlier = self._plausible(lease.earlier)
         seen, decision = self._decide_under(lease, seen, earlier)
-        earlier = replace(earlier, launched=seen.launched)
         repeated = Launched()
         if (request := earlier.unanswered) is not None:
             allowed = decision.launch >= request.count and (request.probe or not decision.probe)
