@@ -91,6 +91,17 @@ def test_a_success_on_record_completes_its_entry_with_its_answer(sql, poller, in
     assert claim() == []
 
 
+def test_a_success_counts_also_if_the_clock_of_its_server_was_behind_that_of_the_claim(
+    sql, poller, insert, claim, record
+):
+    insert("{}")
+    (entry,) = claim()
+    record(settlement(entry))
+    sql("UPDATE PROCESSING_ATTEMPTS SET recorded_at = DATEADD('second', -50, recorded_at)")
+    known_claim_time(sql, poller)
+    assert rows(sql, "status") == [("completed",)]
+
+
 @taken_away
 def test_every_other_outcome_on_record_is_settled_as_its_worker_would_have_done(
     sql, poller, insert, claim, record, take_away

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from datetime import timedelta
+from datetime import datetime, timedelta
 from types import SimpleNamespace
 
 import pytest
@@ -71,6 +71,7 @@ def test_a_task_that_ecs_does_not_know_is_dead_once_ecs_may_have_forgotten_it():
     assert tick(with_claims(age_s=3500), ECS(), STALE_THRESHOLD_MINUTES="120").freed.deaths == ()
     (death,) = tick(with_claims(age_s=3700), ECS(), STALE_THRESHOLD_MINUTES="120").freed.deaths
     assert (death.crashed, death.reason) == (False, "the task has stopped, and ECS no longer knows it")
+    assert death.claimed_since == NAIVE - timedelta(seconds=3700)
 
 
 @pytest.mark.parametrize("name", ["prod-" + ID, "dev-laptop", "somebody", None])
@@ -122,6 +123,31 @@ def test_the_only_entry_of_a_task_that_crashed_may_be_poison():
     assert (report.freed.poisoned, report.freed.released) == (1, 0)
 
 
+OTHER = "fedcba9876543210" * 2
+
+
+@pytest.mark.parametrize(
+    ("ages_s", "since"),
+    [
+        ([30], NAIVE - timedelta(seconds=30 + 60)),
+        ([30, 300], NAIVE - timedelta(seconds=300 + 60)),
+        ([300, 30], NAIVE - timedelta(seconds=300 + 60)),
+        ([None], datetime(1970, 1, 1)),  # noqa: DTZ001 -- as Snowflake's timestamps
+        ([30, None], datetime(1970, 1, 1)),  # noqa: DTZ001
+        ([None, 30], datetime(1970, 1, 1)),  # noqa: DTZ001
+    ],
+    ids=str,
+)
+def test_what_the_dead_recorded_is_searched_from_a_minute_before_their_first_claim_or_all_of_it(ages_s, since):
+    claimed = [None if age is None else NAIVE - timedelta(seconds=age) for age in ages_s]
+    named = zip((ID, OTHER), claimed, strict=False)
+    warehouse = with_claims(fail_poison=0)
+    warehouse.answers["claimants"] = [(f"dev-{name}", 1, at) for name, at in named]
+    assert len(tick(warehouse, ECS([dead(ID), dead(OTHER)])).freed.deaths) == len(ages_s)
+    for statement in ("record_deaths", "fail_poison", "release_dead"):
+        assert warehouse.values[statement]["since"] == since.isoformat(sep=" ")
+
+
 def test_if_ecs_does_not_answer_about_a_worker_nothing_is_released():
     warehouse, ecs = with_claims(), ECS()
     ecs.describe_tasks = lambda **_: (_ for _ in ()).throw(error("ThrottlingException", "DescribeTasks"))
@@ -141,6 +167,20 @@ def test_stale_claims_are_reset_and_the_entries_are_counted():
     report = tick(warehouse, ECS())
     assert warehouse.sent == ["pulse", "claimants", "record_resets", "reset_stale", "count_ready"]
     assert (report.freed.stale_reset, len(report.launched.started)) == (4, 1)
+
+
+def test_what_the_workers_of_stale_claims_recorded_is_searched_from_a_minute_before_the_first_claim():
+    claimed = NAIVE - timedelta(minutes=45)
+    warehouse = PlayedWarehouse(
+        pulse=pulse(processing=4, claimed=claimed),
+        claimants=[("dev-laptop", 4, claimed + timedelta(minutes=5))],
+        record_resets=4,
+        reset_stale=4,
+        count_ready=[(4, 0)],
+    )
+    tick(warehouse, ECS())
+    for statement in ("record_resets", "reset_stale"):
+        assert warehouse.values[statement]["since"] == "2026-11-20 11:14:30"
 
 
 def test_claims_that_may_be_stale_within_the_clock_skew_are_reset():
