@@ -145,12 +145,14 @@ def test_when_the_join_is_refused_the_bound_form_finds_the_value(poisoned):
 
 
 def test_a_settlement_that_is_refused_without_its_texts_too_is_raised():
-    warehouse = RefusingWarehouse()
+    class TwiceRefusing(RefusingWarehouse):
+        def change(self, statement, values):
+            assert len(self.statements) < 2, "it would be sent without end"
+            return super().change(statement, values)
+
     (refused,) = settlements(1)
     with pytest.raises(ValueRefused):
-        store(warehouse).settle([replace(refused, idempotency_key="poison")], [])
-    assert warehouse.statements == ["settle_bound"] * 2
-    assert warehouse.settled == {}
+        store(TwiceRefusing()).settle([replace(refused, idempotency_key="poison")], [])
 
 
 def test_after_a_broken_connection_the_same_is_sent_again_with_waits_between():
@@ -379,3 +381,13 @@ def test_a_copy_of_a_row_is_no_second_entry_and_rows_with_one_id_are_logged_and_
 def test_nothing_is_logged_about_rows_with_ids_of_their_own(capsys):
     assert claimed((7, "a"), (8, "b")) == [(7, "a"), (8, "b")]
     assert capsys.readouterr().out == ""
+
+
+def test_an_entry_whose_copy_was_settled_is_forgotten():
+    warehouse = SettledCopies(["completed"] * 4, ["processing"] * 3 + ["completed"])
+    queue = store(warehouse)
+    queue.claim(ClaimRequest(token="t", entries=9, characters=10**6))
+    for _ in range(2):
+        warehouse.statements.clear()
+        queue.settle(settlements(3), attempts(3))
+    assert warehouse.statements == ["insert_attempts", "settle"]
