@@ -66,7 +66,7 @@ def _run(trigger: Tick | TaskStopped, settings: PollerSettings) -> TickReport | 
     def seconds_left() -> float:
         return deadline - time.monotonic()
 
-    login = credentials.login(settings.snowflake, environment=settings.environment)
+    login = credentials.login(settings.snowflake, environment=settings.environment, seconds_left=seconds_left)
     tag = f"{settings.environment}-snowflake-poller"
     with closing(SnowflakeWarehouse(settings.snowflake, login, query_tag=tag, seconds_left=seconds_left)) as warehouse:
         poller = Poller(

@@ -189,9 +189,14 @@ def poller(warehouse, ecs, *, s3=None, now=NOW, seconds_left=lambda: 50, sleep=l
     )
 
 
-def lease(s3, *, tick=None):
-    name = tick or uuid.uuid4().hex
-    return Lease(client=lambda: s3, bucket="dev-lease", key="dev/launch-lease.json", tick=name)
+def lease(s3, *, tick=None, seconds_left=lambda: 50):
+    return Lease(
+        client=lambda: s3,
+        bucket="dev-lease",
+        key="dev/launch-lease.json",
+        tick=tick or uuid.uuid4().hex,
+        seconds_left=seconds_left,
+    )
 
 
 def tick(warehouse, ecs, **given):

@@ -22,15 +22,11 @@ ERRORS = (BotoCoreError, ClientError)
 
 # boto3's defaults are a minute for a connection and one for a read, up to five times.
 _CONFIG = Config(connect_timeout=5, read_timeout=10, retries={"mode": "standard", "total_max_attempts": 3})
-_IN_A_TICK = Config(
-    connect_timeout=2,
-    read_timeout=6,
-    retries={"mode": "standard", "total_max_attempts": 3},
-    max_pool_connections=20,  # as many as the poller's threads use at once, and more
-)
-ATTEMPT_S = 4.0
-"""No attempt of a tick starts with less time left. It may take twice as long (see _IN_A_TICK); Lambda ends the function
-five seconds after the tick's deadline."""
+_IN_A_TICK = {"ecs": (2, 6), "secretsmanager": (2, 6), "s3": (1, 2)}
+"""Seconds for a connection and for a read. S3's are short, because the lease is given back after the deadline."""
+ATTEMPT_S = 8.0
+"""How long an attempt of a tick takes that gets no answer. None starts with less time left. It takes longer if several
+addresses of AWS do not answer, or if an answer arrives in small pieces: the limits count for each."""
 
 
 class TimeIsUp(BotoCoreError):  # noqa: N818 -- reads as what happened
@@ -100,15 +96,22 @@ def client(
 
     Args:
         service: its name.
-        seconds_left: until the tick has to give up. It is asked before each attempt and each page, so that no call
-            takes longer than the tick. ``None`` outside a tick.
+        seconds_left: until the tick has to give up. It is asked before each attempt and each page; none starts that
+            would not end in time if AWS does not answer. ``None`` outside a tick.
     """
     if seconds_left is None:
         return boto3.client(service, config=_CONFIG)
-    made = boto3.client(service, config=_IN_A_TICK)
+    connect_s, read_s = _IN_A_TICK[service]
+    config = Config(
+        connect_timeout=connect_s,
+        read_timeout=read_s,
+        retries={"mode": "standard", "total_max_attempts": 3},
+        max_pool_connections=20,  # as many as the poller's threads use at once, and more
+    )
+    made = boto3.client(service, config=config)
 
     def in_time(**_: object) -> None:
-        if seconds_left() < ATTEMPT_S:
+        if seconds_left() < connect_s + read_s:
             raise TimeIsUp
 
     made.meta.events.register("before-send", in_time)

@@ -17,9 +17,12 @@ from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 
 from rowqueue import aws
 from rowqueue.errors import CredentialsError
+from rowqueue.time_limit import within
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
+
+    from mypy_boto3_secretsmanager.type_defs import GetSecretValueResponseTypeDef
 
     from rowqueue.environment import Secret
     from rowqueue.settings import SnowflakeSettings
@@ -28,40 +31,48 @@ _SMALLEST_RSA_KEY = 2048  # bits; Snowflake, "Key-pair authentication and key-pa
 _CURVES = (SECP256R1, SECP384R1, SECP521R1)  # the curves that the driver supports (4.8.1, auth/keypair.py)
 
 
-def login(settings: SnowflakeSettings, *, environment: str) -> dict[str, object]:
+def login(
+    settings: SnowflakeSettings, *, environment: str, seconds_left: Callable[[], float] | None = None
+) -> dict[str, object]:
     """The driver's arguments for the login.
 
     Values in the environment come first; ECS puts the secret there. Otherwise the secret
     ``<environment>-snowflake-credentials`` is read: a JSON object with ``username`` and what the login needs.
 
+    Args:
+        settings: how to log in.
+        environment: part of the secret's name.
+        seconds_left: until the tick has to give up; the secret is awaited until then. ``None`` outside a tick.
+
     Raises:
         CredentialsError: the secret cannot be read or lacks a key, or the private key is not usable.
     """
+    name = f"{environment}-snowflake-credentials"
     match settings.authentication:
         case "workload_identity":
             # No user is sent: Snowflake finds the user whose WORKLOAD_IDENTITY names our role.
             return {"authenticator": "WORKLOAD_IDENTITY", "workload_identity_provider": "AWS"}
         case "key_pair":
-            return _key_pair(settings, f"{environment}-snowflake-credentials")
+            return _key_pair(settings, name, seconds_left)
         case "password":
-            return _password(settings, f"{environment}-snowflake-credentials")
+            return _password(settings, name, seconds_left)
 
 
-def _password(settings: SnowflakeSettings, name: str) -> dict[str, object]:
+def _password(settings: SnowflakeSettings, name: str, seconds_left: Callable[[], float] | None) -> dict[str, object]:
     if settings.user and settings.password:
         return {"user": settings.user, "password": settings.password.reveal()}
     because = _incomplete(settings, SNOWFLAKE_PASSWORD=settings.password)
-    secret = _read(name, "username", "password", because=because)
+    secret = _read(name, seconds_left, "username", "password", because=because)
     return {"user": settings.user or secret["username"], "password": secret["password"]}
 
 
-def _key_pair(settings: SnowflakeSettings, name: str) -> dict[str, object]:
+def _key_pair(settings: SnowflakeSettings, name: str, seconds_left: Callable[[], float] | None) -> dict[str, object]:
     given = _revealed(settings.private_key_passphrase)
     if settings.user and settings.private_key:
         key = _der(settings.private_key.reveal(), given, "SNOWFLAKE_PRIVATE_KEY", "SNOWFLAKE_PRIVATE_KEY_PASSPHRASE")
         return {"user": settings.user, "authenticator": "SNOWFLAKE_JWT", "private_key": key}
     because = _incomplete(settings, SNOWFLAKE_PRIVATE_KEY=settings.private_key)
-    secret = _read(name, "username", "private_key", because=because)
+    secret = _read(name, seconds_left, "username", "private_key", because=because)
     passphrase = secret.get("private_key_passphrase") or given
     where = f"secret {name}: "
     key = _der(secret["private_key"], passphrase, f"{where}private_key", f"{where}private_key_passphrase")
@@ -106,12 +117,16 @@ def _der(pem: str, passphrase: str | None, key_name: str, passphrase_name: str) 
     )
 
 
-def _read(name: str, *needed: str, because: str) -> Mapping[str, str]:
+def _read(name: str, seconds_left: Callable[[], float] | None, *needed: str, because: str) -> Mapping[str, str]:
     """The texts in a secret, after a check that those in ``needed`` are there."""
     expected = f"expected a JSON object with {' and '.join(needed)}"
+
+    def ask() -> GetSecretValueResponseTypeDef:
+        return aws.client("secretsmanager", seconds_left=seconds_left).get_secret_value(SecretId=name)
+
     try:
-        answer = aws.client("secretsmanager").get_secret_value(SecretId=name)
-    except aws.ERRORS as error:
+        answer = ask() if seconds_left is None else within(seconds_left(), ask)
+    except (*aws.ERRORS, TimeoutError) as error:
         raise CredentialsError(f"secret {name}: cannot be read: {error} ({because})") from error
     try:
         content = json.loads(answer.get("SecretString", ""))

@@ -10,6 +10,7 @@ import pytest
 from botocore.exceptions import ClientError, EndpointConnectionError, ReadTimeoutError
 
 from rowqueue import aws
+from rowqueue.poller.lease import GIVE_BACK_S
 from rowqueue.settings import TICK_DEADLINE_S
 
 ROOT = Path(__file__).parents[2]
@@ -88,7 +89,7 @@ def test_outside_a_tick_a_request_is_repeated_as_often_as_the_library_likes(ecs)
     assert silent.attempts == 3
 
 
-@pytest.mark.parametrize(("left", "attempts"), [(50, 3), (12, 2), (4, 1), (3.9, 0)])
+@pytest.mark.parametrize(("left", "attempts"), [(50, 3), (16, 2), (15.9, 1), (8, 1), (7.9, 0)])
 def test_in_a_tick_no_attempt_starts_that_could_outlast_it(ecs, left, attempts):
     silent = Silent(each_s=8, left=left)
     with pytest.raises(aws.ERRORS) as caught:
@@ -98,8 +99,12 @@ def test_in_a_tick_no_attempt_starts_that_could_outlast_it(ecs, left, attempts):
     assert aws.is_passing(caught.value)
 
 
-def test_in_a_tick_an_attempt_ends_before_lambda_ends_the_function(ecs):
-    config = ecs(None, seconds_left=lambda: 50).meta.config
+@pytest.mark.parametrize(("service", "longest_s"), [("ecs", aws.ATTEMPT_S), ("secretsmanager", 8), ("s3", 3)])
+def test_in_a_tick_an_attempt_that_gets_no_answer_ends_with_what_is_left(ecs, service, longest_s):
+    config = aws.client(service, seconds_left=lambda: 50).meta.config
+    assert config.connect_timeout + config.read_timeout == longest_s
+
+
+def test_a_lease_is_given_back_before_lambda_ends_the_function():
     (lambda_s,) = re.findall(r"^  timeout += (\d+)", (ROOT / "terraform/lambda.tf").read_text(), re.MULTILINE)
-    longest_s = config.connect_timeout + config.read_timeout
-    assert TICK_DEADLINE_S - aws.ATTEMPT_S + longest_s < int(lambda_s)
+    assert int(lambda_s) - 0.5 >= TICK_DEADLINE_S + GIVE_BACK_S

@@ -83,6 +83,21 @@ def test_without_them_both_come_from_the_secret(secrets_manager):
     assert by_password() == {"user": "service", "password": "pw"}
 
 
+@pytest.mark.parametrize("seconds_left", [7.9, 0.0, -1.0])
+def test_a_tick_without_time_does_not_ask_for_the_secret(secrets_manager, seconds_left):
+    secrets_manager({"username": "service", "password": "pw"})
+    settings = SnowflakeSettings.from_env(WHERE | {"SNOWFLAKE_AUTHENTICATION": "password"})
+    with pytest.raises(CredentialsError, match="cannot be read: no"):
+        credentials.login(settings, environment="dev", seconds_left=lambda: seconds_left)
+
+
+def test_in_a_tick_with_time_the_secret_is_read(secrets_manager):
+    secrets_manager({"username": "service", "password": "pw"})
+    settings = SnowflakeSettings.from_env(WHERE | {"SNOWFLAKE_AUTHENTICATION": "password"})
+    login = credentials.login(settings, environment="dev", seconds_left=lambda: 50)
+    assert login == {"user": "service", "password": "pw"}
+
+
 def test_a_user_in_the_environment_overrides_the_one_in_the_secret(secrets_manager):
     secrets_manager({"username": "service", "password": "pw"})
     assert by_password(SNOWFLAKE_USER="me") == {"user": "me", "password": "pw"}

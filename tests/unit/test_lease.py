@@ -5,18 +5,21 @@ from __future__ import annotations
 import contextlib
 import json
 import re
+import threading
 from datetime import timedelta
 from pathlib import Path
+from types import SimpleNamespace
 
+import botocore.endpoint
 import pytest
-from botocore.exceptions import EndpointConnectionError
+from botocore.exceptions import EndpointConnectionError, ReadTimeoutError
 from poller_played import ECS, ENVIRON, NAIVE, NOW, S3, PlayedWarehouse, dead, error, lease, pulse, ready, task, tick
 
 from rowqueue import observability
 from rowqueue.aws import ATTEMPT_S
 from rowqueue.errors import LaunchError
 from rowqueue.poller.fleet import TaskRequest
-from rowqueue.poller.lease import EarlierLaunches, Taken, TakenElsewhere, for_tick
+from rowqueue.poller.lease import GIVE_BACK_S, EarlierLaunches, Taken, TakenElsewhere, for_tick
 from rowqueue.settings import LEASE_S, TICK_DEADLINE_S, PollerSettings
 
 ROOT = Path(__file__).parents[2]
@@ -199,11 +202,73 @@ def test_the_lease_of_an_environment_is_one_object_and_is_asked_for_only_in_time
     for name in ("AWS_DEFAULT_REGION", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
         monkeypatch.setenv(name, "us-east-1")
     settings = PollerSettings.from_env(ENVIRON)
-    late = for_tick(settings, tick="t", seconds_left=lambda: -ATTEMPT_S - 0.1)
+    left = [0.0]
+    late = for_tick(settings, tick="t", seconds_left=lambda: left[0])
     assert (late.bucket, late.key, late.tick) == ("dev-lease", "dev/launch-lease.json", "t")
     assert late.client() is late.client()
-    with pytest.raises(LaunchError, match="no time is left"):
-        late.take()
+    sent = []
+
+    class SilentS3:
+        def send(self, request):
+            sent.append(left[0])
+            left[0] -= 1
+            raise ReadTimeoutError(endpoint_url=request.url)
+
+    late.client()._endpoint.http_session = SilentS3()
+    monkeypatch.setattr(botocore.endpoint.time, "sleep", lambda _: None)
+    left[0] = -0.5  # three seconds of an attempt end four and a half after the deadline
+    assert "no time is left" in str(late.give_back(Taken(etag='"e"'), EarlierLaunches()))
+    assert sent == [-0.5, -1.5]
+
+
+@pytest.mark.parametrize("operation", ["get_object", "put_object"])
+def test_a_lease_that_s3_does_not_answer_for_is_left_when_the_tick_is_over(operation):
+    s3, never = S3(), threading.Event()
+    setattr(s3, operation, lambda **_: never.wait())
+    with pytest.raises(LaunchError, match="cannot be taken: no answer within"):
+        lease(s3, seconds_left=lambda: 0.01).take()
+    never.set()
+
+
+def test_a_body_that_arrives_in_small_pieces_is_left_when_the_tick_is_over():
+    s3, never = S3(), threading.Event()
+    s3.get_object = lambda **_: {"Body": SimpleNamespace(read=lambda _: never.wait())}
+    with pytest.raises(LaunchError, match="cannot be taken: no answer within"):
+        lease(s3, seconds_left=lambda: 0.01).take()
+    never.set()
+
+
+@pytest.mark.parametrize(("left", "given_back"), [(-GIVE_BACK_S + 0.01, False), (-GIVE_BACK_S - 9, False), (-2, True)])
+def test_a_lease_is_given_back_until_some_seconds_after_the_deadline(left, given_back):
+    s3, slow = S3(), threading.Event()
+    taken, write = lease(s3, tick="t").take(), s3.put_object
+
+    def put_object(**request):
+        slow.wait(0.2)
+        return write(**request)
+
+    s3.put_object = put_object
+    problem = lease(s3, tick="t", seconds_left=lambda: left).give_back(taken, EarlierLaunches())
+    assert (problem is None) == given_back
+    assert given_back or "cannot be given back: no answer within" in str(problem)
+
+
+def test_an_object_that_is_too_large_is_no_lease_and_is_not_read_whole():
+    s3 = ClockedS3()
+    lease(s3).take()
+    arns = {f"arn:aws:ecs:us-east-1:1:task/dev-snowflake-processor/{n:032}": NOW for n in range(20_000)}
+    free = json.loads(s3.object["Body"]) | {"owner": None}
+    s3.object["Body"] = json.dumps(free | {"launched": {arn: at.isoformat() for arn, at in arns.items()}}).encode()
+    assert len(s3.object["Body"]) > 2_000_000
+    assert lease(s3).take() == TakenElsewhere(until=NOW + timedelta(seconds=LEASE_S))
+
+
+def test_the_lease_of_the_largest_fleet_can_be_read():
+    s3 = ClockedS3()
+    name = f"arn:aws:ecs:ap-southeast-2:123456789012:task/{'e' * 30}-snowflake-processor/"
+    launched = {name + f"{n:032}": NOW.replace(microsecond=123456) for n in range(5000)}
+    lease(s3, tick="t").give_back(lease(s3, tick="t").take(), EarlierLaunches(launched=launched))
+    assert lease(s3).take().earlier.launched == launched
 
 
 def test_the_lease_is_valid_for_longer_than_the_function_lives():

@@ -352,6 +352,21 @@ def test_stops_that_are_slow_leave_the_time_of_the_launch():
     assert len(report.launched.started) > 0
 
 
+def test_a_stop_that_is_not_answered_is_left_behind_when_the_stops_have_had_their_time(capsys):
+    ecs, never, left = ECS([task("answered", age_s=4001), task("silent", age_s=4000)]), threading.Event(), [50.0]
+
+    def stop_task(*, task, **_):
+        left[0] = 40.01
+        if task.endswith("silent"):
+            never.wait()
+
+    ecs.stop_task = stop_task
+    report = tick(ready(80), ecs, seconds_left=lambda: left[0])
+    never.set()
+    assert (report.stopped.count, len(report.launched.started)) == (1, 10)
+    assert '"error": "silent may not have been stopped: no answer within' in capsys.readouterr().out
+
+
 # Launches that die at boot
 
 

@@ -19,6 +19,7 @@ from rowqueue.poller.decide import CLOCK_SKEW
 from rowqueue.poller.fleet import HUNG, OVERDUE
 from rowqueue.poller.records import Death
 from rowqueue.settings import STEP_S
+from rowqueue.time_limit import within
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -123,8 +124,8 @@ class Cleaner:
     def stop_hung(self, fleet: Fleet) -> Stopped:
         """Stop hung and overdue tasks, whatever the queue contains. Each kind starts with the oldest.
 
-        Many are stopped at the same time, and at most MOST_STOPS in one tick. No stop starts after STEP_S seconds. So
-        there is time left for the launch.
+        Many are stopped at the same time, and at most MOST_STOPS in one tick. After STEP_S seconds no stop starts, and
+        none is waited for. So there is time left for the launch.
         """
         tasks = [
             *((task, HUNG) for task in sorted(fleet.hung, key=_age_order)),
@@ -148,10 +149,13 @@ class Cleaner:
 
     def _refusal(self, task: Task, reason: str, *, last_start: float) -> LaunchError | str | None:
         """Stop one task; returns why it was not stopped: an error that will not pass by itself, or a sentence."""
-        if self.seconds_left() < last_start:
+        left_s = self.seconds_left() - last_start
+        if left_s <= 0:
             return f"{task.id} is left to the next tick"
         try:
-            return self.tasks.stop(task, reason=reason)
+            return within(left_s, lambda: self.tasks.stop(task, reason=reason))
+        except TimeoutError as error:
+            return f"{task.id} may not have been stopped: {error}"
         except LaunchError as error:
             return error
 

@@ -24,6 +24,7 @@ from rowqueue import aws
 from rowqueue.errors import LaunchError
 from rowqueue.poller.fleet import LARGEST_LAUNCH, TaskRequest
 from rowqueue.settings import LEASE_S
+from rowqueue.time_limit import within
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -32,6 +33,12 @@ if TYPE_CHECKING:
 
     from rowqueue.settings import PollerSettings
 
+GIVE_BACK_S = 4.5
+"""How long after its deadline a tick may give the lease back. Its last step may end a second late, and an attempt takes
+up to three. Half a second later Lambda ends the function (terraform/lambda.tf: ``timeout``)."""
+_LARGEST = 2_000_000
+"""Bytes of the object that are read at most. The lease of 5000 tasks, the largest MAX_CONTAINERS, has a million. A
+larger object is no lease."""
 _UNREADABLE = "unreadable"
 _NOT_THERE = 404
 _DENIED = 403
@@ -107,12 +114,14 @@ class Lease:
         bucket: of the object.
         key: of the object.
         tick: a name that no other tick has.
+        seconds_left: until the tick has to give up.
     """
 
     client: Callable[[], S3Client]
     bucket: str
     key: str
     tick: str
+    seconds_left: Callable[[], float]
 
     def take(self) -> Taken | TakenElsewhere:
         """Take the lease if it is free.
@@ -120,6 +129,12 @@ class Lease:
         Raises:
             LaunchError: S3 refuses or does not answer.
         """
+        try:
+            return within(self.seconds_left(), self._take)
+        except TimeoutError as error:
+            raise LaunchError(f"the lease {self._name} cannot be taken: {error}") from error
+
+    def _take(self) -> Taken | TakenElsewhere:
         client = self.client()
         found = self._read(client)
         if found is not None and not found.is_free:
@@ -139,9 +154,14 @@ class Lease:
             Why it could not be given back, if so. Then it expires.
         """
         try:
-            etag = self._write(self.client(), _body(None, self.tick, earlier), over=taken.etag)
+            etag = within(
+                self.seconds_left() + GIVE_BACK_S,
+                lambda: self._write(self.client(), _body(None, self.tick, earlier), over=taken.etag),
+            )
         except LaunchError as error:
             return error
+        except TimeoutError as error:
+            return LaunchError(f"the lease {self._name} cannot be given back: {error}")
         return LaunchError(f"the lease {self._name} was changed while this tick had it") if etag is None else None
 
     @property
@@ -152,7 +172,7 @@ class Lease:
         """The object; ``None`` if there is none. Without ListBucket S3 says 403 then, and the write finds out."""
         try:
             answer = client.get_object(Bucket=self.bucket, Key=self.key)
-            body = answer["Body"].read()
+            body = answer["Body"].read(_LARGEST)
         except aws.ERRORS as error:
             status = aws.status_of(error)
             if status == _NOT_THERE or (status == _DENIED and not exists):
@@ -200,11 +220,10 @@ def for_tick(settings: PollerSettings, *, tick: str, seconds_left: Callable[[], 
 
     @functools.cache
     def client() -> S3Client:
-        # The lease is given back also by a tick whose launch used up the time: until four seconds after its deadline.
-        return aws.client("s3", seconds_left=lambda: seconds_left() + 2 * aws.ATTEMPT_S)
+        return aws.client("s3", seconds_left=lambda: seconds_left() + GIVE_BACK_S)
 
     key = f"{settings.environment}/launch-lease.json"
-    return Lease(client=client, bucket=settings.lease_bucket, key=key, tick=tick)
+    return Lease(client=client, bucket=settings.lease_bucket, key=key, tick=tick, seconds_left=seconds_left)
 
 
 def _body(owner: str | None, writer: str, earlier: EarlierLaunches) -> bytes:

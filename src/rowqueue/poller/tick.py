@@ -128,6 +128,7 @@ class Poller:
             log(Event.TASK_STOPPED, task=task_arn, confirmed=False)
             return None
         name = processor_id(self._settings.environment, task.arn)
+        self._check("the claimants")
         entries = [claimant.entries for claimant in self._queue.claimants() if claimant.processor_id == name]
         log_problem(
             Event.TASK_STOPPED,
