@@ -34,8 +34,8 @@ from rowqueue.lifecycle import (
     settlement_for,
 )
 from rowqueue.poller.records import Death
+from rowqueue.processor.attempts import Delivery, attempts_of
 from rowqueue.processor.queue import ClaimRequest
-from rowqueue.processor.settling import Delivery, attempts_of
 
 LIMIT = 3
 MOST_CRASHES = 1

@@ -13,9 +13,10 @@ from processor_played import PlayedQueue, now
 from rowqueue.errors import WarehouseUnavailable
 from rowqueue.lifecycle import Entry, Interrupted, Permanent, RetryPolicy, Succeeded, Transient
 from rowqueue.observability import configure
+from rowqueue.processor.attempts import Delivery
 from rowqueue.processor.in_hand import InHand
 from rowqueue.processor.queue import ClaimRequest
-from rowqueue.processor.settling import Delivery, Settling
+from rowqueue.processor.settling import Settling
 from rowqueue.settings import LARGEST_BLOCK
 
 DONE = Succeeded(response_status=200)

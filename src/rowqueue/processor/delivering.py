@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from rowqueue.lifecycle import Interrupted, Transient
 from rowqueue.observability import Event, log_fault
-from rowqueue.processor.settling import Delivery
+from rowqueue.processor.attempts import Delivery
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable

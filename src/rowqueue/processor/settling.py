@@ -5,31 +5,22 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import Counter, deque
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from rowqueue.contract import AttemptOutcome
-from rowqueue.lifecycle import (
-    MAX_ERROR_MESSAGE_CHARACTERS,
-    Doubted,
-    Interrupted,
-    Permanent,
-    Status,
-    Succeeded,
-    Transient,
-    settlement_for,
-)
+from rowqueue.lifecycle import settlement_for
 from rowqueue.observability import Event, Metric, embedded, log, log_problem
 from rowqueue.processor import memory
+from rowqueue.processor.attempts import answer_of, attempts_of, reason_of
 from rowqueue.processor.pace import UNMEASURED_STATEMENT_S, SettlePace, learned
 from rowqueue.processor.parts import MAX_STATEMENT_BYTES
 from rowqueue.settings import LARGEST_BLOCK
-from rowqueue.sql import Attempt
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from rowqueue.lifecycle import Entry, Outcome, RetryPolicy, Settlement
+    from rowqueue.lifecycle import RetryPolicy, Settlement
+    from rowqueue.processor.attempts import Delivery
     from rowqueue.processor.in_hand import InHand
     from rowqueue.processor.queue import Queue
 
@@ -37,23 +28,6 @@ _OVERHEAD_BYTES = 150
 """Upper bound for the size of an outcome without its texts and its key: 115 with an id of six digits."""
 
 _REMEMBERED_OUTCOMES = 100
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Delivery:
-    """A delivery that has ended.
-
-    Attributes:
-        entry: as it was claimed.
-        outcome: how it ended.
-        began: when it was started, seconds on the run's clock; ``None`` if it never was.
-        ended: when it ended, on the same clock.
-    """
-
-    entry: Entry
-    outcome: Outcome
-    began: float | None
-    ended: float
 
 
 class Settling:
@@ -113,7 +87,7 @@ class Settling:
         """
         unsettled = self._unsettled if delivery.began is not None else self._never_started
         unsettled.add(self._without_data(delivery))
-        self._in_hand.answer_bytes += memory.of_answer(_result(delivery.outcome))
+        self._in_hand.answer_bytes += memory.of_answer(answer_of(delivery.outcome))
         if self._is_full():
             self.room.clear()
         if len(unsettled) == 1 or self._is_enough():
@@ -204,7 +178,7 @@ class Settling:
         counts = Counter(_counted_as(s) for s in settlements if s.entry_id not in lost)
         self.settled.update(counts)
         self._in_hand.drop(len(flush))
-        self._in_hand.answer_bytes -= sum(memory.of_answer(_result(d.outcome)) for d in flush)
+        self._in_hand.answer_bytes -= sum(memory.of_answer(answer_of(d.outcome)) for d in flush)
         _log_settled(flush, counts, lost=len(lost), seconds=self._clock() - began)
 
 
@@ -238,7 +212,7 @@ class Unsettled:
 
     def add(self, delivery: Delivery) -> None:
         """Put it behind the others."""
-        texts = (_result(delivery.outcome), _reason(delivery.outcome), delivery.entry.idempotency_key)
+        texts = (answer_of(delivery.outcome), reason_of(delivery.outcome), delivery.entry.idempotency_key)
         size = _OVERHEAD_BYTES + sum(len(text or "") for text in texts)
         self.bytes += size
         self._added = min(self._added + 1, _REMEMBERED_OUTCOMES)
@@ -259,64 +233,6 @@ class Unsettled:
     def settled(self) -> None:
         """Forget those that were taken."""
         self.in_progress, self.in_progress_bytes = [], 0
-
-
-def _result(outcome: Outcome) -> str | None:
-    return None if isinstance(outcome, Interrupted | Doubted) else outcome.result
-
-
-def attempts_of(deliveries: Sequence[Delivery], settlements: Sequence[Settlement], *, now: float) -> list[Attempt]:
-    """The attempts of those deliveries that were started, each with what becomes of its entry.
-
-    Args:
-        deliveries: as they are settled.
-        settlements: of these deliveries, in the same order.
-        now: seconds, on the run's clock.
-    """
-    return [
-        _attempt(delivery, settlement, delivery.began, now)
-        for delivery, settlement in zip(deliveries, settlements, strict=True)
-        if delivery.began is not None
-    ]
-
-
-def _attempt(delivery: Delivery, settlement: Settlement, began: float, now: float) -> Attempt:
-    """An attempt. The reason is recorded once, in the words that the entry gets; a released entry keeps its own."""
-    outcome = delivery.outcome
-    retried = settlement.status is Status.PENDING and not settlement.released
-    message = _reason(outcome) if settlement.released else settlement.error_message
-    return Attempt(
-        claim_token=settlement.claim_token,
-        attempt=delivery.entry.attempt,
-        outcome=_recorded(outcome),
-        response_status=outcome.response_status if isinstance(outcome, Doubted) else settlement.response_status,
-        status=settlement.status,
-        delay_ms=round(settlement.delay_s * 1000) if retried else None,
-        error_message=message and message[:MAX_ERROR_MESSAGE_CHARACTERS],
-        entry_id=settlement.entry_id,
-        started_ms_ago=round((now - began) * 1000),
-        finished_ms_ago=round((now - delivery.ended) * 1000),
-        idempotency_key=settlement.idempotency_key,
-        result=settlement.result,
-    )
-
-
-def _recorded(outcome: Outcome) -> AttemptOutcome:
-    match outcome:
-        case Succeeded():
-            return AttemptOutcome.SUCCEEDED
-        case Transient():
-            return AttemptOutcome.TRANSIENT
-        case Permanent():
-            return AttemptOutcome.PERMANENT
-        case Interrupted():
-            return AttemptOutcome.INTERRUPTED
-        case Doubted():
-            return AttemptOutcome.DOUBTFUL
-
-
-def _reason(outcome: Outcome) -> str | None:
-    return None if isinstance(outcome, Succeeded) else outcome.reason
 
 
 def _counted_as(settlement: Settlement) -> str:

@@ -12,8 +12,8 @@ from rowqueue import credentials
 from rowqueue.lifecycle import RetryPolicy, Succeeded, settlement_for
 from rowqueue.poller.queue import PollerQueue
 from rowqueue.poller.records import Death
+from rowqueue.processor.attempts import Delivery, attempts_of
 from rowqueue.processor.queue import ClaimRequest
-from rowqueue.processor.settling import Delivery, attempts_of
 from rowqueue.processor.store import ProcessorStore
 from rowqueue.settings import SnowflakeSettings
 from rowqueue.warehouse import SnowflakeWarehouse

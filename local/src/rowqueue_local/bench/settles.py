@@ -16,9 +16,10 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from rowqueue import credentials
 from rowqueue.lifecycle import RetryPolicy, Succeeded, settlement_for
+from rowqueue.processor.attempts import Delivery, attempts_of
 from rowqueue.processor.parts import MAX_STATEMENT_BYTES
 from rowqueue.processor.queue import ClaimRequest
-from rowqueue.processor.settling import Delivery, Unsettled, attempts_of
+from rowqueue.processor.settling import Unsettled
 from rowqueue.processor.store import ProcessorStore
 from rowqueue.settings import SnowflakeSettings
 from rowqueue.warehouse import SnowflakeWarehouse

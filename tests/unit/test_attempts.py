@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rowqueue.lifecycle import Entry, Interrupted, RetryPolicy, Succeeded, Transient, settlement_for
+from rowqueue.processor.attempts import Delivery, attempts_of
 from rowqueue.processor.parts import MAX_STATEMENT_BYTES, parts_of
-from rowqueue.processor.settling import Delivery, attempts_of
 from rowqueue.processor.store import ProcessorStore
 from rowqueue.sql import Attempt
 
