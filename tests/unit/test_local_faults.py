@@ -224,6 +224,8 @@ def test_each_fault_is_counted_when_it_has_an_effect():
     injected.start_seconds(), injected.event_waits(), injected.hangs(), injected.is_hidden(0.0), injected.throttles()
     injected.refusal("RunTask"), injected.unplaced(), injected.is_away("s3"), injected.invocation_seconds(55)
     injected.refusal("StopTask"), injected.is_away("secretsmanager")
+    assert "invocation_seconds" not in injected.met, "no invocation has reached the limit yet"
+    injected.cut_short()
     counted = {
         "events.copies" if name == "events" else "refuse.RunTask" if name == "refuse" else name for name in faults
     }
@@ -258,7 +260,7 @@ def test_no_more_tasks_fail_than_were_asked_for(unplaced, failures):
 
 
 def test_the_timeline_is_json_and_has_the_state_changes_of_each_task():
-    definition = {"containerDefinitions": [{"name": "w"}]}
+    definition = {"containerDefinitions": [{"name": "w"}], "taskDefinitionArn": "a:1"}
     launch = TaskLaunch(region="r", cluster="c", definition=definition, overrides={}, group="g")
     task = (
         FargateTask(task_id="1", launch=launch, created_at=1.0).running(2.0, frozen=True).exited(3.0, 137).stopped(4.0)
@@ -273,3 +275,4 @@ def test_the_timeline_is_json_and_has_the_state_changes_of_each_task():
     [known] = answer["tasks"]
     assert (known["created_at"], known["started_at"], known["stopped_at"]) == (1.0, 2.0, 4.0)
     assert (known["exit_code"], known["stop_code"], known["frozen"]) == (137, "EssentialContainerExited", True)
+    assert known["task_definition"] == "a:1"

@@ -7,6 +7,7 @@ import inspect
 import json
 from collections import Counter
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 
@@ -15,8 +16,8 @@ from rowqueue.lifecycle import Status
 from rowqueue.processor.exchange import Meaning, meaning_of
 from rowqueue.sql import statements
 from rowqueue_local.drills import storm_faults, storm_judge
-from rowqueue_local.drills.storm import are_enough, examples
-from rowqueue_local.drills.storm_faults import Watcher, effect_of, injections
+from rowqueue_local.drills.storm import are_enough, examples, verdict
+from rowqueue_local.drills.storm_faults import StormFaults, Watcher, effect_of, injections
 from rowqueue_local.drills.storm_judge import (
     Aftermath,
     Damage,
@@ -29,7 +30,7 @@ from rowqueue_local.drills.storm_judge import (
     judge,
 )
 from rowqueue_local.drills.storm_plan import BY_A_PERSON, FaultKind, plan
-from rowqueue_local.snowflake.proxy import Sent
+from rowqueue_local.snowflake.proxy import Proxy, Sent
 
 WORKER, OTHER = "dev-" + "a" * 32, "dev-" + "b" * 32
 
@@ -139,6 +140,47 @@ def test_the_watcher_knows_which_task_uses_a_session_and_when_claims_were_taken_
 )
 def test_a_storm_needs_ten_faults_a_minute_of_twelve_kinds(faults, minutes, enough):
     assert are_enough(faults, minutes) is enough
+
+
+def test_the_promise_is_kept_only_without_damage_and_with_enough_faults():
+    planned, quiet, damaged = plan(1, 0.2), aftermath(), aftermath(rows=[])
+    enough, few = Counter({FaultKind.KILL: 1, FaultKind.FREEZE: 1}), Counter({FaultKind.KILL: 2})
+    assert verdict(planned, quiet, enough).kept
+    assert not verdict(planned, quiet, few).kept
+    assert not verdict(planned, damaged, enough).kept
+    assert not verdict(planned, damaged, few).kept
+    figures = verdict(planned, damaged, enough).figures
+    assert (figures["lost"], figures["faults_total"], figures["faults"]) == (1, 2, {"freeze": 1, "kill": 1})
+
+
+def causing(**stage):
+    """The faults of a storm on a stage of which only this much exists."""
+    return StormFaults(SimpleNamespace(**stage), Proxy(), Watcher())
+
+
+def test_a_new_revision_counts_only_if_a_task_of_it_was_launched():
+    tasks = [{"id": "1", "status": "STOPPED", "task_definition": "processor:2"}]
+    faults = causing(stack=SimpleNamespace(launches=lambda: {"tasks": tasks}))
+    faults._revisions.extend(["processor:2", "processor:3"])
+    faults.finish()
+    assert faults.counts == {FaultKind.NEW_REVISION: 1}
+
+
+def test_a_doubled_push_counts_only_if_both_notifications_caused_a_tick():
+    ticks = [{"by": "push"}, {"by": "schedule"}]
+    were_two = causing(ticks=lambda: ticks)._counter_of_pushes()
+    ticks += [{"by": "push"}, {"by": "schedule"}]
+    assert not were_two()
+    ticks.append({"by": "push"})
+    assert were_two()
+
+
+def test_a_fault_of_the_stand_in_counts_only_if_it_was_met_since_it_began():
+    met = {"not_found:/b/k": 1}
+    was_met = causing(stack=SimpleNamespace(met=lambda: met))._counter_of("not_found:/b/k")
+    assert not was_met()
+    met["not_found:/b/k"] = 2
+    assert was_met()
 
 
 # The judge.

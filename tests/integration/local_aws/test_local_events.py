@@ -297,6 +297,38 @@ def test_invocations_are_throttled_or_cut_short_for_a_while(stand_in, inject):
     assert stand_in.invoke(name, {"s": 0})["Payload"] is None
 
 
+def test_a_shorter_time_limit_counts_only_if_an_invocation_reached_it(stand_in, inject):
+    name = stand_in.create_function("import time\ndef handler(event, context):\n    time.sleep(event['s'])")
+
+    def cut():
+        return stand_in.local("met")[1].get("invocation_seconds", 0)
+
+    before = cut()
+    inject(invocation_seconds=2)
+    stand_in.invoke(name, {"s": 0})
+    assert cut() == before
+    inject(invocation_seconds=0.2)
+    stand_in.invoke(name, {"s": 30})
+    assert cut() == before + 1
+    inject(invocation_seconds=None)
+
+
+def test_an_object_that_was_read_in_vain_is_counted_and_a_task_names_its_revision(stand_in):
+    s3 = stand_in.client("s3")
+    s3.create_bucket(Bucket="vain", CreateBucketConfiguration={"LocationConstraint": "eu-west-1"})
+    s3.put_object(Bucket="vain", Key="there", Body=b"1")
+    s3.get_object(Bucket="vain", Key="there")
+    with pytest.raises(ClientError):
+        s3.get_object(Bucket="vain", Key="a/gone")
+    met = stand_in.local("met")[1]
+    assert met["not_found:/vain/a/gone"] == 1
+    assert "not_found:/vain/there" not in met
+    family = stand_in.register("exit", "0")
+    task = stand_in.run_to_the_end(family)
+    known = {task["id"]: task["task_definition"] for task in stand_in.local("launches")[1]["tasks"]}
+    assert known[id_of(task)] == task["taskDefinitionArn"]
+
+
 def test_the_time_that_a_task_takes_to_start_can_be_changed(stand_in, inject):
     inject(task_start_seconds=[0.7, 0.8])
     task = stand_in.run_to_the_end(stand_in.register("exit", "0"))

@@ -82,6 +82,7 @@ class AwsStandIn:
             functions=self._functions,
             controls=controls,
             is_away=injected.is_away,
+            not_found=injected.not_found,
         )
         # The poll interval affects only the shutdown; requests do not wait for it.
         self._serving = threading.Thread(target=self._server.serve_forever, args=(0.1,), name="server", daemon=True)

@@ -26,6 +26,7 @@ _ECS = "AmazonEC2ContainerServiceV20141113."
 _INVOCATION = re.compile(r"/2015-03-31/functions/(?P<function>.+)/invocations/?")
 # The task metadata endpoint, which has its own address on AWS. It is no S3 bucket: "v4" is too short for a name.
 _METADATA = re.compile(r"/v4/(?P<task>[0-9a-f]+)(?P<whole>/task)?")
+_IN_VAIN = ("403", "404")  # S3 answers 403 to those who may not list the bucket
 _SCOPE = re.compile(r"Credential=[^/]+/\d+/(?P<region>[^/]+)/(?P<service>[^/]+)/")
 
 
@@ -38,6 +39,7 @@ class Gateway:
         functions: answers Lambda's Invoke.
         controls: answers the requests of drills.
         is_away: whether a service, by the name in a request's signature, does not answer.
+        not_found: called with the path of each object that was read in vain.
     """
 
     def __init__(
@@ -48,17 +50,35 @@ class Gateway:
         functions: Functions,
         controls: Controls,
         is_away: Callable[[str], bool],
+        not_found: Callable[[str], None],
     ) -> None:
         self._moto = moto
         self._fargate = fargate
         self._functions = functions
         self._controls = controls
         self._is_away = is_away
+        self._not_found = not_found
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         """Answer one request."""
-        answer = self._answer(Request(environ))
-        return (self._moto if answer is None else answer)(environ, start_response)
+        request = Request(environ)
+        answer = self._answer(request)
+        if answer is not None:
+            return answer(environ, start_response)
+        return self._moto(environ, self._watched(request, start_response))
+
+    def _watched(self, request: Request, start_response: StartResponse) -> StartResponse:
+        """The same, but an object of S3 that was read in vain is noted."""
+        scope = _SCOPE.search(request.headers.get("Authorization", ""))
+        if request.method != "GET" or not scope or scope["service"] != "s3":
+            return start_response
+
+        def start(status: str, *rest: Any) -> Any:
+            if status.startswith(_IN_VAIN):
+                self._not_found(request.path)
+            return start_response(status, *rest)
+
+        return start
 
     def _answer(self, request: Request) -> Response | None:
         """The answer if the request is ours; otherwise None, with the body left unread for moto."""

@@ -114,8 +114,15 @@ class Injected:
         """The time limit of an invocation that begins, given the function's own."""
         if self._faults.invocation_seconds is None:
             return limit
-        self._meet("invocation_seconds")
         return min(limit, self._faults.invocation_seconds)
+
+    def cut_short(self) -> None:
+        """Count an invocation that has reached an injected time limit."""
+        self._meet("invocation_seconds")
+
+    def not_found(self, path: str) -> None:
+        """Count a request for an object that S3 does not have, by its path, such as ``not_found:/bucket/key``."""
+        self._meet(f"not_found:{path}")
 
     def is_away(self, service: str) -> bool:
         """Whether a service does not answer."""

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from rowqueue_local.aws.logs import LogShipper
 
 _BOOTSTRAP = Path(__file__).with_name("lambda_bootstrap.py")
+_TIMED_OUT = "timed_out"  # a key of an answer that the process has not given
 _INIT_SECONDS = 10  # Lambda's limit for loading a function, before the time of its first invocation starts
 _TAIL = 4096  # bytes of log in the answer of an Invoke
 _PIPE = 2**20  # bytes; the default of a pipe is 64 KiB
@@ -100,6 +101,7 @@ class ExecutionEnvironment:
             failed=failed,
             log_tail=bytes(self._tail[-_TAIL:]),
             version=self.function.version,
+            timed_out="ready" in self._loaded and _TIMED_OUT in answer,
         )
 
     def kill(self) -> None:
@@ -152,7 +154,7 @@ class ExecutionEnvironment:
         message = f"{now} {request_id} Task timed out after {timeout:.2f} seconds"
         self._read_output()
         self._note(message)
-        return {"error": {"errorMessage": message}}
+        return {"error": {"errorMessage": message}, _TIMED_OUT: True}
 
     def _exited(self, request_id: str) -> dict[str, Any]:
         self.alive = False

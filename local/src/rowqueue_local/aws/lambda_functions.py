@@ -130,12 +130,15 @@ class Functions:
         timeout = self._injected.invocation_seconds(function.timeout_seconds)
         try:
             with self._pool.environment(function) as environment:
-                return environment.invoke(
+                result = environment.invoke(
                     call.payload, request_id=call.request_id, invoked_arn=invoked_arn, timeout=timeout
                 )
         except zipfile.BadZipFile as error:
             message = f"Lambda was not able to unzip the file: {error}"
             raise ApiError("InvalidZipFileException", message, status=502) from None
+        if result.timed_out and timeout < function.timeout_seconds:
+            self._injected.cut_short()
+        return result
 
 
 def _name_and_qualifier(call: Invocation) -> tuple[str, str | None]:

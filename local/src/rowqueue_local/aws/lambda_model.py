@@ -69,9 +69,11 @@ class InvocationResult:
         failed: whether it is an error.
         log_tail: the last 4 KB of the log.
         version: the version that ran.
+        timed_out: whether the handler reached its time limit.
     """
 
     payload: bytes
     failed: bool
     log_tail: bytes
     version: str
+    timed_out: bool = False

@@ -67,4 +67,5 @@ def _task(task: FargateTask) -> dict[str, Any]:
         "stopped_reason": task.stopped_reason,
         "exit_code": task.exit_code,
         "frozen": task.frozen,
+        "task_definition": task.launch.definition["taskDefinitionArn"],
     }

@@ -23,12 +23,13 @@ from rowqueue_local.snowflake.proxy import proxying
 from rowqueue_local.stack import StackError
 
 if TYPE_CHECKING:
+    from collections import Counter
     from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
     from rowqueue_local.drills import Tell
     from rowqueue_local.drills.storm_judge import Aftermath, FinalRow, RecordedAttempt
-    from rowqueue_local.drills.storm_plan import PlannedBatch, PlannedFault, StormPlan
+    from rowqueue_local.drills.storm_plan import FaultKind, PlannedBatch, PlannedFault, StormPlan
 
 MINUTES = 10.0
 MAX_CONTAINERS = 5
@@ -125,19 +126,29 @@ def _play(state: Path, tell: Tell, *, seed: int | None, minutes: float) -> Verdi
             max_retries=MAX_RETRIES,
         )
         keep(stage, after, state / "logs")
+    return verdict(planned, after, faults.counts)
+
+
+def verdict(planned: StormPlan, after: Aftermath, counts: Counter[FaultKind]) -> Verdict:
+    """Whether the promise was kept: nothing was damaged, and there were enough faults to show it.
+
+    Args:
+        planned: the storm.
+        after: what it left behind.
+        counts: faults with an effect, by kind.
+    """
     damage = judge(after)
-    total = faults.counts.total()
-    figures = {
-        "seed": planned.seed,
-        "minutes": minutes,
-        "entries": planned.entries,
-        **asdict(damage),
-        "faults": {kind.value: number for kind, number in sorted(faults.counts.items()) if number},
-        "faults_total": total,
-    }
+    faults = {kind.value: number for kind, number in sorted(counts.items()) if number}
     return Verdict(
-        kept=damage.is_none and are_enough(figures["faults"], minutes),
-        figures=figures,
+        kept=damage.is_none and are_enough(faults, planned.minutes),
+        figures={
+            "seed": planned.seed,
+            "minutes": planned.minutes,
+            "entries": planned.entries,
+            **asdict(damage),
+            "faults": faults,
+            "faults_total": counts.total(),
+        },
         compressed=_COMPRESSED,
         table=examples(after),
     )
@@ -199,7 +210,7 @@ class _Storm:
             time.sleep(max(0.0, due_s - self._now()))
             if (again_s := action()) is not None:
                 self._at(again_s, action)
-        self.faults.resume_all()
+        self.faults.finish()
 
     def _now(self) -> float:
         return time.monotonic() - self._began

@@ -142,6 +142,7 @@ class StormFaults:
     counts: Counter[FaultKind] = field(default_factory=Counter)
     freezes: list[Freeze] = field(default_factory=list)
     _active: dict[FaultKind, Callable[[], bool]] = field(default_factory=dict)
+    _revisions: list[str] = field(default_factory=list)
     _frozen: dict[PlannedFault, str] = field(default_factory=dict)
 
     def begin(self, fault: PlannedFault) -> bool:
@@ -152,15 +153,14 @@ class StormFaults:
         if kind in _ON_A_TASK:
             return self._hit(fault)
         if kind is FaultKind.NEW_REVISION:
-            self._deploy_revision()
-            self.counts[kind] += 1
+            self._revisions.append(self._deploy_revision())
         elif kind is FaultKind.PUSH_DOUBLED:
+            self._active[kind] = self._counter_of_pushes()
             self._push()
-            self.counts[kind] += 1
         elif kind is FaultKind.CERTIFICATE_AWAY:
             return self._take_certificate()
         elif kind in _INJECTED:
-            self._active[kind] = self._counter_of(kind)
+            self._active[kind] = self._counter_of(effect_of(kind))
             self._inject()
         else:
             self._active[kind] = self._proxied_counter(kind)
@@ -183,8 +183,10 @@ class StormFaults:
         self.counts[fault.kind] += had_effect()
         return True
 
-    def resume_all(self) -> None:
-        """Let every frozen task go on."""
+    def finish(self) -> None:
+        """Let every frozen task go on, and count the revisions of which a task was launched."""
+        launched = {task["task_definition"] for task in self.stage.stack.launches()["tasks"]}
+        self.counts[FaultKind.NEW_REVISION] += sum(revision in launched for revision in self._revisions)
         for task in self._running():
             self._resume(task)
 
@@ -237,14 +239,20 @@ class StormFaults:
     def _inject(self) -> None:
         self.stage.stack.inject(**injections(kind for kind in self._active if kind in _INJECTED))
 
-    def _counter_of(self, kind: FaultKind) -> Callable[[], bool]:
-        effect = effect_of(kind)
+    def _counter_of(self, effect: str) -> Callable[[], bool]:
         before = self.stage.stack.met().get(effect, 0)
         return lambda: self.stage.stack.met().get(effect, 0) > before
 
     def _proxied_counter(self, kind: FaultKind) -> Callable[[], bool]:
         before = self.proxy.met[kind]
         return lambda: self.proxy.met[kind] > before
+
+    def _counter_of_pushes(self) -> Callable[[], bool]:
+        def ticks() -> int:
+            return sum(tick["by"] == "push" for tick in self.stage.ticks())
+
+        before = ticks()
+        return lambda: ticks() >= before + _COPIES_OF_A_PUSH
 
     def _disturbance(self, kind: FaultKind) -> Disturbance:
         if kind in _KILLING:
@@ -276,8 +284,8 @@ class StormFaults:
 
         return Disturbance(matches=matches, forward=forward, then=kill)
 
-    def _deploy_revision(self) -> None:
-        """Register the task definition again, and let the function launch the new revision."""
+    def _deploy_revision(self) -> str:
+        """Register the task definition again, and let the function launch the new revision; returns its ARN."""
         ecs, functions = (deployment.client(self.stage.stack, service) for service in ("ecs", "lambda"))
         current = ecs.describe_task_definition(taskDefinition=deployment.PROCESSOR)["taskDefinition"]
         names = ("family", "networkMode", "requiresCompatibilities", "cpu", "memory", "containerDefinitions")
@@ -287,6 +295,7 @@ class StormFaults:
             FunctionName=deployment.POLLER,
             Environment={"Variables": {**variables, "ECS_TASK_DEFINITION": arn["taskDefinitionArn"]}},
         )
+        return str(arn["taskDefinitionArn"])
 
     def _push(self) -> None:
         sns = deployment.client(self.stage.stack, "sns")
@@ -295,13 +304,12 @@ class StormFaults:
             sns.publish(TopicArn=topic, Message=json.dumps({"why": "storm"}))
 
     def _take_certificate(self) -> bool:
-        before = len(self.stage.stack.launches()["tasks"])
+        read_in_vain = self._counter_of(f"not_found:/{deployment.BUCKET}/{self._certificate}")
         try:
             deployment.client(self.stage.stack, "s3").delete_object(Bucket=deployment.BUCKET, Key=self._certificate)
         except (ClientError, BotoCoreError):  # S3 is away
             return False
-        # A task that was launched meanwhile has not found it.
-        self._active[FaultKind.CERTIFICATE_AWAY] = lambda: len(self.stage.stack.launches()["tasks"]) > before
+        self._active[FaultKind.CERTIFICATE_AWAY] = read_in_vain
         return True
 
     def _put_certificate(self) -> bool:

@@ -87,6 +87,7 @@ _DURATIONS: Mapping[FaultKind, tuple[float, float]] = {
     FaultKind.EVENTS_DOUBLED: (3.0, 8.0),
     FaultKind.EVENTS_LATE: (3.0, 8.0),
     FaultKind.CERTIFICATE_AWAY: (3.0, 6.0),
+    FaultKind.PUSH_DOUBLED: (3.0, 8.0),
     FaultKind.KILL_BEFORE_SETTLE: (8.0, 8.0),
     FaultKind.KILL_AFTER_SETTLE: (8.0, 8.0),
     FaultKind.FROZEN_START: (1.0, 3.0),
