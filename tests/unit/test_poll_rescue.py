@@ -239,6 +239,13 @@ def test_a_long_reason_of_ecs_is_cut():
     assert len(death.reason) == MAX_ERROR_MESSAGE_CHARACTERS
 
 
+def test_after_a_stop_event_too_no_statement_is_sent_with_less_than_a_step_left():
+    warehouse = with_claims()
+    with pytest.raises(TickOverdue, match="gave up before the claimants"):
+        poller(warehouse, ECS([dead(ID)]), seconds_left=lambda: 9.9).attend(dead(ID)["taskArn"])
+    assert warehouse.sent == []
+
+
 def test_the_same_stop_event_again_changes_nothing():
     warehouse, ecs = with_claims(), ECS([dead(ID)])
     poller(warehouse, ecs).attend(arn())
