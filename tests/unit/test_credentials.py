@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import itertools
 import json
 
 import boto3
@@ -89,6 +90,14 @@ def test_a_tick_without_time_does_not_ask_for_the_secret(secrets_manager, second
     settings = SnowflakeSettings.from_env(WHERE | {"SNOWFLAKE_AUTHENTICATION": "password"})
     with pytest.raises(CredentialsError, match="cannot be read: no"):
         credentials.login(settings, environment="dev", seconds_left=lambda: seconds_left)
+
+
+def test_a_secret_that_arrives_too_slowly_is_left_when_the_tick_is_over(secrets_manager):
+    secrets_manager({"username": "service", "password": "pw"})
+    settings = SnowflakeSettings.from_env(WHERE | {"SNOWFLAKE_AUTHENTICATION": "password"})
+    left = itertools.chain([0.001], itertools.repeat(50))  # the attempt itself starts in time
+    with pytest.raises(CredentialsError, match="cannot be read: no answer within 0 s"):
+        credentials.login(settings, environment="dev", seconds_left=lambda: next(left))
 
 
 def test_in_a_tick_with_time_the_secret_is_read(secrets_manager):
