@@ -18,6 +18,7 @@ from rowqueue.warehouse import SnowflakeWarehouse
 from rowqueue_local.snowflake.proxy import Disturbance, proxying
 
 DRIVER_PATIENCE_S = 1
+CLAIM = "UPDATE PROCESSING_QUEUE\n   SET status = 'processing'"
 NO_SESSION = {"success": False, "code": "390111", "message": "Session no longer exists.", "data": None}
 
 
@@ -26,10 +27,11 @@ class Cuts:
 
     Attributes:
         until: when the cutting ends.
+        ran: the texts of the statements that Snowflake ran.
     """
 
-    def __init__(self, proxy):
-        self._proxy, self.until = proxy, 0.0
+    def __init__(self, proxy, ran):
+        self._proxy, self.until, self.ran = proxy, 0.0, ran
 
     @property
     def seen(self):
@@ -58,12 +60,13 @@ class Cuts:
 @pytest.fixture
 def proxied(environ, stand_in):
     """A store behind a proxy that can cut."""
-    with proxying(stand_in) as proxy:
+    ran = []
+    with proxying(stand_in, ran=lambda sent, _: ran.append(sent.text)) as proxy:
         port = proxy.url.rpartition(":")[2]
         settings = SnowflakeSettings.from_env(environ | {"SNOWFLAKE_PORT": port})
         login = {"user": "tester", "password": "tester"}
         warehouse = SnowflakeWarehouse(settings, login, query_tag="cut", network_patience_s=DRIVER_PATIENCE_S)
-        yield ProcessorStore(warehouse, queue=settings.table, processor_id="dev-1", max_retries=3), Cuts(proxy)
+        yield ProcessorStore(warehouse, queue=settings.table, processor_id="dev-1", max_retries=3), Cuts(proxy, ran)
         warehouse.close()
 
 
@@ -76,6 +79,10 @@ def claim(store, token="token"):
     return store.claim(ClaimRequest(token=token, entries=10, characters=10**6))
 
 
+def claims(texts):
+    return [text for text in texts if text.startswith(CLAIM)]
+
+
 def settle(store, entry):
     return store.settle(*started([retried(entry)]))
 
@@ -86,20 +93,23 @@ def state(sql):
 
 def test_cut_before_a_claim_committed_the_entry_stays_pending_and_is_claimed_next_time(proxied, sql, entry):
     store, proxy = proxied
-    proxy.cut("UPDATE PROCESSING_QUEUE\n   SET status = 'processing'", forward=False)
+    proxy.cut(CLAIM, forward=False)
     assert claim(store) == []
     assert proxy.seen > 0
     assert state(sql) == [("pending", 0, None)]
+    assert not claims(proxy.ran)
     time.sleep(max(0.0, proxy.until - time.monotonic()))
     assert len(claim(store, "second")) == 1
+    assert len(claims(proxy.ran)) == 1
 
 
 def test_cut_after_a_claim_committed_the_token_tells_what_was_claimed(proxied, sql, entry):
     store, proxy = proxied
-    proxy.cut("UPDATE PROCESSING_QUEUE\n   SET status = 'processing'", forward=True)
+    proxy.cut(CLAIM, forward=True)
     (claimed,) = claim(store)
     assert proxy.seen > 0
     assert claimed.claim_token == "token"
+    assert claims(proxy.ran)
     assert state(sql) == [("processing", 0, "token")]
 
 

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 _LARGEST_REQUEST = 2**30
 _NOT_FORWARDED = frozenset({"host", "content-length", "content-encoding"})
 _START_WITHIN_S = 10
+_QUERY = "/queries/v1/query-request"
+"""Other requests repeat the text of a statement: the driver aborts one that it has given up with ``abort-request``."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,7 +38,7 @@ class Sent:
 
     Attributes:
         path: such as ``/session/v1/login-request``.
-        text: the statement; empty if the request has none.
+        text: the statement; empty if the request does not run one.
         values: the bound values, as text.
         session: the session's token; empty at a login.
     """
@@ -209,7 +211,7 @@ def _sent(request: web.Request, body: bytes) -> Sent:
     bindings = content.get("bindings") or {}
     return Sent(
         path=request.path,
-        text=content.get("sqlText", ""),
+        text=content.get("sqlText", "") if request.path == _QUERY else "",
         values=tuple(str(bound.get("value")) for bound in bindings.values()),
         session=request.headers.get("Authorization", ""),
     )
