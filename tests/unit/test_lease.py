@@ -616,12 +616,14 @@ def test_a_launch_that_is_not_allowed_any_more_is_not_repeated_and_its_tasks_cou
     assert ecs.requests[0]["clientToken"] != ecs.requests[1]["clientToken"]
 
 
-def test_a_launch_of_one_task_is_not_repeated_as_a_probe():
+def test_a_launch_of_one_task_is_repeated_as_it_was_also_when_a_probe_is_due():
     s3, ecs, warehouse = S3(), DeafECS(), ready(8)
     tick(warehouse, ecs, s3=s3)
     warehouse.answers["pulse"] = pulse(pending=8, available=NAIVE, **ENDED_HOLD)
-    assert tick(warehouse, ecs, s3=s3).launched.started == ()
-    assert len(ecs.requests) == 1
+    report = tick(warehouse, ecs, s3=s3)
+    assert len(report.launched.started) == len(ecs.tasks) == 1
+    assert ecs.requests[0] == ecs.requests[1]
+    assert report.decision.reason.startswith("a hold has ended, its probe waits until no task is left")
 
 
 def test_if_the_lease_cannot_be_given_back_while_a_launch_has_no_answer_it_is_raised():

@@ -174,7 +174,8 @@ class Poller:
         seen, decision = self._decide_under(lease, seen, earlier)
         repeated = Launched()
         if (request := earlier.unanswered) is not None:
-            allowed = decision.launch >= request.count and (request.probe or not decision.probe)
+            # Also if a probe is due: until it is answered, an ordinary task claims nothing and ends by itself.
+            allowed = decision.launch >= request.count
             if allowed:
                 repeated = self._launcher.repeat(request)
             if not allowed or repeated.unanswered:
