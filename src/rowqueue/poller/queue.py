@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from rowqueue import sql
 from rowqueue.lifecycle import storable
@@ -14,25 +14,13 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
 
     from rowqueue.poller.records import Death
-    from rowqueue.sql import Warehouse
 
 _MARGIN = timedelta(minutes=1)
 _LONG_AGO = datetime(1970, 1, 1)  # noqa: DTZ001 -- as Snowflake's timestamps: UTC, naive
 
 
-class PollerQueue:
-    """The statements that the poller sends. Every method may raise a :class:`~rowqueue.errors.WarehouseError`.
-
-    Args:
-        warehouse: runs the statements.
-        queue: the queue table's name, validated.
-        max_retries: counted attempts, unless the entry has its own limit.
-    """
-
-    def __init__(self, warehouse: Warehouse, *, queue: str, max_retries: int) -> None:
-        self._warehouse = warehouse
-        self._statements = sql.statements(queue=queue, max_retries=max_retries)
-        self._max_retries = max_retries
+class PollerQueue(sql.Sender):
+    """The statements that the poller sends."""
 
     def pulse(self) -> Pulse:
         """Look at the queue with the one statement that an idle tick sends."""
@@ -121,18 +109,6 @@ class PollerQueue:
         """Median number of entries that a task settled, over the last hour; ``None`` if no task has ended."""
         (entries,) = self._row("recent_take", columns=1)
         return None if entries is None else float(entries)
-
-    def _rows(self, name: str, *, columns: int, **values: object) -> list[tuple[Any, ...]]:
-        statement = self._statements[name]
-        return sql.checked(statement, self._warehouse.rows(statement, values), columns=columns, one=False)
-
-    def _row(self, name: str, *, columns: int, **values: object) -> tuple[Any, ...]:
-        statement = self._statements[name]
-        (row,) = sql.checked(statement, self._warehouse.rows(statement, values), columns=columns, one=True)
-        return row
-
-    def _change(self, name: str, **values: object) -> int:
-        return self._warehouse.change(self._statements[name], values)
 
 
 def _since(deaths: Sequence[Death]) -> str:

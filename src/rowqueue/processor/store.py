@@ -37,7 +37,7 @@ recorded in that time, so a longer margin would cost."""
 UNSTORABLE = "Snowflake cannot store what the service answered"
 
 
-class ProcessorStore:
+class ProcessorStore(sql.Sender):
     """The statements that a processor sends. Each call blocks until Snowflake has answered.
 
     Args:
@@ -63,11 +63,9 @@ class ProcessorStore:
         sleep: Callable[[float], None] = time.sleep,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._warehouse = warehouse
+        super().__init__(warehouse, queue=queue, max_retries=max_retries)
         self._clock = clock
-        self._statements = sql.statements(queue=queue, max_retries=max_retries)
         self._processor_id = processor_id
-        self._max_retries = max_retries
         self._stale_threshold_s = stale_threshold_s
         self._copied: set[ClaimedKey] = set()
         self._repeating = tenacity.Retrying(
@@ -307,18 +305,6 @@ class ProcessorStore:
     def _seconds_since(self, began: float) -> int:
         """For how long a statement looks back for attempts that were recorded since ``began``."""
         return math.ceil(self._clock() - began) + RECORDED_MARGIN_S
-
-    def _rows(self, name: str, *, columns: int, **values: object) -> list[tuple[Any, ...]]:
-        statement = self._statements[name]
-        return sql.checked(statement, self._warehouse.rows(statement, values), columns=columns, one=False)
-
-    def _row(self, name: str, *, columns: int, **values: object) -> tuple[Any, ...]:
-        statement = self._statements[name]
-        (row,) = sql.checked(statement, self._warehouse.rows(statement, values), columns=columns, one=True)
-        return row
-
-    def _change(self, name: str, **values: object) -> int:
-        return self._warehouse.change(self._statements[name], values)
 
 
 def _settlement_row(settlement: Settlement) -> SettlementRow:

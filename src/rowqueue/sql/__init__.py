@@ -124,29 +124,6 @@ class Warehouse(Protocol):
         ...
 
 
-def checked(statement: Statement, rows: list[tuple[Any, ...]], *, columns: int, one: bool) -> list[tuple[Any, ...]]:
-    """The rows, if they have the form that the statement asks for.
-
-    A proxy may answer in Snowflake's place, in a form that the driver accepts.
-
-    Args:
-        statement: what was sent.
-        rows: the answer.
-        columns: of each row.
-        one: whether there is exactly one row.
-
-    Raises:
-        WarehouseUnavailable: they have another form.
-    """
-    widths = sorted({len(row) for row in rows} - {columns})
-    if widths or (one and len(rows) != 1):
-        expected = f"{'one row' if one else 'rows'} of {columns} columns"
-        raise WarehouseUnavailable(
-            f"Snowflake: {statement.name}: expected {expected}, got {len(rows)} of {widths or [columns]}"
-        )
-    return rows
-
-
 def load(source: str, *, queue: str, max_retries: int = 3) -> dict[str, Statement]:
     """Parse the text of a statement file.
 
@@ -180,3 +157,42 @@ def statements(*, queue: str, max_retries: int = 3) -> dict[str, Statement]:
     """Every statement that the program sends, for this queue table and this limit of counted attempts."""
     source = resources.files(__name__).joinpath("queries.sql").read_text(encoding="utf-8")
     return load(source, queue=queue, max_retries=max_retries)
+
+
+class Sender:
+    """Sends the statements of one program, by their names.
+
+    Every method may raise a :class:`~rowqueue.errors.WarehouseError`.
+
+    Args:
+        warehouse: runs the statements.
+        queue: the queue table's name, validated.
+        max_retries: counted attempts, unless the entry has its own limit.
+    """
+
+    def __init__(self, warehouse: Warehouse, *, queue: str, max_retries: int) -> None:
+        self._warehouse = warehouse
+        self._statements = statements(queue=queue, max_retries=max_retries)
+        self._max_retries = max_retries
+
+    def _rows(self, name: str, *, columns: int, **values: object) -> list[tuple[Any, ...]]:
+        """The rows of a query. A proxy may answer in Snowflake's place, in a form that the driver accepts.
+
+        Raises:
+            WarehouseUnavailable: a row has another number of columns.
+        """
+        statement = self._statements[name]
+        rows = self._warehouse.rows(statement, values)
+        if others := sorted({len(row) for row in rows} - {columns}):
+            raise WarehouseUnavailable(f"Snowflake: {name}: expected rows of {columns} columns, got some of {others}")
+        return rows
+
+    def _row(self, name: str, *, columns: int, **values: object) -> tuple[Any, ...]:
+        """The row of a query that has exactly one."""
+        rows = self._rows(name, columns=columns, **values)
+        if len(rows) != 1:
+            raise WarehouseUnavailable(f"Snowflake: {name}: expected one row, got {len(rows)}")
+        return rows[0]
+
+    def _change(self, name: str, **values: object) -> int:
+        return self._warehouse.change(self._statements[name], values)
