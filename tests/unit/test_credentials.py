@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import base64
-import itertools
 import json
+import threading
 
 import boto3
 import pytest
@@ -95,9 +95,19 @@ def test_a_tick_without_time_does_not_ask_for_the_secret(secrets_manager, second
 def test_a_secret_that_arrives_too_slowly_is_left_when_the_tick_is_over(secrets_manager):
     secrets_manager({"username": "service", "password": "pw"})
     settings = SnowflakeSettings.from_env(WHERE | {"SNOWFLAKE_AUTHENTICATION": "password"})
-    left = itertools.chain([0.001], itertools.repeat(50))  # the attempt itself starts in time
+    released = threading.Event()
+    answers = iter([0.01])
+
+    def seconds_left():
+        """Little time for the whole; then, on the thread that asks for the secret, no end before the test has ended."""
+        if (seconds := next(answers, None)) is not None:
+            return seconds
+        released.wait()
+        return 50
+
     with pytest.raises(CredentialsError, match="cannot be read: no answer within 0 s"):
-        credentials.login(settings, environment="dev", seconds_left=lambda: next(left))
+        credentials.login(settings, environment="dev", seconds_left=seconds_left)
+    released.set()
 
 
 def test_in_a_tick_with_time_the_secret_is_read(secrets_manager):
