@@ -177,7 +177,7 @@ async def test_a_settle_writes_every_outcome_of_a_batch(tables, queue, form):
         ("pending", 0, None, None, None, None),
         ("pending", 0, None, None, None, None),
     ]
-    assert [doubts for (doubts,) in tables.rows("doubt_count")] == [0, 0, 0, 0, 1]
+    assert [doubts for (doubts,) in tables.rows("doubts")] == [0, 0, 0, 0, 1]
     assert 3500 <= tables.seconds_until_ready()[2] <= 3600
     ended = [
         (completed is not None, failed is not None) for completed, failed in tables.rows("completed_at", "failed_at")
@@ -356,7 +356,7 @@ async def test_a_probe_takes_the_entry_least_recently_tried_whatever_its_priorit
     assert tried == ["urgent", "1", "2", "urgent"]
     (entry,) = await queue.claim(asking(1, token="e"))
     assert entry.data == "urgent", "only a probe asks when an entry was tried"
-    assert entry.doubt_count == 2
+    assert entry.doubts == 2
 
 
 @each_form
@@ -408,13 +408,13 @@ async def test_a_copy_that_is_not_ready_is_not_claimed_with_the_row_that_is(tabl
 @each_form
 async def test_copies_have_the_largest_of_their_counts_and_the_smallest_of_their_limits(tables, queue, form):
     tables.insert("1", id=7, idempotency_key="key", retry_count=2, max_retries=9)
-    tables.insert("1", id=7, idempotency_key="key", doubt_count=4, max_retries=5)
+    tables.insert("1", id=7, idempotency_key="key", doubts=4, max_retries=5)
     tables.insert("2", id=8)
     entry, other = await queue.claim(asking())
-    assert (entry.retry_count, entry.doubt_count, entry.max_retries) == (2, 4, 5)
-    assert (other.retry_count, other.doubt_count, other.max_retries) == (0, 0, None)
+    assert (entry.retry_count, entry.doubts, entry.max_retries) == (2, 4, 5)
+    assert (other.retry_count, other.doubts, other.max_retries) == (0, 0, None)
     await queue.settle(*form([retried(entry), settlement(other)]))
-    assert tables.rows("id", "status", "retry_count", "doubt_count", "max_retries") == [
+    assert tables.rows("id", "status", "retry_count", "doubts", "max_retries") == [
         (7, "pending", 3, 4, 5),
         (7, "pending", 3, 4, 5),
         (8, "completed", 0, 0, None),

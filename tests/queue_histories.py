@@ -88,7 +88,7 @@ class ModelEntry:
     status: Status = Status.PENDING
     retry_count: int = 0
     crash_count: int = 0
-    doubt_count: int = 0
+    doubts: int = 0
     token: str | None = None
     worker: str | None = None
     claimed_at: float | None = None
@@ -100,7 +100,7 @@ class ModelEntry:
 
     def columns(self, now):
         ready_in = round((self.available_at - now) / 100)
-        counts = (self.retry_count, self.crash_count, self.doubt_count)
+        counts = (self.retry_count, self.crash_count, self.doubts)
         return (str(self.number), self.status.value, *counts, self.token, self.worker, ready_in)
 
     def take_away(self):
@@ -474,7 +474,7 @@ class QueueHistories(RuleBasedStateMachine):
                 if entry.status is Status.PENDING:
                     entry.available_at = at + delay_s
             case Interrupted() | Doubted():
-                entry.doubt_count += isinstance(outcome, Doubted)
+                entry.doubts += isinstance(outcome, Doubted)
                 entry.status, entry.worker, entry.claimed_at = Status.PENDING, None, None
 
     def _settled_by_trail(self, entry):

@@ -50,7 +50,7 @@ class Entry:
         retry_count: attempts counted so far.
         max_retries: this entry's own limit of counted attempts; ``None``: the setting's limit.
         crash_count: workers that died with it in hand.
-        doubt_count: deliveries that ended in doubt, for which it was released without a counted attempt.
+        doubts: deliveries that ended in doubt, for which it was released without a counted attempt.
         age_s: seconds from its INSERT to its claim.
         characters: the length of ``data`` in the table, if that is known. What is too long is left out of a claim.
     """
@@ -62,7 +62,7 @@ class Entry:
     retry_count: int = 0
     max_retries: int | None = None
     crash_count: int = 0
-    doubt_count: int = 0
+    doubts: int = 0
     age_s: float = 0.0
     characters: int = 0
 
@@ -150,17 +150,17 @@ Verdict = Succeeded | Transient | Permanent | CredentialsFault
 """How a delivery ended. What a fault of credentials means for the entry may be decided later."""
 
 
-def outcome_of(fault: CredentialsFault, *, trusted: bool, doubt_count: int) -> Outcome:
+def outcome_of(fault: CredentialsFault, *, trusted: bool, doubts: int) -> Outcome:
     """What a fault of credentials means for the entry that met it.
 
     Args:
         fault: what it met.
         trusted: whether the service has answered 2xx to this task, so that our credentials are good.
-        doubt_count: how often the entry was released because of a doubt.
+        doubts: how often the entry was released because of a doubt.
     """
     if fault.certain:
         return Interrupted(reason=fault.reason)
-    if not trusted and doubt_count < MAX_FREE_DOUBTS:
+    if not trusted and doubts < MAX_FREE_DOUBTS:
         return Doubted(reason=fault.reason, response_status=fault.response_status)
     if trusted and fault.response_status is not None:
         return Permanent(reason=fault.reason, response_status=fault.response_status, result=fault.result)
@@ -208,7 +208,7 @@ class Settlement:
         status: the new status.
         counted: whether the attempt is added to ``retry_count``.
         released: whether the entry is given back unchanged.
-        doubted: whether it is released because of a doubt, which is added to ``doubt_count``.
+        doubted: whether it is released because of a doubt, which is added to ``doubts``.
         delay_s: seconds until it is ready again, if it goes back to pending.
         response_status: the HTTP status, if there was an answer.
         result: the answer, cut to a limit.

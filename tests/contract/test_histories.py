@@ -102,7 +102,7 @@ class SnowflakeGround:
         return [
             (*columns, round(seconds / 100))
             for *columns, seconds in self.sql(
-                "SELECT data, status, retry_count, crash_count, doubt_count, claim_token, processor_id, "
+                "SELECT data, status, retry_count, crash_count, doubts, claim_token, processor_id, "
                 "DATEDIFF('second', SYSDATE(), available_at) FROM PROCESSING_QUEUE ORDER BY id"
             )
         ]

@@ -115,7 +115,7 @@ def test_every_other_outcome_on_record_is_settled_as_its_worker_would_have_done(
         released(four, doubted=True),
     )
     take_away(sql, poller)
-    columns = "status", "retry_count", "crash_count", "doubt_count", "response_status", "error_message", "result"
+    columns = "status", "retry_count", "crash_count", "doubts", "response_status", "error_message", "result"
     assert rows(sql, *columns) == [
         ("failed", 1, 0, 0, 400, "no", "bad"),
         ("pending", 1, 0, 0, 503, "503", None),

@@ -126,9 +126,7 @@ async def test_a_fault_that_every_entry_meets_costs_nobody_an_attempt_for_twenty
     free = 2 * MAX_FREE_DOUBTS - 1  # the first run meets it with both entries, each probe with one
     for _ in range(free):
         await played.run(lambda _entry: FAULTS["page"])
-    assert {(row.status, row.retry_count, row.doubt_count) for row in played.rows} == {
-        (Status.PENDING, 0, MAX_FREE_DOUBTS)
-    }
+    assert {(row.status, row.retry_count, row.doubts) for row in played.rows} == {(Status.PENDING, 0, MAX_FREE_DOUBTS)}
     assert Counter(attempt.outcome for attempt in played.queue.attempts) == {"doubtful": 2 * MAX_FREE_DOUBTS}
     for _ in range(2):
         await played.run(lambda _entry: FAULTS["page"])
@@ -142,7 +140,7 @@ async def test_a_refused_certificate_never_costs_anybody_anything():
     for _ in range(runs):
         await played.run(lambda _entry: CERTIFICATE)
     assert played.stops == runs
-    assert {(row.status, row.retry_count, row.doubt_count) for row in played.rows} == {(Status.PENDING, 0, 0)}
+    assert {(row.status, row.retry_count, row.doubts) for row in played.rows} == {(Status.PENDING, 0, 0)}
     await played.run(only_the_first(Succeeded(response_status=200)))
     await played.run(only_the_first(Succeeded(response_status=200)))
     assert played.statuses() == {Status.COMPLETED: 4}
@@ -157,4 +155,4 @@ async def test_three_pages_and_no_2xx_stop_the_task_and_two_do_not():
     await three.run(lambda entry: FAULTS["page"] if entry.id < 3 else Succeeded(response_status=200))
     assert three.stops == 1
     assert three.statuses() == {Status.PENDING: 10}
-    assert sum(row.doubt_count for row in three.rows) == 3
+    assert sum(row.doubts for row in three.rows) == 3

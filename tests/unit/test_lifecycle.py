@@ -222,7 +222,7 @@ def test_a_fault_of_credentials_costs_an_attempt_after_a_2xx_or_after_twenty_dou
 ):
     result = None if status is None else "page"
     fault = CredentialsFault(reason="refused", certain=certain, response_status=status, result=result)
-    assert outcome_of(fault, trusted=trusted, doubt_count=doubts) == expected
+    assert outcome_of(fault, trusted=trusted, doubts=doubts) == expected
 
 
 def test_a_doubted_entry_is_released_and_its_doubt_is_counted():

@@ -88,7 +88,7 @@ class MemoryGround:
     def rows(self):
         return [
             (
-                *(row.data, str(row.status), row.retry_count, row.crash_count, row.doubt_count),
+                *(row.data, str(row.status), row.retry_count, row.crash_count, row.doubts),
                 *(row.claim_token, row.processor_id),
                 round((row.available_at - self.now) / 100),
             )

@@ -318,7 +318,7 @@ async def test_a_refused_probe_releases_its_entry_counts_the_doubt_and_places_an
 async def test_a_probe_pays_for_a_doubt_when_its_entry_was_released_twenty_times():
     class DoubtedOften(PlayedQueue):
         async def claim(self, request):
-            return [replace(entry, doubt_count=20) for entry in await super().claim(request)]
+            return [replace(entry, doubts=20) for entry in await super().claim(request)]
 
     queue = DoubtedOften(9)
 

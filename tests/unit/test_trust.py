@@ -17,7 +17,7 @@ ACCEPTED = Succeeded(response_status=200)
 def trust_after(*verdicts, doubts=0):
     trust = Trust()
     for number, verdict in enumerate(verdicts):
-        entry = Entry(id=number, data="{}", idempotency_key="k", claim_token="t", doubt_count=doubts)
+        entry = Entry(id=number, data="{}", idempotency_key="k", claim_token="t", doubts=doubts)
         trust.weigh(entry, verdict, began=float(number))
     return trust
 

@@ -37,7 +37,7 @@ class QueueRow:
     retry_count: int = 0
     max_retries: int | None = None
     crash_count: int = 0
-    doubt_count: int = 0
+    doubts: int = 0
     claim_token: str | None = None
     processor_id: str | None = None
     claimed_at: float | None = None
@@ -233,7 +233,7 @@ def write(row: QueueRow, settlement: Settlement, now: float) -> None:
     """Settle a row: the rule of the statement ``settle``."""
     row.status = settlement.status
     row.retry_count += settlement.counted
-    row.doubt_count += settlement.doubted
+    row.doubts += settlement.doubted
     row.completed_at = now if settlement.status is Status.COMPLETED else None
     row.failed_at = now if settlement.status is Status.FAILED else None
     if settlement.released:
@@ -264,9 +264,9 @@ def _make_alike(copies: Sequence[QueueRow]) -> None:
     limits = [row.max_retries for row in copies if row.max_retries is not None]
     retries = max(row.retry_count for row in copies)
     crashes = max(row.crash_count for row in copies)
-    doubts = max(row.doubt_count for row in copies)
+    doubts = max(row.doubts for row in copies)
     for row in copies:
-        row.retry_count, row.crash_count, row.doubt_count = retries, crashes, doubts
+        row.retry_count, row.crash_count, row.doubts = retries, crashes, doubts
         row.max_retries = min(limits, default=None)
 
 
@@ -327,7 +327,7 @@ def _entry(row: QueueRow, request: ClaimRequest, now: float) -> Entry:
         retry_count=row.retry_count,
         max_retries=row.max_retries,
         crash_count=row.crash_count,
-        doubt_count=row.doubt_count,
+        doubts=row.doubts,
         age_s=now - row.created_at,
         characters=len(row.data),
     )

@@ -130,7 +130,7 @@ class ProcessorStore(sql.Sender):
                 retry_count=retry_count,
                 max_retries=max_retries,
                 crash_count=crash_count,
-                doubt_count=doubt_count,
+                doubts=doubts,
                 age_s=age_s,
                 characters=characters,
             )
@@ -141,7 +141,7 @@ class ProcessorStore(sql.Sender):
                 retry_count,
                 max_retries,
                 crash_count,
-                doubt_count,
+                doubts,
                 age_s,
                 characters,
             ) in rows

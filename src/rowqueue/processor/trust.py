@@ -50,7 +50,7 @@ class Trust:
         """The outcome of a delivery, or ``None`` while it is in doubt whether the entry caused the fault."""
         if isinstance(verdict, CredentialsFault):
             if self._accepted and not verdict.certain:
-                return outcome_of(verdict, trusted=True, doubt_count=entry.doubt_count)
+                return outcome_of(verdict, trusted=True, doubts=entry.doubts)
             self.doubtful.append(Doubtful(entry=entry, fault=verdict, began=began))
             return None
         self._accepted = self._accepted or isinstance(verdict, Succeeded)
@@ -81,7 +81,7 @@ class Trust:
         return [
             (
                 doubtful,
-                outcome_of(doubtful.fault, trusted=self._accepted, doubt_count=doubtful.entry.doubt_count),
+                outcome_of(doubtful.fault, trusted=self._accepted, doubts=doubtful.entry.doubts),
             )
             for doubtful in self._decided
         ]

@@ -61,19 +61,19 @@ UPDATE {queue}
        tried_at = SYSDATE(),
        retry_count = GREATEST(retry_count, ready.retries),
        crash_count = GREATEST(crash_count, ready.crashes),
-       doubt_count = GREATEST(doubt_count, ready.doubts),
+       doubts = GREATEST(doubts, ready.most_doubts),
        max_retries = IFF(ready.copies > 1, ready.retry_limit, max_retries)
-  FROM (SELECT ready_id, ready_key, copies, retries, crashes, doubts, retry_limit
+  FROM (SELECT ready_id, ready_key, copies, retries, crashes, most_doubts, retry_limit
           FROM (SELECT id AS ready_id, idempotency_key AS ready_key, characters,
                        COUNT(*) OVER (PARTITION BY id, idempotency_key) AS copies,
                        MAX(retry_count) OVER (PARTITION BY id, idempotency_key) AS retries,
                        MAX(crash_count) OVER (PARTITION BY id, idempotency_key) AS crashes,
-                       MAX(doubt_count) OVER (PARTITION BY id, idempotency_key) AS doubts,
+                       MAX(doubts) OVER (PARTITION BY id, idempotency_key) AS most_doubts,
                        MIN(max_retries) OVER (PARTITION BY id, idempotency_key) AS retry_limit,
                        ROW_NUMBER() OVER (ORDER BY tried, priority DESC, available_at, id, idempotency_key) AS place
                   FROM (SELECT id, idempotency_key, priority, available_at, LENGTH(data) AS characters,
                                IFF(%(probe)s = 1, COALESCE(tried_at, '1970-01-01 00:00:00'::TIMESTAMP_NTZ), NULL) AS tried,
-                               retry_count, crash_count, doubt_count, max_retries
+                               retry_count, crash_count, doubts, max_retries
                           FROM {queue}
                          WHERE status = 'pending'
                            AND available_at <= SYSDATE()
@@ -107,7 +107,7 @@ UPDATE {queue}
 -- name: claimed
 -- The entries of one claim, by its token: read after the claim, and also when the connection broke during the claim.
 -- Data that is too long to be delivered is left out, because it may not fit into the task's memory.
-SELECT id, IFF(LENGTH(data) > %(longest)s, '', data) AS data, idempotency_key, retry_count, max_retries, crash_count, doubt_count,
+SELECT id, IFF(LENGTH(data) > %(longest)s, '', data) AS data, idempotency_key, retry_count, max_retries, crash_count, doubts,
        DATEDIFF('second', created_at, SYSDATE()) AS age_s, LENGTH(data) AS characters
   FROM {queue}
  WHERE claim_token = %(claim_token)s
@@ -166,7 +166,7 @@ SELECT made.entry_id,
 UPDATE {queue}
    SET status = made.entry_status,
        retry_count = retry_count + made.counted,
-       doubt_count = doubt_count + made.doubted,
+       doubts = doubts + made.doubted,
        available_at = COALESCE(made.ready_at, available_at),
        processor_id = IFF(made.released = 1, NULL, processor_id),
        claimed_at = IFF(made.released = 1, NULL, claimed_at),
@@ -198,7 +198,7 @@ UPDATE {queue}
 UPDATE {queue}
    SET status = settled.new_status,
        retry_count = retry_count + settled.counted,
-       doubt_count = doubt_count + settled.doubted,
+       doubts = doubts + settled.doubted,
        available_at = IFF(settled.new_status = 'pending' AND settled.released = 0,
                           DATEADD('millisecond', settled.delay_ms, SYSDATE()), available_at),
        processor_id = IFF(settled.released = 1, NULL, processor_id),
@@ -323,7 +323,7 @@ UPDATE {queue}
        completed_at = IFF(gone.entry_status = 'completed', SYSDATE(), NULL),
        retry_count = retry_count + gone.counted,
        crash_count = crash_count + gone.crashed,
-       doubt_count = doubt_count + gone.doubted,
+       doubts = doubts + gone.doubted,
        available_at = COALESCE(gone.ready_at, available_at),
        response_status = IFF(gone.released = 1, response_status, gone.new_response_status),
        result = IFF(gone.released = 1, result, gone.new_result),
@@ -402,7 +402,7 @@ UPDATE {queue}
                        SYSDATE(), NULL),
        completed_at = IFF(gone.entry_status = 'completed', SYSDATE(), NULL),
        retry_count = retry_count + gone.counted,
-       doubt_count = doubt_count + gone.doubted,
+       doubts = doubts + gone.doubted,
        available_at = COALESCE(gone.ready_at, available_at),
        response_status = IFF(gone.released = 1, response_status, gone.new_response_status),
        result = IFF(gone.released = 1, result, gone.new_result),
