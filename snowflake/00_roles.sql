@@ -13,12 +13,19 @@ SET service = CONCAT($queue_database, '_SERVICE');
 
 USE ROLE SYSADMIN;
 
--- The smallest size is enough: a claim or a settle is one statement for a whole block. The shortest billed time is a minute.
+-- The smallest size is enough: a claim or a settle is one statement for a whole block. The cost follows the minutes in which the
+-- warehouse runs, so the generation with the lower price per minute is chosen: without GENERATION it would be the second one, with
+-- query acceleration, which is billed apart and helps only large scans. The programs give their statements less time than
+-- STATEMENT_TIMEOUT_IN_SECONDS, which limits those of people and migrations: by default they may run, and be billed, for two days.
+-- snowflake/optional_resource_monitor.sql limits the credits of a month.
 CREATE WAREHOUSE IF NOT EXISTS IDENTIFIER($queue_warehouse)
     WAREHOUSE_SIZE = XSMALL
+    GENERATION = '1'
+    ENABLE_QUERY_ACCELERATION = FALSE
     AUTO_SUSPEND = 60
     AUTO_RESUME = TRUE
     INITIALLY_SUSPENDED = TRUE
+    STATEMENT_TIMEOUT_IN_SECONDS = 1800
     STATEMENT_QUEUED_TIMEOUT_IN_SECONDS = 30
     COMMENT = 'Runs the statements of the queue';
 CREATE DATABASE IF NOT EXISTS IDENTIFIER($queue_database);

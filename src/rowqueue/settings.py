@@ -44,8 +44,8 @@ SETTLE_PATIENCE_S = 120
 LARGEST_BLOCK = 10_000
 """Largest number of entries in one claim: the constant LIMIT in the statement."""
 
-LONGEST_DATA = 2**27
-"""Largest number of characters in a VARCHAR of Snowflake ("String & binary data types"), rounded up."""
+LONGEST_DATA = 2**24
+"""Largest number of characters in a VARCHAR column without a length (Snowflake, "String & binary data types")."""
 
 
 def longest_life_s(*, budget_s: float, service_timeout_s: float) -> float:

@@ -58,7 +58,7 @@ BOUNDS = [
     (ProcessorSettings, "RETRY_BACKOFF_CAP_SECONDS", ANY, 0, 86_400),
     (ProcessorSettings, "ENTRY_DEADLINE_MINUTES", ANY, 0.01, 525_600),
     (ProcessorSettings, "HOLD_SECONDS", ANY, 1, 86_400),
-    (ProcessorSettings, "MAX_DATA_CHARACTERS", WHOLE, 1, 134_217_728),
+    (ProcessorSettings, "MAX_DATA_CHARACTERS", WHOLE, 1, 16_777_216),
     (ProcessorSettings, "MAX_RESULT_CHARACTERS", WHOLE, 0, 100_000),
     (ProcessorSettings, "STALE_THRESHOLD_MINUTES", ANY, 0.01, 1440),
 ]
