@@ -32,7 +32,7 @@ OF_AN_ADMINISTRATOR = ("00_roles.sql", "04_grants.sql")
 
 COMPLETED, NOT_COMPLETED, OUT_OF_TIME = 0, 1, 3
 LOOK_EVERY_S = 2.0
-END_HOLDS = "DELETE FROM PROCESSING_HOLDS WHERE scope = '*'"
+END_HOLDS = "DELETE FROM PROCESSING_HOLDS WHERE kind <> 'fence'"
 LONGEST_HOLD_S = 3600.0
 """A hold that lasts longer is named, but not waited for."""
 
@@ -215,7 +215,7 @@ def _standing_hold(session: Any) -> Hold | None:
     query = """
         SELECT reason, until_at, DATEDIFF('second', SYSDATE(), until_at)
           FROM PROCESSING_HOLDS
-         WHERE scope = '*' AND (until_at IS NULL OR until_at > SYSDATE())
+         WHERE scope IN ('*', 'default') AND (until_at IS NULL OR until_at > SYSDATE())
          ORDER BY until_at DESC NULLS FIRST
          LIMIT 1"""
     try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import uuid
+from dataclasses import astuple
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from io import BytesIO
@@ -15,6 +16,7 @@ from botocore.exceptions import ClientError
 from rowqueue.poller.fargate import Fargate
 from rowqueue.poller.lease import Lease
 from rowqueue.poller.queue import PollerQueue
+from rowqueue.poller.records import Pulse
 from rowqueue.poller.tick import Poller
 from rowqueue.settings import PollerSettings
 
@@ -172,8 +174,12 @@ def dead(
     )
 
 
-def pulse(*, pending=0, exhausted=0, available=None, processing=0, claimed=None, unknown=0, holds=0, held_until=None):
-    return [(pending, exhausted, available, processing, claimed, unknown, holds, held_until, "why" if holds else None)]
+def pulse(*, available=None, claimed=None, **columns):
+    """The row of the pulse; columns that are not given are those of an empty queue."""
+    if columns.get("holds"):
+        columns = {"hold_reason": "why", "hold_kind": "person"} | columns
+    counts = {"pending": 0, "exhausted": 0, "processing": 0, "unknown": 0, "version": 1, "oldest_program": 1}
+    return [astuple(Pulse(**counts | columns, earliest_available_at=available, earliest_claimed_at=claimed))]
 
 
 def poller(warehouse, ecs, *, s3=None, now=NOW, seconds_left=lambda: 50, sleep=lambda _: None, **environ):

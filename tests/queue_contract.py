@@ -9,7 +9,7 @@ import json
 
 import pytest
 
-from rowqueue.contract import AttemptOutcome
+from rowqueue.contract import SCHEMA_VERSION, AttemptOutcome
 from rowqueue.lifecycle import Settlement, Status
 from rowqueue.processor.queue import ClaimRequest
 from rowqueue.sql import Attempt
@@ -447,3 +447,84 @@ async def test_the_first_claim_and_the_end_are_recorded(tables, queue):
         ("dev-1", "first_claim", 0, None, None),
         ("dev-1", "ended", 7, 1.5, "nothing is ready"),
     ]
+
+
+async def test_only_the_entries_of_its_own_destination_are_counted_and_claimed(tables, queue):
+    tables.insert("1")
+    tables.insert("2", destination="acme")
+    assert (await queue.count_ready()).entries == 1
+    assert data_of(await queue.claim(asking())) == ["1"]
+    acme = tables.queue("dev-2", destination="acme")
+    assert (await acme.count_ready()).entries == 1
+    assert data_of(await acme.claim(asking(token="acme"))) == ["2"]
+
+
+async def test_an_entry_whose_cancel_was_requested_is_neither_counted_nor_claimed(tables, queue):
+    tables.insert("1", cancel_requested=True)
+    tables.insert("2")
+    assert (await queue.count_ready()).entries == 1
+    assert data_of(await queue.claim(asking())) == ["2"]
+
+
+@pytest.mark.parametrize(("scope", "ready"), [("*", 0), ("default", 0), ("acme", 1)])
+async def test_a_hold_is_obeyed_by_the_workers_of_its_scope(tables, queue, scope, ready):
+    tables.insert("{}")
+    tables.hold("maintenance", created_by="me", scope=scope)
+    assert (await queue.count_ready()).entries == ready
+    assert len(await queue.claim(asking(probe=True))) == ready
+
+
+async def test_a_hold_of_a_processor_is_of_kind_credentials_and_has_its_destination_as_scope(tables):
+    acme = tables.queue(destination="acme")
+    tables.hold("maintenance", created_by="me", scope="default")
+    await acme.place_hold(reason="401", seconds=60)
+    assert sorted(tables.holds("scope", "kind", "reason")) == [
+        ("acme", "credentials", "401"),
+        ("default", "person", "maintenance"),
+    ]
+
+
+async def test_lifting_removes_no_hold_that_stands_none_of_another_scope_and_no_fence(tables, queue):
+    tables.insert("{}")
+    tables.hold("a migration", created_by="admin", kind="fence")
+    tables.hold("elsewhere", created_by="dev-9", kind="credentials", scope="acme")
+    tables.hold("for a while", created_by="me", scope="default")
+    await queue.lift_ended_holds()
+    assert len(tables.holds()) == 3, "all of them stand"
+    tables.end_holds()
+    await queue.lift_ended_holds()
+    assert sorted(tables.holds("reason")) == [("a migration",), ("elsewhere",)]
+
+
+async def test_a_program_that_is_too_old_for_the_schema_counts_and_claims_nothing(tables, queue):
+    tables.insert("{}")
+    tables.raise_oldest_program(SCHEMA_VERSION)
+    assert (await queue.count_ready()).entries == 1
+    tables.raise_oldest_program(SCHEMA_VERSION + 1)
+    assert (await queue.count_ready()).entries == 0
+    for probe in (False, True):
+        assert await queue.claim(asking(token=f"probe {probe}", probe=probe)) == []
+
+
+async def test_a_requeue_does_not_begin_the_numbers_of_the_attempts_again(tables, queue):
+    tables.insert("{}", earlier_attempts=3, retry_count=1)
+    (entry,) = await queue.claim(asking())
+    assert (entry.attempt, entry.attempt_since_requeue) == (5, 2)
+
+
+@each_form
+async def test_a_claim_and_a_settle_say_when_the_row_was_changed(tables, queue, form):
+    tables.insert("{}")
+    tables.update_long_ago()
+    (entry,) = await queue.claim(asking())
+    assert 0 <= tables.seconds_since_update()[0] < 60
+    tables.update_long_ago()
+    await queue.settle(*form([settlement(entry)]))
+    assert 0 <= tables.seconds_since_update()[0] < 60
+
+
+async def test_a_claimed_entry_has_the_trace_of_its_producer(tables, queue):
+    parent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+    tables.insert("1", traceparent=parent)
+    tables.insert("2")
+    assert [entry.traceparent for entry in await queue.claim(asking())] == [parent, None]

@@ -8,6 +8,8 @@ from rowqueue.processor.queue import SnowflakeQueue
 from rowqueue.processor.store import ProcessorStore
 from rowqueue_local.memory_queue import HoldRow, MemoryQueue, MemoryTables
 
+HOLDS = ("reason", "created_by")
+
 
 class InMemory:
     """Tables in memory. The clock starts at an arbitrary time and stands still, but for :meth:`sleep`."""
@@ -19,8 +21,8 @@ class InMemory:
     def sleep(self):
         self.now += 0.001
 
-    def queue(self, processor_id="dev-1", *, max_retries=3):
-        return MemoryQueue(self.tables, processor_id=processor_id, max_retries=max_retries)
+    def queue(self, processor_id="dev-1", *, max_retries=3, **more):
+        return MemoryQueue(self.tables, processor_id=processor_id, max_retries=max_retries, **more)
 
     def insert(self, *data, ready_in_s=0, age_s=0, **columns):
         for item in data:
@@ -45,11 +47,21 @@ class InMemory:
             if row.id == entry_id:
                 row.claim_token, row.processor_id = "new", "dev-2"
 
-    def hold(self, reason, *, created_by):
-        self.tables.holds.append(HoldRow(reason=reason, created_by=created_by))
+    def hold(self, reason, *, created_by, **columns):
+        self.tables.holds.append(HoldRow(reason=reason, created_by=created_by, **columns))
 
-    def holds(self):
-        return [(hold.reason, hold.created_by) for hold in self.tables.holds]
+    def holds(self, *columns):
+        return [tuple(getattr(hold, name) for name in columns or HOLDS) for hold in self.tables.holds]
+
+    def raise_oldest_program(self, version):
+        self.tables.oldest_program = version
+
+    def seconds_since_update(self):
+        return [self.now - row.updated_at for row in self.tables.queue]
+
+    def update_long_ago(self):
+        for row in self.tables.queue:
+            row.updated_at = 0.0
 
     def end_holds(self):
         for hold in self.tables.holds:
@@ -77,12 +89,12 @@ class InSnowflake:
         self.table = table
         self.opened = []
 
-    def queue(self, processor_id="dev-1", *, max_retries=3):
+    def queue(self, processor_id="dev-1", *, max_retries=3, **more):
         # In a thread, because the store reads a file and a test may be on the event loop.
         with ThreadPoolExecutor(1) as thread:
             making = thread.submit(
                 lambda: ProcessorStore(
-                    self.warehouses(), queue=self.table, processor_id=processor_id, max_retries=max_retries
+                    self.warehouses(), queue=self.table, processor_id=processor_id, max_retries=max_retries, **more
                 )
             )
             self.opened.append(SnowflakeQueue(making.result()))
@@ -130,11 +142,26 @@ class InSnowflake:
             entry_id,
         )
 
-    def hold(self, reason, *, created_by):
-        self.sql("INSERT INTO PROCESSING_HOLDS (reason, created_by) VALUES (?, ?)", reason, created_by)
+    def hold(self, reason, **columns):
+        names, marks = ", ".join(["reason", *columns]), ", ".join("?" * (1 + len(columns)))
+        self.sql(f"INSERT INTO PROCESSING_HOLDS ({names}) SELECT {marks}", reason, *columns.values())
 
-    def holds(self):
-        return self._tuples("SELECT reason, created_by FROM PROCESSING_HOLDS")
+    def holds(self, *columns):
+        return self._tuples(f"SELECT {', '.join(columns or HOLDS)} FROM PROCESSING_HOLDS")
+
+    def raise_oldest_program(self, version):
+        self.sql(
+            "INSERT INTO SCHEMA_VERSION (version, oldest_program, applied_by) SELECT ?, ?, 'tester'", version, version
+        )
+
+    def seconds_since_update(self):
+        return [
+            row[0]
+            for row in self.sql("SELECT DATEDIFF('second', updated_at, SYSDATE()) FROM PROCESSING_QUEUE ORDER BY id")
+        ]
+
+    def update_long_ago(self):
+        self.sql("UPDATE PROCESSING_QUEUE SET updated_at = '1970-01-01 00:00:00'::TIMESTAMP_NTZ")
 
     def end_holds(self):
         self.sql("UPDATE PROCESSING_HOLDS SET until_at = DATEADD('second', -1, SYSDATE())")

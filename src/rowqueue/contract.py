@@ -21,6 +21,13 @@ MAX_ENTRIES = "MAX_ENTRIES"
 PROBE = "PROBE"
 """Environment variable of a processor: ``1`` makes it try a single entry after a hold."""
 
+DEFAULT_DESTINATION = "default"
+"""The destination of an entry that names none; the only one that the programs serve."""
+SCHEMA_VERSION = 1
+"""The version of the schema that this program was built for. It is also the program's own number: a claim compares it
+with ``SCHEMA_VERSION.oldest_program``."""
+
+_DESTINATION = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
 _TASK_ID = re.compile(r"[0-9a-f]{32}")  # AWS, the long format of ECS's ARNs
 
 
@@ -97,11 +104,34 @@ class AttemptOutcome(StrEnum):
     """Written by the poller: the claim was stale."""
 
 
+class HoldKind(StrEnum):
+    """Who placed a hold: the words in ``PROCESSING_HOLDS.kind``."""
+
+    PERSON = "person"
+    CREDENTIALS = "credentials"
+    """A processor, because the service did not accept our credentials."""
+    FENCE = "fence"
+    """A migration, while it changes what a claim may take."""
+
+
 class ProcessorEvent(StrEnum):
     """What happened to a processor: the words in ``PROCESSORS.event``."""
 
     FIRST_CLAIM = "first_claim"
     ENDED = "ended"
+
+
+def valid_destination(name: str) -> str:
+    """The same name, if it is one of a destination. It becomes part of the text of statements.
+
+    Raises:
+        ValueError: it is not.
+    """
+    if not _DESTINATION.fullmatch(name):
+        raise ValueError(
+            f"{name!r}: expected the name of a destination: 1 to 63 of a-z, 0-9, - and _, the first a letter or digit"
+        )
+    return name
 
 
 def processor_id(environment: str, task_arn: str) -> str:

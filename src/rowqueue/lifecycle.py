@@ -53,6 +53,8 @@ class Entry:
         doubts: deliveries that ended in doubt, for which it was released without a counted attempt.
         age_s: seconds from its INSERT to its claim.
         characters: the length of ``data`` in the table, if that is known. What is too long is left out of a claim.
+        earlier_attempts: attempts counted before a person last requeued it.
+        traceparent: the producer's own trace, as the producer wrote it.
     """
 
     id: int
@@ -65,6 +67,8 @@ class Entry:
     doubts: int = 0
     age_s: float = 0.0
     characters: int = 0
+    earlier_attempts: int = 0
+    traceparent: str | None = None
 
     @property
     def is_suspect(self) -> bool:
@@ -73,7 +77,12 @@ class Entry:
 
     @property
     def attempt(self) -> int:
-        """The number of the attempt that this claim makes, from 1."""
+        """The number of the attempt that this claim makes, from 1. A requeue does not begin again."""
+        return self.earlier_attempts + self.attempt_since_requeue
+
+    @property
+    def attempt_since_requeue(self) -> int:
+        """The same since the last requeue. It is compared with the limit."""
         return self.retry_count + 1
 
 
@@ -260,9 +269,10 @@ def settlement_for(entry: Entry, outcome: Outcome, policy: RetryPolicy, *, rando
             return _failed(entry, outcome, outcome.reason)
         case Transient():
             limit = policy.limit_of(entry)
-            if entry.attempt >= limit:
-                return _failed(entry, outcome, f"gave up after {entry.attempt} of {limit} attempts: {outcome.reason}")
-            delay_s = policy.delay_s(failures=entry.attempt, retry_after_s=outcome.retry_after_s, random=random)
+            failures = entry.attempt_since_requeue
+            if failures >= limit:
+                return _failed(entry, outcome, f"gave up after {failures} of {limit} attempts: {outcome.reason}")
+            delay_s = policy.delay_s(failures=failures, retry_after_s=outcome.retry_after_s, random=random)
             if policy.deadline_s is not None and entry.age_s + delay_s > policy.deadline_s:
                 return _failed(entry, outcome, f"gave up at its deadline, {policy.deadline_s:g} s: {outcome.reason}")
             return Settlement(

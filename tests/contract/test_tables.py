@@ -80,6 +80,68 @@ def test_the_pulse_has_counts_and_the_earliest_times(sql, poller, workers):
     assert pulse.earliest_claimed_at >= pulse.earliest_available_at
 
 
+def test_the_pulse_has_entries_that_no_program_serves_and_those_that_a_person_cancelled(sql, poller):
+    insert(sql, "1", "2", destination="acme")
+    insert(sql, "3", destination="beta")
+    insert(sql, "4", destination="beta", cancel_requested=True)
+    insert(sql, "5", cancel_requested=True, retry_count=3)
+    insert(sql, "6")
+    pulse = poller.pulse()
+    assert (pulse.pending, pulse.exhausted, pulse.unknown, pulse.cancels) == (1, 0, 0, 2)
+    assert (pulse.unserved, pulse.unserved_destination) == (3, "acme")
+
+
+def test_the_pulse_has_the_hold_that_ends_last_the_oldest_fence_and_the_versions(sql, poller):
+    pulse = poller.pulse()
+    assert (pulse.holds, pulse.hold_kind, pulse.fenced_since) == (0, None, None)
+    assert (pulse.version, pulse.oldest_program) == (1, 1)
+    for kind, scope, hours in (("credentials", "default", 1), ("person", "*", 2), ("person", "acme", 9)):
+        sql(
+            "INSERT INTO PROCESSING_HOLDS (kind, scope, reason, created_by, until_at)"
+            " SELECT ?, ?, ?, 'me', DATEADD('hour', ?, SYSDATE())",
+            kind,
+            scope,
+            f"{kind} {scope}",
+            hours,
+        )
+    pulse = poller.pulse()
+    assert (pulse.holds, pulse.hold_kind, pulse.hold_reason, pulse.fenced_since) == (2, "person", "person *", None)
+    sql("INSERT INTO PROCESSING_HOLDS (kind, reason, created_by) VALUES ('fence', 'version 2', 'me')")
+    sql("INSERT INTO SCHEMA_VERSION (version, oldest_program, applied_by) VALUES (3, 2, 'me')")
+    pulse = poller.pulse()
+    assert (pulse.holds, pulse.hold_kind, pulse.hold_reason) == (3, "fence", "version 2")
+    ((since,),) = sql("SELECT created_at FROM PROCESSING_HOLDS WHERE kind = 'fence'")
+    assert pulse.fenced_since == since
+    assert (pulse.version, pulse.oldest_program) == (3, 2)
+
+
+def test_exhausted_entries_of_another_destination_and_cancelled_ones_are_not_failed(sql, poller):
+    insert(sql, "1", retry_count=3)
+    insert(sql, "2", retry_count=3, destination="acme")
+    insert(sql, "3", retry_count=3, cancel_requested=True)
+    assert poller.fail_exhausted() == 1
+    assert state(sql, "status") == ["failed", "pending", "pending"]
+
+
+def test_what_the_poller_records_and_changes_has_the_attempts_number_and_the_time(sql, poller, workers):
+    insert(sql, "1", "2", "3", earlier_attempts=4, retry_count=1, crash_count=1)
+    (one, *_) = [claim(workers, 1, token=f"{n}", processor=f"dev-{n}", suspects=1) for n in (1, 2, 3)]
+    assert [entry.attempt for entry in one] == [6]
+    sql("UPDATE PROCESSING_QUEUE SET updated_at = '1970-01-01 00:00:00'::TIMESTAMP_NTZ")
+    deaths = [Death(processor_id=f"dev-{n}", reason="exit code 137", crashed=True) for n in (1, 2)]
+    poller.record_deaths(deaths)
+    assert poller.fail_poison(deaths[:1], max_crashes=1) == 1
+    assert poller.release_dead(deaths) == 1
+    sql("UPDATE PROCESSING_QUEUE SET claimed_at = DATEADD('hour', -1, SYSDATE()) WHERE status = 'processing'")
+    assert poller.reset_stale(stale_threshold_s=1800) == 1
+    assert {tuple(row) for row in sql("SELECT outcome, attempt FROM PROCESSING_ATTEMPTS")} == {
+        ("crashed", 6),
+        ("reset", 6),
+    }
+    ((oldest,),) = sql("SELECT MAX(DATEDIFF('second', updated_at, SYSDATE())) FROM PROCESSING_QUEUE")
+    assert oldest < 60
+
+
 def test_many_claims_at_once_take_every_entry_exactly_once(environ, sql, warehouses):
     insert(sql, *["{}"] * 60)
     table = SnowflakeSettings.from_env(environ).table

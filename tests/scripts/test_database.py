@@ -95,7 +95,7 @@ def behind(*holds, within_s=10, completes_at_s=None):
     return code, lines
 
 
-DELETE = "when the cause is gone: DELETE FROM PROCESSING_HOLDS WHERE scope = '*';"
+DELETE = "when the cause is gone: DELETE FROM PROCESSING_HOLDS WHERE kind <> 'fence';"
 
 
 def test_a_hold_is_named_with_its_end_and_the_statement_that_ends_it_and_is_waited_for():
@@ -112,7 +112,7 @@ def test_after_a_hold_the_time_starts_again_once():
     assert behind((0, 300))[1][-1] == "still pending after 310 s"
     code, lines = behind((0, 300), (302, 602))
     assert code == 3
-    assert [line.split(" ")[-1] for line in lines] == ["pending", "'*';", "'*';", "s"]
+    assert [line.split(" ")[-1] for line in lines] == ["pending", "'fence';", "'fence';", "s"]
     assert lines[-1] == "still pending after 310 s"
 
 

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rowqueue import contract, sql
-from rowqueue.contract import AttemptOutcome, ExitCode, ProcessorEvent
+from rowqueue.contract import AttemptOutcome, ExitCode, HoldKind, ProcessorEvent
 from rowqueue.settings import ProcessorSettings
 
 ROOT = Path(__file__).parents[2]
@@ -122,9 +122,17 @@ def test_the_tables_name_the_words_of_their_columns():
     assert f"COMMENT '{', '.join(first)} or {last}'" in TABLES
     (comment,) = re.findall(r"^    event .*COMMENT '(.*)'", TABLES, re.MULTILINE)
     assert set(ProcessorEvent) <= set(re.findall(r"\w+", comment))
+    *first, last = HoldKind
+    assert f"COMMENT 'Who placed it: {', '.join(first)} or {last}'" in TABLES
 
 
-@pytest.mark.parametrize("word", [*AttemptOutcome, *ProcessorEvent])
+def test_the_statements_know_the_kinds_of_holds():
+    assert compared("kind", STATEMENTS["pulse"]) == {HoldKind.FENCE}
+    assert HoldKind.CREDENTIALS in words(STATEMENTS["place_hold"])
+    assert "kind <> 'fence'" in STATEMENTS["lift_ended_holds"]
+
+
+@pytest.mark.parametrize("word", [*AttemptOutcome, *HoldKind, *ProcessorEvent])
 def test_each_word_fits_its_column(word):
     assert len(word) <= 20
 

@@ -21,7 +21,7 @@ STATEMENTS = {
     for name, statement in sql.statements(queue="PROCESSING_QUEUE").items()
 }
 CHANGES = {exp.Update: "UPDATE", exp.Insert: "INSERT", exp.Delete: "DELETE", exp.Merge: "MERGE"}
-TABLES = {"PROCESSING_QUEUE", "PROCESSING_ATTEMPTS", "PROCESSORS", "PROCESSING_HOLDS"}
+TABLES = {"PROCESSING_QUEUE", "PROCESSING_ATTEMPTS", "PROCESSORS", "PROCESSING_HOLDS", "SCHEMA_VERSION"}
 
 
 def constants(tree):

@@ -199,7 +199,7 @@ def test_claimed_rows_of_another_form_mean_that_snowflake_could_not_be_used():
     warehouse = RefusingWarehouse()
     warehouse.change = lambda statement, values: 1
     warehouse.rows = lambda statement, values: [("ok",)]
-    with pytest.raises(WarehouseUnavailable, match=r"claimed: expected rows of 9 columns, got some of \[1\]"):
+    with pytest.raises(WarehouseUnavailable, match=r"claimed: expected rows of 11 columns, got some of \[1\]"):
         store(warehouse).claim(ClaimRequest(token="t", entries=8, characters=100))
 
 
@@ -303,7 +303,7 @@ class CopiedRows:
     """A claim that took these rows, given by id and idempotency key."""
 
     def __init__(self, *rows):
-        self.claimed = [(entry_id, "{}", key, 0, None, 0, 0, 0.0, 2) for entry_id, key in rows]
+        self.claimed = [(entry_id, "{}", key, 0, None, 0, 0, 0.0, 2, 0, None) for entry_id, key in rows]
 
     def change(self, statement, values):
         return len(self.claimed)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from sqlglot.errors import ErrorLevel
 from sqlglot.optimizer.qualify import qualify
 
 from rowqueue import sql
+from rowqueue.poller.records import Pulse
 
 ROOT = Path(__file__).parents[2]
 STATEMENTS = sql.statements(queue="PROCESSING_QUEUE")
@@ -74,6 +76,24 @@ def test_the_pulse_has_neither_a_bind_nor_a_clock_so_that_the_result_cache_can_a
 def test_every_update_is_guarded_by_the_status_it_expects(name):
     where = sqlglot.parse_one(STATEMENTS[name].text, read="snowflake").args["where"].sql().lower()
     assert "status = 'pending'" in where or "status = 'processing'" in where
+
+
+@pytest.mark.parametrize("name", [name for name, s in STATEMENTS.items() if s.text.startswith("UPDATE")])
+def test_every_update_says_when_the_row_was_changed(name):
+    changed = sqlglot.parse_one(STATEMENTS[name].text, read="snowflake").expressions
+    assert "updated_at = SYSDATE()" in [one.sql(dialect="snowflake") for one in changed]
+
+
+def test_the_columns_of_the_pulse_are_those_that_the_poller_names():
+    parsed = sqlglot.parse_one(STATEMENTS["pulse"].text, read="snowflake")
+    named = [{"reason": "hold_reason", "kind": "hold_kind"}.get(name, name) for name in parsed.named_selects]
+    assert named == [field.name for field in fields(Pulse)]
+
+
+@pytest.mark.parametrize("destination", ["", "*", "Acme", "a'b", "-a", "a" * 64, "a\n"])
+def test_a_name_that_could_not_be_put_into_a_statement_is_refused(destination):
+    with pytest.raises(ValueError, match="expected the name of a destination"):
+        sql.statements(queue="Q", destination=destination)
 
 
 @pytest.mark.parametrize("name", STATEMENTS)

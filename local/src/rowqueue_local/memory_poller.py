@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from rowqueue.contract import AttemptOutcome
+from rowqueue.contract import DEFAULT_DESTINATION, AttemptOutcome
 from rowqueue.lifecycle import MAX_ERROR_MESSAGE_CHARACTERS, Status
 from rowqueue.sql import Attempt
 from rowqueue_local.memory_queue import AttemptRow, best_by_claim, settlement_on_record, write
@@ -26,15 +26,24 @@ class MemoryPoller:
     Args:
         tables: shared with the processors.
         max_retries: counted attempts, unless the entry has its own limit.
+        destination: whose exhausted entries are failed.
     """
 
-    def __init__(self, tables: MemoryTables, *, max_retries: int = 3) -> None:
+    def __init__(self, tables: MemoryTables, *, max_retries: int = 3, destination: str = DEFAULT_DESTINATION) -> None:
         self.tables = tables
+        self._destination = destination
         self._max_retries = max_retries
 
     def fail_exhausted(self) -> int:
         """See :meth:`rowqueue.poller.queue.PollerQueue.fail_exhausted`."""
-        exhausted = [row for row in self.tables.queue if row.status == Status.PENDING and not self._left(row)]
+        exhausted = [
+            row
+            for row in self.tables.queue
+            if row.status == Status.PENDING
+            and row.destination == self._destination
+            and not row.cancel_requested
+            and not self._left(row)
+        ]
         for row in exhausted:
             earlier = f"{row.error_message}; " if row.error_message else ""
             self._fail(row, f"{earlier}no attempts left: to requeue, set retry_count to 0")
@@ -100,7 +109,7 @@ class MemoryPoller:
             return
         attempt = Attempt(
             claim_token=token,
-            attempt=row.retry_count + 1,
+            attempt=row.earlier_attempts + row.retry_count + 1,
             outcome=outcome,
             response_status=None,
             status="",
@@ -134,6 +143,7 @@ class MemoryPoller:
 
     def _take_away(self, row: QueueRow, *, counted: bool) -> None:
         row.retry_count += counted
+        row.updated_at = self.tables.clock()
         row.claim_token, row.processor_id, row.claimed_at = None, None, None
         row.status, row.failed_at = Status.PENDING, None
         if counted and not self._left(row):
@@ -141,6 +151,7 @@ class MemoryPoller:
 
     def _fail(self, row: QueueRow, reason: str) -> None:
         row.status, row.failed_at = Status.FAILED, self.tables.clock()
+        row.updated_at = self.tables.clock()
         row.error_message = reason[:MAX_ERROR_MESSAGE_CHARACTERS]
 
     def _left(self, row: QueueRow) -> bool:

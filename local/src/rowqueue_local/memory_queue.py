@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from itertools import count
 from typing import TYPE_CHECKING
 
-from rowqueue.contract import AttemptOutcome, ProcessorEvent
+from rowqueue.contract import DEFAULT_DESTINATION, SCHEMA_VERSION, AttemptOutcome, HoldKind, ProcessorEvent
 from rowqueue.lifecycle import MAX_ERROR_MESSAGE_CHARACTERS, Entry, Settlement, Status, storable
 from rowqueue.processor.queue import Ready, key_of
 from rowqueue.sql import ClaimedKey
@@ -32,18 +32,27 @@ class QueueRow:
     idempotency_key: str
     created_at: float
     available_at: float
+    updated_at: float
+    destination: str = DEFAULT_DESTINATION
+    traceparent: str | None = None
     status: str = Status.PENDING
     priority: int = 0
     retry_count: int = 0
     max_retries: int | None = None
     crash_count: int = 0
     doubts: int = 0
+    requeued: int = 0
+    earlier_attempts: int = 0
+    cancel_requested: bool = False
     claim_token: str | None = None
     processor_id: str | None = None
     claimed_at: float | None = None
     tried_at: float | None = None
     completed_at: float | None = None
     failed_at: float | None = None
+    cancelled_at: float | None = None
+    cancelled_by: str | None = None
+    cancel_reason: str | None = None
     response_status: int | None = None
     result: str | None = None
     error_message: str | None = None
@@ -68,6 +77,8 @@ class HoldRow:
     """A row of PROCESSING_HOLDS. ``until_at`` is ``None`` if a person has to end the hold."""
 
     reason: str
+    scope: str = "*"
+    kind: str = HoldKind.PERSON
     until_at: float | None = None
     created_by: str | None = None
 
@@ -93,6 +104,7 @@ class MemoryTables:
         attempts: PROCESSING_ATTEMPTS.
         holds: PROCESSING_HOLDS.
         processors: PROCESSORS.
+        oldest_program: of SCHEMA_VERSION.
     """
 
     clock: Callable[[], float]
@@ -100,13 +112,15 @@ class MemoryTables:
     attempts: list[AttemptRow] = field(default_factory=list)
     holds: list[HoldRow] = field(default_factory=list)
     processors: list[ProcessorRow] = field(default_factory=list)
+    oldest_program: int = SCHEMA_VERSION
     _ids: count[int] = field(default_factory=lambda: count(1))
 
     def insert(self, data: str = "{}", **columns: object) -> QueueRow:
         """Insert one row. Columns that are not given have the table's defaults."""
         number, now = next(self._ids), self.clock()
-        defaults = {"id": number, "idempotency_key": f"key-{number}", "created_at": now, "available_at": now}
-        row = QueueRow(data=data, **(defaults | columns))  # type: ignore[arg-type]  # a wrong column is a TypeError
+        defaults = {"id": number, "idempotency_key": f"key-{number}"}
+        times = dict.fromkeys(("created_at", "available_at", "updated_at"), now)
+        row = QueueRow(data=data, **(defaults | times | columns))  # type: ignore[arg-type]  # a wrong column is a TypeError
         self.queue.append(row)
         return row
 
@@ -118,10 +132,19 @@ class MemoryQueue:
         tables: shared with other processors.
         processor_id: claims, attempts, holds and records carry it.
         max_retries: counted attempts, unless the entry has its own limit.
+        destination: whose entries are claimed and counted.
     """
 
-    def __init__(self, tables: MemoryTables, *, processor_id: str = "dev-1", max_retries: int = 3) -> None:
+    def __init__(
+        self,
+        tables: MemoryTables,
+        *,
+        processor_id: str = "dev-1",
+        max_retries: int = 3,
+        destination: str = DEFAULT_DESTINATION,
+    ) -> None:
         self.tables = tables
+        self._destination = destination
         self._processor_id = processor_id
         self._max_retries = max_retries
 
@@ -135,6 +158,7 @@ class MemoryQueue:
         for row in (row for copies in block for row in copies):
             row.status, row.claim_token = Status.PROCESSING, request.token
             row.processor_id, row.claimed_at, row.tried_at = self._processor_id, now, now
+            row.updated_at = now
         return [_entry(copies[0], request, now) for copies in block]
 
     async def count_ready(self) -> Ready:
@@ -172,14 +196,24 @@ class MemoryQueue:
     async def place_hold(self, *, reason: str, seconds: float) -> None:
         """See :meth:`rowqueue.processor.queue.Queue.place_hold`."""
         now = self.tables.clock()
-        if not any(hold.until_at is None or hold.until_at > now for hold in self.tables.holds):
-            cut = storable(reason[:MAX_ERROR_MESSAGE_CHARACTERS]) or ""
-            self.tables.holds.append(HoldRow(reason=cut, until_at=now + seconds, created_by=self._processor_id))
+        if not any(hold.until_at is None or hold.until_at > now for hold in self._my_holds()):
+            self.tables.holds.append(
+                HoldRow(
+                    reason=storable(reason[:MAX_ERROR_MESSAGE_CHARACTERS]) or "",
+                    scope=self._destination,
+                    kind=HoldKind.CREDENTIALS,
+                    until_at=now + seconds,
+                    created_by=self._processor_id,
+                )
+            )
 
     async def lift_ended_holds(self) -> None:
         """See :meth:`rowqueue.processor.queue.Queue.lift_ended_holds`."""
         now = self.tables.clock()
-        self.tables.holds[:] = [hold for hold in self.tables.holds if hold.until_at is None or hold.until_at > now]
+        ended = [hold for hold in self._my_holds() if hold.until_at is not None and hold.until_at <= now]
+        for hold in ended:
+            if hold.kind != HoldKind.FENCE:
+                self.tables.holds.remove(hold)
 
     async def record_first_claim(self, *, entries: int) -> None:
         """See :meth:`rowqueue.processor.queue.Queue.record_first_claim`."""
@@ -200,12 +234,16 @@ class MemoryQueue:
 
     def _ready(self, *, probe: bool, nothing_in_hand: bool) -> list[QueueRow]:
         now = self.tables.clock()
-        if any(not probe or hold.until_at is None or hold.until_at > now for hold in self.tables.holds):
+        if any(not probe or hold.until_at is None or hold.until_at > now for hold in self._my_holds()):
+            return []
+        if self.tables.oldest_program > SCHEMA_VERSION:
             return []
         ready = [
             row
             for row in self.tables.queue
             if row.status == Status.PENDING
+            and row.destination == self._destination
+            and not row.cancel_requested
             and row.available_at <= now
             and row.retry_count < (self._max_retries if row.max_retries is None else row.max_retries)
             and (nothing_in_hand or not row.crash_count)
@@ -221,6 +259,10 @@ class MemoryQueue:
             ),
         )
 
+    def _my_holds(self) -> list[HoldRow]:
+        """The holds that this worker obeys."""
+        return [hold for hold in self.tables.holds if hold.scope in {"*", self._destination}]
+
     def _settle_one(self, rows: Sequence[QueueRow], settlement: Settlement, *, expected: Status) -> bool:
         """Settle the rows of a claim; returns whether that was done, now or by an earlier call."""
         in_hand = [row for row in rows if row.status == Status.PROCESSING]
@@ -232,6 +274,7 @@ class MemoryQueue:
 def write(row: QueueRow, settlement: Settlement, now: float) -> None:
     """Settle a row: the rule of the statement ``settle``."""
     row.status = settlement.status
+    row.updated_at = now
     row.retry_count += settlement.counted
     row.doubts += settlement.doubted
     row.completed_at = now if settlement.status is Status.COMPLETED else None
@@ -265,7 +308,9 @@ def _make_alike(copies: Sequence[QueueRow]) -> None:
     retries = max(row.retry_count for row in copies)
     crashes = max(row.crash_count for row in copies)
     doubts = max(row.doubts for row in copies)
+    earlier = max(row.earlier_attempts for row in copies)
     for row in copies:
+        row.earlier_attempts = earlier
         row.retry_count, row.crash_count, row.doubts = retries, crashes, doubts
         row.max_retries = min(limits, default=None)
 
@@ -330,6 +375,8 @@ def _entry(row: QueueRow, request: ClaimRequest, now: float) -> Entry:
         doubts=row.doubts,
         age_s=now - row.created_at,
         characters=len(row.data),
+        earlier_attempts=row.earlier_attempts,
+        traceparent=row.traceparent,
     )
 
 

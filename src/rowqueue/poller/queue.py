@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import fields
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
 
     from rowqueue.poller.records import Death
 
+_OF_THE_PULSE = tuple(field.name for field in fields(Pulse))
+"""The columns of the statement, in their order."""
 _MARGIN = timedelta(minutes=1)
 _LONG_AGO = datetime(1970, 1, 1)  # noqa: DTZ001 -- as Snowflake's timestamps: UTC, naive
 
@@ -24,20 +27,7 @@ class PollerQueue(sql.Sender):
 
     def pulse(self) -> Pulse:
         """Look at the queue with the one statement that an idle tick sends."""
-        pending, exhausted, available_at, processing, claimed_at, unknown, holds, held_until, reason = self._row(
-            "pulse", columns=9
-        )
-        return Pulse(
-            pending=pending,
-            exhausted=exhausted,
-            earliest_available_at=available_at,
-            processing=processing,
-            earliest_claimed_at=claimed_at,
-            unknown=unknown,
-            holds=holds,
-            held_until=held_until,
-            hold_reason=reason,
-        )
+        return Pulse(**dict(zip(_OF_THE_PULSE, self._row("pulse", columns=16), strict=True)))
 
     def count_ready(self, *, probe: bool = False) -> int:
         """Count the entries that claims would take now. While there is a hold, the count is 0.
@@ -45,7 +35,13 @@ class PollerQueue(sql.Sender):
         Args:
             probe: whether to count even if an ended hold has not been lifted.
         """
-        entries, _suspects = self._row("count_ready", columns=2, max_retries=self._max_retries, probe=int(probe))
+        entries, _suspects = self._row(
+            "count_ready",
+            columns=2,
+            max_retries=self._max_retries,
+            destination=self._destination,
+            probe=int(probe),
+        )
         return int(entries)
 
     def reset_stale(self, *, stale_threshold_s: float, claimed_since: datetime | None = None) -> int:
@@ -65,7 +61,7 @@ class PollerQueue(sql.Sender):
 
     def fail_exhausted(self) -> int:
         """Fail pending entries without attempts left, which no claim would take; returns how many."""
-        return self._change("fail_exhausted", max_retries=self._max_retries)
+        return self._change("fail_exhausted", max_retries=self._max_retries, destination=self._destination)
 
     def claimants(self) -> list[Claimant]:
         """The workers that have claims."""

@@ -11,18 +11,28 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pulse:
-    """The state of the queue in one row. Times are UTC, naive, by Snowflake's clock.
+    """The state of the queue in one row of the statement ``pulse``, in the order of its columns.
+
+    Times are UTC, naive, by Snowflake's clock. Pending entries are those of this program's destination; entries whose
+    cancel was requested are only in ``cancels``.
 
     Attributes:
         pending: pending entries with attempts left, ready or not.
         exhausted: pending entries without: a limit was lowered, or a requeue did not reset ``retry_count``.
         earliest_available_at: when the first pending entry is or was ready.
-        processing: entries that workers have claimed.
+        processing: entries that workers have claimed, of every destination.
         earliest_claimed_at: when the first of them was claimed.
         unknown: entries in a status that this program does not know.
+        cancels: pending entries, of every destination, whose cancel was requested.
+        unserved: pending entries of other destinations, which no program serves.
+        unserved_destination: the name of one of these destinations.
         holds: holds that stand, and holds that have ended and wait for a probe.
         held_until: when the last hold ends; in the year 9999 if a person has to end it.
-        hold_reason: the reason of one of them.
+        hold_reason: the reason of the hold that ends last.
+        hold_kind: its kind, a :class:`~rowqueue.contract.HoldKind`.
+        fenced_since: when the oldest fence was placed; ``None`` without one.
+        version: of the schema.
+        oldest_program: programs that know only an earlier version claim nothing.
     """
 
     pending: int
@@ -31,9 +41,16 @@ class Pulse:
     processing: int
     earliest_claimed_at: datetime | None
     unknown: int
+    cancels: int = 0
+    unserved: int = 0
+    unserved_destination: str | None = None
     holds: int = 0
     held_until: datetime | None = None
     hold_reason: str | None = None
+    hold_kind: str | None = None
+    fenced_since: datetime | None = None
+    version: int | None = None
+    oldest_program: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import tenacity
 
 from rowqueue import sql
-from rowqueue.contract import ProcessorEvent
+from rowqueue.contract import DEFAULT_DESTINATION, ProcessorEvent
 from rowqueue.errors import LockContention, ValueRefused, WarehouseUnavailable
 from rowqueue.lifecycle import MAX_ERROR_MESSAGE_CHARACTERS, Entry, Status, storable
 from rowqueue.observability import Event, Metric, embedded, log_problem
@@ -45,6 +45,7 @@ class ProcessorStore(sql.Sender):
         queue: the queue table's name, validated.
         processor_id: claims, attempts, holds and records carry it.
         max_retries: counted attempts, unless the entry has its own limit.
+        destination: whose entries are claimed and counted, and the scope of a hold that this processor places.
         stale_threshold_s: recorded for the view STALE_ENTRIES.
         settle_patience_s: how long a settle is repeated before it fails, seconds. Its entries are then delivered again.
         sleep: waits, seconds, before a statement is sent again.
@@ -58,12 +59,13 @@ class ProcessorStore(sql.Sender):
         queue: str,
         processor_id: str,
         max_retries: int,
+        destination: str = DEFAULT_DESTINATION,
         stale_threshold_s: float | None = None,
         settle_patience_s: float = SETTLE_PATIENCE_S,
         sleep: Callable[[float], None] = time.sleep,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        super().__init__(warehouse, queue=queue, max_retries=max_retries)
+        super().__init__(warehouse, queue=queue, max_retries=max_retries, destination=destination)
         self._clock = clock
         self._processor_id = processor_id
         self._stale_threshold_s = stale_threshold_s
@@ -89,7 +91,13 @@ class ProcessorStore(sql.Sender):
             probe: whether to count even if an ended hold has not been lifted.
         """
         entries, suspects = self._repeating(
-            lambda: self._row("count_ready", columns=2, max_retries=self._max_retries, probe=int(probe))
+            lambda: self._row(
+                "count_ready",
+                columns=2,
+                max_retries=self._max_retries,
+                destination=self._destination,
+                probe=int(probe),
+            )
         )
         return Ready(entries=entries, suspects=suspects)
 
@@ -104,6 +112,7 @@ class ProcessorStore(sql.Sender):
                 "claim",
                 claim_token=request.token,
                 processor_id=self._processor_id,
+                destination=self._destination,
                 max_retries=self._max_retries,
                 entries=request.entries,
                 characters=request.characters,
@@ -117,7 +126,7 @@ class ProcessorStore(sql.Sender):
 
     def _claimed(self, request: ClaimRequest) -> list[Entry]:
         """What was claimed. Copies of a row, with its id and its key, are one entry."""
-        rows = self._rows("claimed", columns=9, claim_token=request.token, longest=request.longest)
+        rows = self._rows("claimed", columns=11, claim_token=request.token, longest=request.longest)
         _log_duplicates([entry_id for entry_id, *_ in rows])
         keys = Counter(ClaimedKey(entry_id, request.token, key) for entry_id, _, key, *_ in rows)
         self._copied |= {key for key, count in keys.items() if count > 1}
@@ -133,6 +142,8 @@ class ProcessorStore(sql.Sender):
                 doubts=doubts,
                 age_s=age_s,
                 characters=characters,
+                earlier_attempts=earlier_attempts,
+                traceparent=traceparent,
             )
             for (
                 entry_id,
@@ -144,6 +155,8 @@ class ProcessorStore(sql.Sender):
                 doubts,
                 age_s,
                 characters,
+                earlier_attempts,
+                traceparent,
             ) in rows
         }
         return list(entries.values())
@@ -259,6 +272,7 @@ class ProcessorStore(sql.Sender):
         self._repeating(
             lambda: self._change(
                 "place_hold",
+                destination=self._destination,
                 reason=storable(reason[:MAX_ERROR_MESSAGE_CHARACTERS]),
                 seconds=seconds,
                 created_by=self._processor_id,
@@ -267,7 +281,7 @@ class ProcessorStore(sql.Sender):
 
     def lift_ended_holds(self) -> None:
         """See :meth:`~rowqueue.processor.queue.Queue.lift_ended_holds`."""
-        self._repeating(lambda: self._change("lift_ended_holds"))
+        self._repeating(lambda: self._change("lift_ended_holds", destination=self._destination))
 
     def record_first_claim(self, *, entries: int) -> None:
         """See :meth:`~rowqueue.processor.queue.Queue.record_first_claim`."""

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from importlib import resources
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
+from rowqueue.contract import DEFAULT_DESTINATION, SCHEMA_VERSION, valid_destination
 from rowqueue.errors import WarehouseUnavailable
 
 if TYPE_CHECKING:
@@ -124,18 +125,26 @@ class Warehouse(Protocol):
         ...
 
 
-def load(source: str, *, queue: str, max_retries: int = 3) -> dict[str, Statement]:
+def load(
+    source: str, *, queue: str, max_retries: int = 3, destination: str = DEFAULT_DESTINATION
+) -> dict[str, Statement]:
     """Parse the text of a statement file.
 
     Args:
         source: the text.
         queue: the queue table's name. It becomes part of the text, so it must have been validated.
         max_retries: becomes part of the text where a bound value would keep the result cache from answering.
+        destination: whose entries are claimed and counted; becomes part of the text for the same reason.
 
     Raises:
-        ValueError: a placeholder is unknown.
+        ValueError: a placeholder is unknown, or the name is none of a destination.
     """
-    known = _POSITIONS | {"{queue}": queue, "{max_retries}": str(max_retries)}
+    known = _POSITIONS | {
+        "{queue}": queue,
+        "{max_retries}": str(max_retries),
+        "{destination}": f"'{valid_destination(destination)}'",
+        "{program}": str(int(SCHEMA_VERSION)),
+    }
 
     def value_of(placeholder: re.Match[str]) -> str:
         try:
@@ -153,10 +162,10 @@ def load(source: str, *, queue: str, max_retries: int = 3) -> dict[str, Statemen
     return statements
 
 
-def statements(*, queue: str, max_retries: int = 3) -> dict[str, Statement]:
-    """Every statement that the program sends, for this queue table and this limit of counted attempts."""
+def statements(*, queue: str, max_retries: int = 3, destination: str = DEFAULT_DESTINATION) -> dict[str, Statement]:
+    """Every statement that the program sends, for this queue table, limit of counted attempts and destination."""
     source = resources.files(__name__).joinpath("queries.sql").read_text(encoding="utf-8")
-    return load(source, queue=queue, max_retries=max_retries)
+    return load(source, queue=queue, max_retries=max_retries, destination=destination)
 
 
 class Sender:
@@ -168,12 +177,16 @@ class Sender:
         warehouse: runs the statements.
         queue: the queue table's name, validated.
         max_retries: counted attempts, unless the entry has its own limit.
+        destination: whose entries are claimed and counted.
     """
 
-    def __init__(self, warehouse: Warehouse, *, queue: str, max_retries: int) -> None:
+    def __init__(
+        self, warehouse: Warehouse, *, queue: str, max_retries: int, destination: str = DEFAULT_DESTINATION
+    ) -> None:
         self._warehouse = warehouse
-        self._statements = statements(queue=queue, max_retries=max_retries)
+        self._statements = statements(queue=queue, max_retries=max_retries, destination=destination)
         self._max_retries = max_retries
+        self._destination = destination
 
     def _rows(self, name: str, *, columns: int, **values: object) -> list[tuple[Any, ...]]:
         """The rows of a query. A proxy may answer in Snowflake's place, in a form that the driver accepts.

@@ -1,9 +1,9 @@
 -- Every statement that the poller and the processors send.
 --
 -- `-- name: x` starts a statement. The comment lines below it say what it does and what guards it.
--- %(name)s is a value that the server binds (qmark). {queue}, the validated name of the queue table, and {max_retries}, the
--- setting, are put into the text once, at start; {settlement.x}, {attempt.x} and {claimed.x} are the positions of fields in rows
--- that are sent as arrays (rowqueue/sql/__init__.py declares them).
+-- %(name)s is a value that the server binds (qmark). {queue} and {destination}, validated names, {max_retries}, the setting, and
+-- {program}, the version of the schema that this program knows, are put into the text once, at start; {settlement.x}, {attempt.x}
+-- and {claimed.x} are the positions of fields in rows that are sent as arrays (rowqueue/sql/__init__.py declares them).
 -- Times are SYSDATE(): UTC, by Snowflake's clock. CURRENT_TIMESTAMP depends on the session's time zone, and the clocks of workers
 -- may differ. Snowflake has no UPDATE ... RETURNING, no SKIP LOCKED, and no FOR UPDATE on standard tables.
 
@@ -11,39 +11,57 @@
 -- What an idle tick needs to know. The text is constant, without bound values and without a clock function, so that Snowflake can
 -- answer it from the result cache while the tables do not change, and no warehouse resumes. The poller compares the times with
 -- its own clock and a margin. It never writes a time of that clock.
--- Finished entries are left out: they are most of the table.
-SELECT entries.pending, entries.exhausted, entries.earliest_available_at, entries.processing, entries.earliest_claimed_at, entries.unknown,
-       holds.holds, holds.held_until, holds.reason
-  FROM (SELECT COUNT(IFF(status = 'pending' AND retry_count < COALESCE(max_retries, {max_retries}), 1, NULL)) AS pending,
-               COUNT(IFF(status = 'pending' AND retry_count >= COALESCE(max_retries, {max_retries}), 1, NULL)) AS exhausted,
-               MIN(IFF(status = 'pending' AND retry_count < COALESCE(max_retries, {max_retries}), available_at, NULL))
-                   AS earliest_available_at,
+-- Finished entries are left out: they are most of the table. Claims of every destination count, because a reset and a rescue take
+-- them all. Pending entries are those of this program's destination; the others are unserved.
+SELECT entries.pending, entries.exhausted, entries.earliest_available_at, entries.processing, entries.earliest_claimed_at,
+       entries.unknown, entries.cancels, entries.unserved, entries.unserved_destination,
+       holds.holds, holds.held_until, holds.reason, holds.kind, holds.fenced_since,
+       versions.version, versions.oldest_program
+  FROM (SELECT COUNT(IFF(is_ours AND has_attempts, 1, NULL)) AS pending,
+               COUNT(IFF(is_ours AND NOT has_attempts, 1, NULL)) AS exhausted,
+               MIN(IFF(is_ours AND has_attempts, available_at, NULL)) AS earliest_available_at,
                COUNT(IFF(status = 'processing', 1, NULL)) AS processing,
                MIN(IFF(status = 'processing', COALESCE(claimed_at, available_at), NULL)) AS earliest_claimed_at,
-               COUNT(IFF(status IN ('pending', 'processing', 'completed', 'failed', 'cancelled'), NULL, 1)) AS unknown
-          FROM {queue}
-         WHERE status NOT IN ('completed', 'failed', 'cancelled')) AS entries
+               COUNT(IFF(status IN ('pending', 'processing'), NULL, 1)) AS unknown,
+               COUNT(IFF(status = 'pending' AND cancel_requested, 1, NULL)) AS cancels,
+               COUNT(IFF(is_unserved, 1, NULL)) AS unserved,
+               MIN(IFF(is_unserved, destination, NULL)) AS unserved_destination
+          FROM (SELECT status, destination, available_at, claimed_at, cancel_requested,
+                       retry_count < COALESCE(max_retries, {max_retries}) AS has_attempts,
+                       status = 'pending' AND NOT cancel_requested AND destination = {destination} AS is_ours,
+                       status = 'pending' AND NOT cancel_requested AND destination <> {destination} AS is_unserved
+                  FROM {queue}
+                 WHERE status NOT IN ('completed', 'failed', 'cancelled')) AS unfinished) AS entries
  CROSS JOIN (SELECT COUNT(*) AS holds,
                     MAX(COALESCE(until_at, '9999-12-31 00:00:00'::TIMESTAMP_NTZ)) AS held_until,
-                    MAX(reason) AS reason
+                    MAX_BY(reason, COALESCE(until_at, '9999-12-31 00:00:00'::TIMESTAMP_NTZ)) AS reason,
+                    MAX_BY(kind, COALESCE(until_at, '9999-12-31 00:00:00'::TIMESTAMP_NTZ)) AS kind,
+                    MIN(IFF(kind = 'fence', created_at, NULL)) AS fenced_since
                FROM PROCESSING_HOLDS
-              WHERE scope = '*') AS holds
+              WHERE scope IN ('*', {destination})) AS holds
+ CROSS JOIN (SELECT MAX(version) AS version, MAX(oldest_program) AS oldest_program
+               FROM SCHEMA_VERSION) AS versions
 
 -- name: count_ready
 -- Entries that a claim would take now. While there is a hold, the count is 0, also when the hold has ended and waits for its probe.
+-- It is 0 for a program that is older than the schema permits.
 -- Suspects, which a worker has died on, are counted apart: only a worker with nothing in hand gets them.
 SELECT COUNT(*) AS entries, COUNT(IFF(crash_count > 0, 1, NULL)) AS suspects
   FROM {queue}
  WHERE status = 'pending'
+   AND destination = %(destination)s
+   AND NOT cancel_requested
    AND available_at <= SYSDATE()
    AND retry_count < COALESCE(max_retries, %(max_retries)s)
    AND NOT EXISTS (SELECT 1
                      FROM PROCESSING_HOLDS
-                    WHERE scope = '*'
+                    WHERE scope IN ('*', %(destination)s)
                       AND (%(probe)s = 0 OR until_at IS NULL OR until_at > SYSDATE()))
+   AND NOT EXISTS (SELECT 1 FROM SCHEMA_VERSION WHERE oldest_program > {program})
 
 -- name: claim
--- One worker takes a block: the best ready entries, bounded by number and by characters (the first is always taken).
+-- One worker takes a block: the best ready entries of its destination, bounded by number and by characters (the first is always
+-- taken). A program that is older than the schema permits gets nothing.
 -- While a hold stands, nothing is claimed. When it has ended, only a probe claims: the entry least recently tried, whatever its
 -- priority, so that one entry cannot keep all others waiting.
 -- Suspects are claimed only by a worker with nothing in hand: crash_count = 1 up to %(suspects)s together; crash_count > 1 one at a
@@ -59,30 +77,36 @@ UPDATE {queue}
        processor_id = %(processor_id)s,
        claimed_at = SYSDATE(),
        tried_at = SYSDATE(),
+       updated_at = SYSDATE(),
        retry_count = GREATEST(retry_count, ready.retries),
+       earlier_attempts = GREATEST(earlier_attempts, ready.earlier),
        crash_count = GREATEST(crash_count, ready.crashes),
        doubts = GREATEST(doubts, ready.most_doubts),
        max_retries = IFF(ready.copies > 1, ready.retry_limit, max_retries)
-  FROM (SELECT ready_id, ready_key, copies, retries, crashes, most_doubts, retry_limit
+  FROM (SELECT ready_id, ready_key, copies, retries, earlier, crashes, most_doubts, retry_limit
           FROM (SELECT id AS ready_id, idempotency_key AS ready_key, characters,
                        COUNT(*) OVER (PARTITION BY id, idempotency_key) AS copies,
                        MAX(retry_count) OVER (PARTITION BY id, idempotency_key) AS retries,
+                       MAX(earlier_attempts) OVER (PARTITION BY id, idempotency_key) AS earlier,
                        MAX(crash_count) OVER (PARTITION BY id, idempotency_key) AS crashes,
                        MAX(doubts) OVER (PARTITION BY id, idempotency_key) AS most_doubts,
                        MIN(max_retries) OVER (PARTITION BY id, idempotency_key) AS retry_limit,
                        ROW_NUMBER() OVER (ORDER BY tried, priority DESC, available_at, id, idempotency_key) AS place
                   FROM (SELECT id, idempotency_key, priority, available_at, LENGTH(data) AS characters,
                                IFF(%(probe)s = 1, COALESCE(tried_at, '1970-01-01 00:00:00'::TIMESTAMP_NTZ), NULL) AS tried,
-                               retry_count, crash_count, doubts, max_retries
+                               retry_count, earlier_attempts, crash_count, doubts, max_retries
                           FROM {queue}
                          WHERE status = 'pending'
+                           AND destination = %(destination)s
+                           AND NOT cancel_requested
                            AND available_at <= SYSDATE()
                            AND retry_count < COALESCE(max_retries, %(max_retries)s)
                            AND (crash_count = 0 OR %(nothing_in_hand)s = 1)
                            AND NOT EXISTS (SELECT 1
                                              FROM PROCESSING_HOLDS
-                                            WHERE scope = '*'
+                                            WHERE scope IN ('*', %(destination)s)
                                               AND (%(probe)s = 0 OR until_at IS NULL OR until_at > SYSDATE()))
+                           AND NOT EXISTS (SELECT 1 FROM SCHEMA_VERSION WHERE oldest_program > {program})
                          ORDER BY tried, priority DESC, available_at, id
                          LIMIT 10000) AS candidates
                QUALIFY ROW_NUMBER() OVER (PARTITION BY id, idempotency_key
@@ -100,6 +124,8 @@ UPDATE {queue}
  WHERE id = ready.ready_id
    AND idempotency_key = ready.ready_key
    AND status = 'pending'
+   AND destination = %(destination)s
+   AND NOT cancel_requested
    AND available_at <= SYSDATE()
    AND retry_count < COALESCE(max_retries, %(max_retries)s)
    AND (crash_count = 0 OR %(nothing_in_hand)s = 1)
@@ -108,7 +134,7 @@ UPDATE {queue}
 -- The entries of one claim, by its token: read after the claim, and also when the connection broke during the claim.
 -- Data that is too long to be delivered is left out, because it may not fit into the task's memory.
 SELECT id, IFF(LENGTH(data) > %(longest)s, '', data) AS data, idempotency_key, retry_count, max_retries, crash_count, doubts,
-       DATEDIFF('second', created_at, SYSDATE()) AS age_s, LENGTH(data) AS characters
+       DATEDIFF('second', created_at, SYSDATE()) AS age_s, LENGTH(data) AS characters, earlier_attempts, traceparent
   FROM {queue}
  WHERE claim_token = %(claim_token)s
    AND status = 'processing'
@@ -165,6 +191,7 @@ SELECT made.entry_id,
 -- same id. The caller compares the rows changed with the entries sent.
 UPDATE {queue}
    SET status = made.entry_status,
+       updated_at = SYSDATE(),
        retry_count = retry_count + made.counted,
        doubts = doubts + made.doubted,
        available_at = COALESCE(made.ready_at, available_at),
@@ -197,6 +224,7 @@ UPDATE {queue}
 -- much longer.
 UPDATE {queue}
    SET status = settled.new_status,
+       updated_at = SYSDATE(),
        retry_count = retry_count + settled.counted,
        doubts = doubts + settled.doubted,
        available_at = IFF(settled.new_status = 'pending' AND settled.released = 0,
@@ -255,7 +283,7 @@ INSERT INTO PROCESSING_ATTEMPTS (entry_id, claim_token, idempotency_key, attempt
 SELECT in_hand.id,
        COALESCE(in_hand.claim_token, 'none'),
        in_hand.idempotency_key,
-       in_hand.retry_count + 1,
+       in_hand.earlier_attempts + in_hand.retry_count + 1,
        in_hand.processor_id,
        COALESCE(in_hand.claimed_at, SYSDATE()),
        SYSDATE(),
@@ -282,6 +310,7 @@ SELECT in_hand.id,
 UPDATE {queue}
    SET status = 'failed',
        failed_at = SYSDATE(),
+       updated_at = SYSDATE(),
        error_message = LEFT('poison: ' || (crash_count + 1) || ' workers have died on it; the last: ' || gone.reason, 1000),
        crash_count = crash_count + 1
   FROM (SELECT in_hand.id AS gone_id, COALESCE(in_hand.claim_token, 'none') AS gone_token, in_hand.idempotency_key AS gone_key,
@@ -321,6 +350,7 @@ UPDATE {queue}
                                 IFF(gone.counted = 1 AND retry_count + 1 >= COALESCE(max_retries, %(max_retries)s),
                                     'failed', 'pending')) = 'failed', SYSDATE(), NULL),
        completed_at = IFF(gone.entry_status = 'completed', SYSDATE(), NULL),
+       updated_at = SYSDATE(),
        retry_count = retry_count + gone.counted,
        crash_count = crash_count + gone.crashed,
        doubts = doubts + gone.doubted,
@@ -373,7 +403,7 @@ INSERT INTO PROCESSING_ATTEMPTS (entry_id, claim_token, idempotency_key, attempt
 SELECT in_hand.id,
        COALESCE(in_hand.claim_token, 'none'),
        in_hand.idempotency_key,
-       in_hand.retry_count + 1,
+       in_hand.earlier_attempts + in_hand.retry_count + 1,
        COALESCE(in_hand.processor_id, 'unknown'),
        COALESCE(in_hand.claimed_at, in_hand.available_at),
        SYSDATE(),
@@ -401,6 +431,7 @@ UPDATE {queue}
                                 IFF(retry_count + 1 >= COALESCE(max_retries, %(max_retries)s), 'failed', 'pending')) = 'failed',
                        SYSDATE(), NULL),
        completed_at = IFF(gone.entry_status = 'completed', SYSDATE(), NULL),
+       updated_at = SYSDATE(),
        retry_count = retry_count + gone.counted,
        doubts = doubts + gone.doubted,
        available_at = COALESCE(gone.ready_at, available_at),
@@ -442,12 +473,16 @@ UPDATE {queue}
    AND COALESCE(claimed_at, available_at) < DATEADD('second', -%(stale_threshold_s)s, SYSDATE())
 
 -- name: fail_exhausted
--- Fail pending entries that no claim would ever take: a limit was lowered, or a requeue did not reset retry_count.
+-- Fail pending entries that no claim would ever take: a limit was lowered, or a requeue did not reset retry_count. The limit is
+-- that of this program's destination.
 UPDATE {queue}
    SET status = 'failed',
        failed_at = SYSDATE(),
+       updated_at = SYSDATE(),
        error_message = LEFT(COALESCE(error_message || '; ', '') || 'no attempts left: to requeue, set retry_count to 0', 1000)
  WHERE status = 'pending'
+   AND destination = %(destination)s
+   AND NOT cancel_requested
    AND retry_count >= COALESCE(max_retries, %(max_retries)s)
 
 -- name: processors_seen
@@ -470,15 +505,20 @@ INSERT INTO PROCESSORS (processor_id, event, entries, seconds, reason, stale_thr
 SELECT %(processor_id)s, %(event)s, %(entries)s, %(seconds)s, %(reason)s, %(stale_threshold_s)s
 
 -- name: place_hold
--- Stop all claims until the hold ends, unless a hold stands already. Processors that meet the same fault at the same moment may
--- each place one.
-INSERT INTO PROCESSING_HOLDS (scope, reason, until_at, created_by)
-SELECT placed.scope, placed.reason, DATEADD('second', placed.seconds, SYSDATE()), placed.created_by
-  FROM (SELECT '*' AS scope, %(reason)s AS reason, %(seconds)s AS seconds, %(created_by)s AS created_by) AS placed
- WHERE NOT EXISTS (SELECT 1 FROM PROCESSING_HOLDS WHERE scope = '*' AND (until_at IS NULL OR until_at > SYSDATE()))
+-- Stop all claims of this destination until the hold ends, unless a hold stands already. Processors that meet the same fault at the
+-- same moment may each place one.
+INSERT INTO PROCESSING_HOLDS (scope, kind, reason, until_at, created_by)
+SELECT placed.scope, 'credentials', placed.reason, DATEADD('second', placed.seconds, SYSDATE()), placed.created_by
+  FROM (SELECT %(destination)s AS scope, %(reason)s AS reason, %(seconds)s AS seconds, %(created_by)s AS created_by) AS placed
+ WHERE NOT EXISTS (SELECT 1
+                     FROM PROCESSING_HOLDS
+                    WHERE scope IN ('*', %(destination)s)
+                      AND (until_at IS NULL OR until_at > SYSDATE()))
 
 -- name: lift_ended_holds
--- Remove ended holds after a probe was answered. A hold that still stands was placed later, or by a person, and stays.
+-- Remove ended holds after a probe was answered. A hold that still stands was placed later, or by a person, and stays. A fence has
+-- no end; only the migration that placed it removes it.
 DELETE FROM PROCESSING_HOLDS
- WHERE scope = '*'
+ WHERE scope IN ('*', %(destination)s)
+   AND kind <> 'fence'
    AND until_at <= SYSDATE()
