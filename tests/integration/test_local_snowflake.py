@@ -20,6 +20,7 @@ from urllib.parse import urlsplit
 
 import pytest
 import snowflake.connector
+from snowflake.connector.constants import QueryStatus
 from snowflake.connector.errors import DatabaseError, IntegrityError, ProgrammingError
 
 from rowqueue_local.processes import spawn, stop
@@ -61,8 +62,9 @@ class SnowflakeProcess:
             **options,
         )
 
-    def get(self, path: str):
-        with urllib.request.urlopen(self.url + path, timeout=10) as answer:
+    def get(self, path: str, *, token: str = ""):
+        request = urllib.request.Request(self.url + path, headers={"Authorization": f'Snowflake Token="{token}"'})
+        with urllib.request.urlopen(request, timeout=10) as answer:
             return json.load(answer)
 
     def post(self, path: str, body=None, *, token: str = ""):
@@ -91,7 +93,7 @@ def running(folder: Path, *options: str):
 
 @pytest.fixture(scope="module")
 def stand_in(tmp_path_factory):
-    with running(tmp_path_factory.mktemp("snowflake"), "--lock-timeout", "20") as stand_in:
+    with running(tmp_path_factory.mktemp("snowflake"), "--lock-timeout", "20", "--hold-seconds", "0.05") as stand_in:
         yield stand_in
     assert stand_in.stderr.read_text() == ""
 
@@ -239,7 +241,7 @@ class TestErrors:
         error = refused(connection, "SELECT * FROM nowhere")
         assert (type(error), error.errno, error.sqlstate) == (ProgrammingError, 2003, "42S02")
 
-    @pytest.mark.parametrize("text", ["SELECT ARRAY_APPEND([1], 2)", "SELECT 1; SELECT 2", "SELECT INTERVAL '1 day'"])
+    @pytest.mark.parametrize("text", ["SELECT ARRAY_APPEND([1], 2)", "SELECT INTERVAL '1 day'"])
     def test_an_unsupported_statement_is_refused_by_name(self, connection, text):
         error = refused(connection, text)
         assert (error.errno, error.sqlstate) == (390999, "58000")
@@ -294,6 +296,158 @@ class TestAmbiguousUpdates:
 
     def test_otherwise_one_of_them_is_written(self, connect, queue):
         assert run(connect(), self.TEXT, "w", "a", "a") == [(1, 0)]
+
+
+class TestAsynchronousQueries:
+    def test_the_result_of_a_query_that_nobody_waited_for_comes_back_in_another_session(self, connect, queue):
+        sender = connect().cursor()
+        sender.execute_async("UPDATE queue SET worker = ? WHERE data = ?", ("w", "b"))
+        other = connect()
+        until(lambda: not other.is_still_running(other.get_query_status(sender.sfqid)))
+        assert other.get_query_status(sender.sfqid) is QueryStatus.SUCCESS
+        assert other.cursor().query_result(sender.sfqid).rowcount == 1
+        cursor = other.cursor()
+        cursor.get_results_from_sfqid(sender.sfqid)
+        assert cursor.fetchall() == [(1, 0)]
+
+    def test_a_query_that_waits_is_running_and_its_result_url_answers_within_its_time(
+        self, stand_in, connect, connection, queue
+    ):
+        waiter = connect()
+        with locked(connection):
+            cursor = waiter.cursor()
+            cursor.execute_async("DELETE FROM queue")
+            assert waiter.get_query_status(cursor.sfqid) is QueryStatus.RUNNING
+            reply = stand_in.get(f"/queries/{cursor.sfqid}/result", token=connection.rest.token)
+            assert (reply["code"], reply["success"]) == ("333333", True)
+            assert reply["data"]["getResultUrl"] == f"/queries/{cursor.sfqid}/result"
+        assert waiter.cursor().query_result(cursor.sfqid).fetchall() == [(3,)]
+
+    def test_an_error_is_in_the_status_and_in_the_result(self, connection):
+        cursor = connection.cursor()
+        cursor.execute_async("SELECT * FROM nowhere")
+        until(lambda: connection.get_query_status(cursor.sfqid) is QueryStatus.FAILED_WITH_ERROR)
+        with pytest.raises(ProgrammingError) as by_status:
+            connection.get_query_status_throw_if_error(cursor.sfqid)
+        with pytest.raises(ProgrammingError) as by_result:
+            connection.cursor().query_result(cursor.sfqid)
+        assert (by_status.value.errno, by_result.value.errno) == (2003, 2003)
+
+    def test_a_query_id_that_was_never_given(self, connection):
+        unknown = str(uuid.uuid4())
+        assert connection.get_query_status(unknown) is QueryStatus.NO_DATA
+        with pytest.raises(ProgrammingError) as caught:
+            connection.cursor().query_result(unknown)
+        assert (caught.value.errno, caught.value.sqlstate) == (709, "02000")
+
+    def test_a_query_can_be_cancelled_by_its_id(self, stand_in, connect, connection, queue):
+        waiter = connect()
+        with locked(connection):
+            cursor = waiter.cursor()
+            cursor.execute_async("DELETE FROM queue")
+            stand_in.post(f"/queries/{cursor.sfqid}/abort-request", token=connection.rest.token)
+            with pytest.raises(ProgrammingError) as caught:
+                waiter.cursor().query_result(cursor.sfqid)
+        assert caught.value.errno == 604
+        assert run(connection, "SELECT COUNT(*) FROM queue") == [(3,)]
+
+    def test_a_query_has_its_request_id_as_its_query_id(self, connection):
+        cursor = connection.cursor()
+        cursor.execute("SELECT 'x' AS name")
+        assert connection.cursor().query_result(cursor.sfqid).fetchall() == [("x",)]
+        assert run(connection, f"SELECT name FROM TABLE(RESULT_SCAN('{cursor.sfqid}'))") == [("x",)]
+
+
+class TestSeveralStatements:
+    def test_each_has_a_result_of_its_own(self, connection):
+        cursor = connection.cursor()
+        text = (
+            "CREATE TABLE t (a VARCHAR, b NUMBER); INSERT INTO t VALUES (?, ?), ('it''s; not', 2); SELECT a FROM t; --;"
+        )
+        cursor.execute(text, ("x", 1), num_statements=3)
+        assert cursor.fetchall() == [("Table T successfully created.",)]
+        assert cursor.nextset().fetchall() == [(2,)]
+        assert cursor.nextset().fetchall() == [("x",), ("it's; not",)]
+        assert cursor.nextset() is None
+
+    @pytest.mark.parametrize(("asked", "named"), [({}, "1"), ({"num_statements": 3}, "3")])
+    def test_another_number_than_was_asked_for_is_refused_and_nothing_runs(self, connection, queue, asked, named):
+        error = refused(connection, "DELETE FROM queue; SELECT 1", **asked)
+        assert (error.errno, error.sqlstate) == (8, "0A000")
+        assert f"Actual statement count 2 did not match the desired statement count {named}." in error.msg
+        assert run(connection, "SELECT COUNT(*) FROM queue") == [(3,)]
+
+    def test_a_session_may_allow_any_number(self, connection):
+        run(connection, "ALTER SESSION SET MULTI_STATEMENT_COUNT = 0")
+        cursor = connection.cursor().execute("SELECT 1; SELECT 2")
+        assert (cursor.fetchall(), cursor.nextset().fetchall()) == ([(1,)], [(2,)])
+        run(connection, "ALTER SESSION UNSET MULTI_STATEMENT_COUNT")
+        assert refused(connection, "SELECT 1; SELECT 2").errno == 8
+
+    def test_the_first_error_ends_them(self, connection, queue):
+        text = "DELETE FROM queue WHERE data = 'a'; SELECT * FROM nowhere; DELETE FROM queue"
+        assert refused(connection, text, num_statements=0).errno == 2003
+        assert run(connection, "SELECT COUNT(*) FROM queue") == [(2,)]
+
+    def test_they_may_be_a_transaction_which_nobody_waits_for(self, connect, connection, queue):
+        cursor = connection.cursor()
+        cursor.execute_async("BEGIN; DELETE FROM queue; COMMIT", num_statements=3)
+        other = connect().cursor()
+        other.get_results_from_sfqid(cursor.sfqid)
+        assert other.fetchall() == [("Statement executed successfully.",)]
+        assert other.nextset().fetchall() == [(3,)]
+
+
+class TestDriversWithoutArrow:
+    """What the driver for Node sends and reads."""
+
+    @pytest.fixture
+    def send(self, stand_in, schema):
+        """Sends a statement as that driver, and answers the data of the reply."""
+        login = {"data": {"CLIENT_APP_ID": "JavaScript", "LOGIN_NAME": "someone", "PASSWORD": "anything"}}
+        reply = stand_in.post(f"/session/v1/login-request?databaseName=work&schemaName={schema}", login)
+        token = reply["data"]["token"]
+
+        def send(text, request_id=None):
+            path = f"/queries/v1/query-request?requestId={request_id or uuid.uuid4()}"
+            return stand_in.post(path, {"sqlText": text}, token=token)["data"]
+
+        yield send
+        stand_in.post("/session?delete=true", token=token)
+
+    def test_rows_come_as_texts_in_snowflakes_form(self, send):
+        data = send(
+            """
+            SELECT 12.50::NUMBER(9, 2), 1.5::FLOAT, TRUE, FALSE, 'x', '1970-01-11'::DATE, '00:00:01.5'::TIME,
+                   '1970-01-01 00:00:01.5'::TIMESTAMP_NTZ, '1969-12-31 23:59:58.5'::TIMESTAMP_NTZ,
+                   '1970-01-01 00:00:01'::TIMESTAMP_TZ, PARSE_JSON('{"a": [1]}'), TO_BINARY('ff0a', 'HEX'), NULL
+            """
+        )
+        assert data["queryResultFormat"] == "json"
+        assert (data["total"], data["returned"]) == (1, 1)
+        assert data["rowset"] == [
+            [
+                *("12.50", "1.5", "1", "0", "x", "10", "1.500000000"),
+                *("1.500000000", "-1.500000000", "1.000000000 1440"),
+                *('{"a":[1]}', "FF0A", None),
+            ]
+        ]
+
+    def test_no_rows_are_an_empty_list(self, send):
+        assert send("SELECT 1 AS n WHERE FALSE")["rowset"] == []
+
+    def test_a_repeated_insert_runs_once_and_says_how_many_rows(self, send):
+        send("CREATE TABLE t (a VARCHAR)")
+        answers = [send("INSERT INTO t VALUES ('x')", request_id="one") for _ in range(2)]
+        assert [answer["rowset"] for answer in answers] == [[["1"]], [["1"]]]
+        assert send("SELECT COUNT(*) FROM t")["rowset"] == [["1"]]
+
+    def test_the_connector_for_python_may_ask_for_texts_too(self, connection):
+        text = "SELECT 1.25::NUMBER(5, 2), '2026-11-20 01:02:03.004'::TIMESTAMP_NTZ, '2026-11-20'::DATE, NULL, TRUE"
+        expected = run(connection, text)
+        run(connection, "ALTER SESSION SET PYTHON_CONNECTOR_QUERY_RESULT_FORMAT = 'JSON'")
+        assert run(connection, text) == expected
+        assert connection.cursor().execute("SELECT 1")._query_result_format == "json"
 
 
 class TestTransactions:

@@ -1,4 +1,4 @@
-"""A stand-in for Snowflake, which the real snowflake-connector-python 4.8.1 uses over HTTP.
+"""A stand-in for Snowflake, which Snowflake's own drivers use over HTTP.
 
 ``python -m rowqueue_local.snowflake --port 0`` prints ``{"ready": "http://127.0.0.1:…"}`` once it listens, and ends on
 SIGTERM. fakesnow runs the SQL. This package adds what many workers on one queue meet on Snowflake: one UPDATE, DELETE
@@ -76,7 +76,9 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
         orphan_seconds=options.orphan_seconds,
     )
     weather = Weather(dml_ms=options.dml_ms, select_ms=options.select_ms, login_ms=options.login_ms)
-    stand_in = SnowflakeStandIn(engine, limits, keep_answers=options.keep_results, weather=weather)
+    stand_in = SnowflakeStandIn(
+        engine, limits, keep_answers=options.keep_results, hold_seconds=options.hold_seconds, weather=weather
+    )
     server = _Server(stand_in, listener)
     for number in (signal.SIGINT, signal.SIGTERM):
         # Uvicorn restores the earlier handlers and raises the signal again. The default handler would kill the process.
@@ -107,6 +109,7 @@ def _options(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--lock-timeout", type=float, default=60, help="seconds")
     parser.add_argument("--orphan-seconds", type=float, default=300, help="longest idle time of a blocking transaction")
     parser.add_argument("--keep-results", type=int, default=200, help="results and answers that are kept")
+    parser.add_argument("--hold-seconds", type=float, default=45, help="longest wait for a result by its id")
     parser.add_argument("--unchecked-updates", action="store_true", help="ignore ERROR_ON_NONDETERMINISTIC_UPDATE")
     for name in ("dml", "select", "login"):
         added = f"milliseconds added to each {name}; POST /_local/weather changes it later"

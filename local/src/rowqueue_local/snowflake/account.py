@@ -43,7 +43,7 @@ class StatementCall:
 
     Attributes:
         session: the sender.
-        id: the client's request id, also used as Snowflake's query id, because a client's log shows it.
+        id: Snowflake's query id. A request with one statement has its request id, because a client's log shows that.
         request: the request for the engine.
         describe_only: whether the client asks only for the columns, and the statement must not run.
         is_waiting: whether it waits for its turn, for a lock or for the latency. Only then can it be cancelled; a
@@ -82,9 +82,9 @@ class Account:
         """The open session with this token."""
         return self._sessions.get(token)
 
-    def open(self, token: str, parameters: dict[str, Any]) -> Session:
-        """Add a session for the engine's connection ``token``."""
-        self._sessions[token] = session = Session(self._engine, token, parameters)
+    def open(self, token: str, parameters: dict[str, Any], *, client: str) -> Session:
+        """Add a session of the driver ``client`` for the engine's connection ``token``."""
+        self._sessions[token] = session = Session(self._engine, token, parameters, client=client)
         return session
 
     async def close(self, session: Session) -> None:
@@ -150,6 +150,7 @@ class Account:
             self.locks.release(session)
         if statement.autocommit is not None:
             session.autocommit = statement.autocommit
+        session.set_parameters(statement.parameters)
 
     async def _lock(self, call: StatementCall) -> None:
         session = call.session
@@ -188,7 +189,7 @@ class Account:
         if session.transaction is None:
             return await self._execute_alone(call)
         try:
-            return await self._engine.execute(call.request)
+            return await self._engine.execute(call.request, call.id)
         except Failure as failure:
             session.lose(f"a statement failed in it ({failure.message[:120]})")
             raise
@@ -205,5 +206,5 @@ class Account:
 
     async def _execute_once(self, call: StatementCall) -> bytes:
         if call.statement.changes_rows and not call.describe_only:
-            return await self._engine.execute_atomically(call.session.token, call.request)
-        return await self._engine.execute(call.request)
+            return await self._engine.execute_atomically(call.session.token, call.request, call.id)
+        return await self._engine.execute(call.request, call.id)

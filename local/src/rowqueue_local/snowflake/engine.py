@@ -87,8 +87,8 @@ class Engine:
         fakesnow.server.sessions[reply["data"]["token"]]._autocommit = True  # noqa: SLF001
         return reply
 
-    async def execute(self, request: Request) -> bytes:
-        """Run the statement in ``request``.
+    async def execute(self, request: Request, query_id: str) -> bytes:
+        """Run the statement in ``request``, and keep its result under ``query_id`` for RESULT_SCAN.
 
         Returns:
             The answer for the client, JSON.
@@ -102,13 +102,22 @@ class Engine:
         reply = json.loads(body)
         if not reply["success"]:
             raise Failure(int(reply["code"]), (reply["data"] or {}).get("sqlState", "58000"), reply["message"])
-        return body
+        return self._named(query_id, body, reply["data"].get("queryId"))
 
-    async def execute_atomically(self, token: str, request: Request) -> bytes:
+    def _named(self, query_id: str, body: bytes, engines_id: str | None) -> bytes:
+        """The answer with our query id. A client that does not wait has to know the id before the statement runs."""
+        if engines_id is None:  # the answer to PUT has none
+            return body
+        results = self._fakesnow.results_cache
+        if engines_id in results:
+            results[query_id] = results[engines_id]
+        return body.replace(engines_id.encode(), query_id.encode(), 1)
+
+    async def execute_atomically(self, token: str, request: Request, query_id: str) -> bytes:
         """Run the statement in its own transaction: fakesnow splits a MERGE or an array of bindings into several."""
         self.begin(token)
         try:
-            answer = await self.execute(request)
+            answer = await self.execute(request, query_id)
             await self.commit(token)
         except BaseException:
             self.rollback(token)

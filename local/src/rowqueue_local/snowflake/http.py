@@ -1,4 +1,4 @@
-"""The HTTP endpoints of the Snowflake stand-in: those that the connector (4.8.1) uses, and ``/_local`` for tests."""
+"""The HTTP endpoints of the Snowflake stand-in: those that Snowflake's drivers use, and ``/_local`` for tests."""
 
 from __future__ import annotations
 
@@ -7,21 +7,22 @@ import contextlib
 import gzip
 import json
 import uuid
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from rowqueue_local.snowflake import statements
+from rowqueue_local.snowflake import rowsets, statements
 from rowqueue_local.snowflake.account import Account, StatementCall
 from rowqueue_local.snowflake.engine import UNSUPPORTED, Engine, Failure
-from rowqueue_local.snowflake.requests import Requests, StatementLog, rendered
+from rowqueue_local.snowflake.requests import QueryRequest, Requests, StatementLog, rendered
+from rowqueue_local.snowflake.several import Part, parts_of
 from rowqueue_local.snowflake.weather import UnknownWeather, Weather, pass_by
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Mapping
 
     from starlette.types import Message
 
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from rowqueue_local.snowflake.session import Session
 
 _NOTHING: Final = "SELECT 'Statement executed successfully.' AS \"status\""
+_ALL_RAN: Final = "SELECT 'Multiple statements executed successfully.' AS \"multiple statement execution\""
 _SUCCESS: Final = {"data": None, "code": None, "message": None, "success": True}
 
 
@@ -39,22 +41,28 @@ class SnowflakeStandIn:
         engine: runs the SQL.
         limits: of the statements that wait for a lock.
         keep_answers: number of answers to keep, in case a request is repeated.
+        hold_seconds: how long a client that asks for a result by its id waits before it has to ask again.
         weather: how slow it is at first.
     """
 
-    def __init__(self, engine: Engine, limits: AccountLimits, *, keep_answers: int, weather: Weather) -> None:
+    def __init__(
+        self, engine: Engine, limits: AccountLimits, *, keep_answers: int, hold_seconds: float, weather: Weather
+    ) -> None:
         self._engine = engine
         self._account = Account(engine, limits, weather=weather)
-        self._requests = Requests(self._account, engine, keep=keep_answers)
+        self._requests = Requests(self._account, engine, keep=keep_answers, hold_seconds=hold_seconds)
         self._log = StatementLog()
 
     def application(self) -> Starlette:
-        """The ASGI application. Endpoints that are not ours are fakesnow's (heartbeat, query status, uploads)."""
+        """The ASGI application. Endpoints that are not ours are fakesnow's (heartbeat, uploads)."""
         ours = [
             Route("/session/v1/login-request", self._login, methods=["POST"]),
             Route("/session", self._session, methods=["POST"]),
             Route("/queries/v1/query-request", self._query, methods=["POST"]),
             Route("/queries/v1/abort-request", self._abort, methods=["POST"]),
+            Route("/queries/{query_id}/result", self._result),
+            Route("/queries/{query_id}/abort-request", self._abort_query, methods=["POST"]),
+            Route("/monitoring/queries/{query_id}", self._status),
             Route("/_local/stats", self._stats),
             Route("/_local/statements", self._statements),
             Route("/_local/reset-stats", self._reset_stats, methods=["POST"]),
@@ -84,7 +92,7 @@ class SnowflakeStandIn:
         except Failure as failure:
             return _json(rendered(failure))
         data = reply["data"]
-        session = self._account.open(data["token"], parameters)
+        session = self._account.open(data["token"], parameters, client=_client(request, body["data"]))
         # Without a master token the connector regards the connection as closed and never sends the end of the session.
         data |= {"masterToken": session.token, "sessionId": session.number}
         data["parameters"] += [
@@ -103,16 +111,39 @@ class SnowflakeStandIn:
     async def _query(self, request: Request) -> Response:
         session = self._account.find(_token(request))
         if session is None:
-            return _json(rendered(Failure(390111, "08003", "Session no longer exists. New login required.")))
+            return _json(rendered(_no_session()))
         raw = await _raw(request)
-        key = (session.token, request.query_params.get("requestId") or str(uuid.uuid4()))
-        answer = await self._requests.answer(
-            key, lambda: self._call(session, key[1], request, raw), lambda: _client_leaves(request)
-        )
-        return _json(answer)
-
-    def _call(self, session: Session, request_id: str, request: Request, raw: bytes) -> StatementCall:
         body = json.loads(raw)
+        key = (session.token, request.query_params.get("requestId") or str(uuid.uuid4()))
+        try:
+            parts = _parts(session, body)
+        except Failure as failure:
+            return _json(rendered(failure, key[1]))
+
+        def query() -> QueryRequest:
+            if len(parts) == 1:
+                return QueryRequest(calls=(self._call(session, key[1], request, body, raw),))
+            return self._several(session, key[1], request, parts)
+
+        if body.get("asyncExec"):
+            return _json(self._requests.start(key, query))
+        return _delivered(session, await self._requests.answer(key, query, lambda: _client_leaves(request)))
+
+    def _several(self, session: Session, query_id: str, request: Request, parts: list[Part]) -> QueryRequest:
+        bodies = [{"sqlText": part.text, "bindings": part.bindings} for part in parts]
+        calls = [self._call(session, str(uuid.uuid4()), request, body, json.dumps(body).encode()) for body in bodies]
+        summary = StatementCall(
+            session=session,
+            id=query_id,
+            statement=statements.read(_ALL_RAN),
+            request=_with_body(request, json.dumps({"sqlText": _ALL_RAN}).encode()),
+            describe_only=False,
+        )
+        return QueryRequest(calls=tuple(calls), summary=summary)
+
+    def _call(
+        self, session: Session, query_id: str, request: Request, body: Mapping[str, Any], raw: bytes
+    ) -> StatementCall:
         statement = statements.read(body["sqlText"])
         describe_only = bool(body.get("describeOnly"))
         self._log.add(statement.kind, body["sqlText"])
@@ -120,11 +151,29 @@ class SnowflakeStandIn:
             raw = json.dumps({"sqlText": _NOTHING, "describeOnly": describe_only}).encode()
         return StatementCall(
             session=session,
-            id=request_id,
+            id=query_id,
             statement=statement,
             request=_with_body(request, raw),
             describe_only=describe_only,
         )
+
+    async def _result(self, request: Request) -> Response:
+        session = self._account.find(_token(request))
+        if session is None:
+            return _json(rendered(_no_session()))
+        return _delivered(session, await self._requests.result(request.path_params["query_id"]))
+
+    async def _status(self, request: Request) -> Response:
+        if self._account.find(_token(request)) is None:
+            return _json(rendered(_no_session()))
+        queries = self._requests.status(request.path_params["query_id"])
+        return JSONResponse({"data": {"queries": queries}, "success": True})
+
+    async def _abort_query(self, request: Request) -> Response:
+        if self._account.find(_token(request)) is None:
+            return _json(rendered(_no_session()))
+        self._requests.drop_query(request.path_params["query_id"])
+        return JSONResponse(_SUCCESS)
 
     async def _abort(self, request: Request) -> Response:
         body = json.loads(await _raw(request))
@@ -163,6 +212,34 @@ class SnowflakeStandIn:
             except UnknownWeather as error:
                 return JSONResponse({"error": str(error)}, status_code=400)
         return JSONResponse(self._account.weather.as_json())
+
+
+def _client(request: Request, login: Mapping[str, Any]) -> str:
+    """The driver: what builds on the connector for Python may give another name, but keeps its user agent."""
+    agent = request.headers.get("user-agent", "")
+    return "PythonConnector" if "PythonConnector" in agent else str(login.get("CLIENT_APP_ID", ""))
+
+
+def _parts(session: Session, body: Mapping[str, Any]) -> list[Part]:
+    """The statements of a request.
+
+    Raises:
+        Failure: there are more or fewer than the client asked for.
+    """
+    parts = parts_of(body["sqlText"], body.get("bindings") or {})
+    asked = (body.get("parameters") or {}).get("MULTI_STATEMENT_COUNT", session.statements_per_request)
+    if int(asked) not in {0, len(parts)}:
+        why = f"Actual statement count {len(parts)} did not match the desired statement count {asked}."
+        raise Failure(8, "0A000", why)
+    return parts
+
+
+def _no_session() -> Failure:
+    return Failure(390111, "08003", "Session no longer exists. New login required.")
+
+
+def _delivered(session: Session, answer: bytes) -> Response:
+    return _json(answer if session.reads_arrow else rowsets.as_texts(answer))
 
 
 def _token(request: Request) -> str:

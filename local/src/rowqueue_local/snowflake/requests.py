@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 _DISTINCT_TEXTS: Final = 2_000
 _TEXT_LENGTH: Final = 20_000
+_RUNNING: Final = "333333"  # the client asks again
+_DETACHED: Final = "333334"  # the client asked not to wait
 
 RequestKey = tuple[str, str]
 """A session token and a request id."""
@@ -47,42 +49,100 @@ class StatementLog:
             self.texts[text] += 1
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QueryRequest:
+    """The statements of one request.
+
+    Attributes:
+        calls: the statements, in their order.
+        summary: the statement whose row says that all of them ran; ``None`` for a request with one statement.
+    """
+
+    calls: tuple[StatementCall, ...]
+    summary: StatementCall | None = None
+
+
 @dataclass(slots=True)
 class _Run:
-    """A statement in progress, and the number of requests that wait for its answer."""
+    """A request in progress: its first and its present statement, and the number of clients that wait for it."""
 
+    first: StatementCall
     call: StatementCall
     clients: int = 0
+
+    @property
+    def has_not_run(self) -> bool:
+        """Whether no statement of it has begun, so that a repeated request may run it."""
+        return self.call is self.first and self.call.is_waiting
 
 
 class Requests:
     """The statements in progress, and the latest answers.
 
     After a network error the connector repeats a request with the same id, and a statement outlives its request. So
-    each statement runs in its own task, and any number of requests may wait for it.
+    each request runs in its own task, and any number of clients may wait for it. A client may also leave at once and
+    ask for the answer later, by its query id, from any session.
 
     Args:
         account: runs the statements.
         engine: interrupts a statement that is dropped while it runs.
         keep: number of answers to keep for repeated requests.
+        hold_seconds: how long a client that asks for the answer by its id waits, before it has to ask again.
     """
 
-    def __init__(self, account: Account, engine: Engine, *, keep: int) -> None:
+    def __init__(self, account: Account, engine: Engine, *, keep: int, hold_seconds: float) -> None:
         self._account = account
         self._engine = engine
         self._keep = keep
+        self._hold_seconds = hold_seconds
         self._running: dict[RequestKey, _Run] = {}
-        self._answers: dict[RequestKey, asyncio.Task[bytes]] = {}
+        self._answers: dict[RequestKey, asyncio.Future[bytes]] = {}
+
+    def start(self, key: RequestKey, request: Callable[[], QueryRequest]) -> bytes:
+        """Start a request, unless one with the same key was there before. The answer tells where to get the result."""
+        if key not in self._answers:
+            self._start(key, request())
+        return _in_progress(key[1], _DETACHED)
+
+    async def result(self, query_id: str) -> bytes:
+        """The answer to an earlier request, or to one of its statements."""
+        key = self._key_of(query_id)
+        if key is None:
+            return rendered(Failure(709, "02000", f"Statement {query_id} not found"), query_id)
+        answer = self._answers[key]
+        await asyncio.wait({answer}, timeout=self._hold_seconds)
+        return answer.result() if answer.done() else _in_progress(query_id, _RUNNING)
+
+    def status(self, query_id: str) -> list[dict[str, Any]]:
+        """What Snowflake's monitoring says of a query; nothing if there is no such query."""
+        key = self._key_of(query_id)
+        if key is None:
+            return []
+        if not self._answers[key].done():
+            return [{"id": query_id, "status": "RUNNING"}]
+        reply = json.loads(self._answers[key].result())
+        if reply["success"]:
+            return [{"id": query_id, "status": "SUCCESS"}]
+        code, message = reply["code"], reply["message"]
+        return [{"id": query_id, "status": "FAILED_WITH_ERROR", "errorCode": code, "errorMessage": message}]
+
+    def drop_query(self, query_id: str) -> None:
+        """Drop a query of any session."""
+        if key := self._key_of(query_id):
+            self.drop(key)
 
     async def answer(
-        self, key: RequestKey, call: Callable[[], StatementCall], client_leaves: Callable[[], Coroutine[Any, Any, None]]
+        self,
+        key: RequestKey,
+        request: Callable[[], QueryRequest],
+        client_leaves: Callable[[], Coroutine[Any, Any, None]],
     ) -> bytes:
-        """The answer to a request: the one of an earlier request with the same key, or of the new ``call``.
+        """The answer to a request: the one of an earlier request with the same key, or of the new ``request``.
 
         ``client_leaves`` ends when the client has closed its connection.
         """
         if key not in self._answers:
-            self._start(key, call())
+            self._start(key, request())
         answer = self._answers[key]
         run = self._running.get(key)
         if run is not None and run.call.session.drops_detached:
@@ -105,9 +165,12 @@ class Requests:
             if session is None or session is run.call.session:
                 self.drop(key)
 
-    def _start(self, key: RequestKey, call: StatementCall) -> None:
-        self._running[key] = run = _Run(call)
-        self._answers[key] = asyncio.create_task(self._perform(key, run))
+    def _key_of(self, query_id: str) -> RequestKey | None:
+        return next((key for key in self._answers if key[1] == query_id), None)
+
+    def _start(self, key: RequestKey, request: QueryRequest) -> None:
+        self._running[key] = run = _Run(request.calls[0], request.calls[0])
+        self._answers[key] = asyncio.create_task(self._perform(key, run, request))
         for old in list(self._answers)[: max(0, len(self._answers) - self._keep)]:
             if old not in self._running:
                 del self._answers[old]
@@ -118,25 +181,52 @@ class Requests:
         answer = self._answers[key]
         left = asyncio.create_task(client_leaves())
         run.clients += 1
-        await asyncio.wait({answer, left}, return_when=asyncio.FIRST_COMPLETED)
+        either: set[asyncio.Future[Any]] = {answer, left}
+        await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
         run.clients -= 1
         left.cancel()
         if answer.done() or run.clients:
             return
         self.drop(key)
-        if run.call.is_waiting:
-            del self._answers[key]  # it has not run, so a repeated request runs it
+        if run.has_not_run:
+            del self._answers[key]  # so a repeated request runs it
 
-    async def _perform(self, key: RequestKey, run: _Run) -> bytes:
+    async def _perform(self, key: RequestKey, run: _Run, request: QueryRequest) -> bytes:
         try:
-            return await self._account.perform(run.call)
+            if request.summary is None:
+                return await self._account.perform(run.call)
+            return await self._perform_each(key, run, request.calls, request.summary)
         except Failure as failure:
-            return rendered(failure, run.call.id)
+            return rendered(failure, key[1])
         except asyncio.CancelledError:
-            return rendered(cancelled(), run.call.id)
+            return rendered(cancelled(), key[1])
         finally:
             if self._running[key] is run:  # otherwise this one was dropped, and a repeated request runs
                 del self._running[key]
+
+    async def _perform_each(
+        self, key: RequestKey, run: _Run, calls: tuple[StatementCall, ...], summary: StatementCall
+    ) -> bytes:
+        """Run the statements in their order, and keep the answer of each under its own id. The first error ends it."""
+        kinds = []
+        for call in calls:
+            run.call = call
+            answer = await self._account.perform(call)
+            kinds.append(json.loads(answer)["data"].get("statementTypeId", 0))
+            done: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
+            self._answers[key[0], call.id] = done
+            done.set_result(answer)
+        run.call = summary
+        reply = json.loads(await self._account.perform(summary))
+        reply["data"]["resultIds"] = ",".join(call.id for call in calls)
+        reply["data"]["resultTypes"] = ",".join(str(kind) for kind in kinds)
+        return json.dumps(reply).encode()
+
+
+def _in_progress(query_id: str, code: str) -> bytes:
+    data = {"queryId": query_id, "getResultUrl": f"/queries/{query_id}/result", "queryAbortsAfterSecs": 300}
+    message = "Query execution in progress"
+    return json.dumps({"data": data, "code": code, "message": message, "success": True}).encode()
 
 
 def rendered(failure: Failure, statement_id: str = "") -> bytes:

@@ -12,10 +12,15 @@ from typing import TYPE_CHECKING, Any, Final
 from rowqueue_local.snowflake.engine import Failure
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from rowqueue_local.snowflake.engine import Engine
 
 LOST_TRANSACTION: Final = 390998
 """The errno of a statement in a transaction that the engine has already rolled back. Snowflake has no such code."""
+
+_ARROW_CLIENTS: Final = "PythonConnector"
+_FORMAT: Final = "PYTHON_CONNECTOR_QUERY_RESULT_FORMAT"
 
 _numbers = itertools.count(1)
 
@@ -35,11 +40,14 @@ class Session:
         engine: runs its statements.
         token: the client sends it with every request; the engine's name of the connection.
         parameters: the session parameters of the login.
+        client: the name of the driver.
 
     Attributes:
         number: the session id for the client.
         autocommit: whether each change outside a transaction is its own transaction.
         lock_timeout_seconds: the session's LOCK_TIMEOUT.
+        reads_arrow: whether its driver reads rows in the form of Arrow; the others get texts.
+        statements_per_request: the number that a request must have; 0 is any (MULTI_STATEMENT_COUNT).
         drops_detached: whether a statement is dropped when its client has gone (ABORT_DETACHED_QUERY).
         turn: locked by the running statement, because Snowflake runs one statement of a session at a time.
         statement_id: the latest statement.
@@ -47,13 +55,17 @@ class Session:
         transaction: the open one.
     """
 
-    def __init__(self, engine: Engine, token: str, parameters: dict[str, Any]) -> None:
+    def __init__(self, engine: Engine, token: str, parameters: dict[str, Any], *, client: str) -> None:
         named = {name.upper(): value for name, value in parameters.items()}
         self.token = token
         self.number = next(_numbers)
         self.autocommit = _is_true(named.get("AUTOCOMMIT", True))
         self.lock_timeout_seconds = float(named.get("LOCK_TIMEOUT", math.inf))
         self.drops_detached = _is_true(named.get("ABORT_DETACHED_QUERY", False))
+        self.statements_per_request = 1
+        self._client_reads_arrow = client.startswith(_ARROW_CLIENTS)
+        self.reads_arrow = self._client_reads_arrow
+        self.set_parameters(named)
         self.turn = asyncio.Lock()
         self.statement_id = ""
         self.idle_since = time.monotonic()
@@ -61,6 +73,14 @@ class Session:
         self._engine = engine
         if _is_true(named.get("ERROR_ON_NONDETERMINISTIC_UPDATE", False)):
             engine.refuse_ambiguous_updates(token)
+
+    def set_parameters(self, given: Mapping[str, object]) -> None:
+        """Set the parameters that say how requests and answers look; ``None`` resets one."""
+        if "MULTI_STATEMENT_COUNT" in given:
+            count = given["MULTI_STATEMENT_COUNT"]
+            self.statements_per_request = 1 if count is None else int(str(count))
+        if _FORMAT in given:
+            self.reads_arrow = self._client_reads_arrow and str(given[_FORMAT]).upper() != "JSON"
 
     def begin(self) -> None:
         """Begin a transaction. Inside one this does nothing, as on Snowflake."""

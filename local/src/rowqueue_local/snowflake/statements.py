@@ -7,12 +7,12 @@ take longer than many statements, and the engine does one anyway.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import islice
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
 _TOKEN = re.compile(
     r"""
@@ -63,6 +63,7 @@ class StatementFacts:
         changes_rows: whether it belongs to a transaction.
         defines: whether it is DDL, which commits an open transaction first.
         autocommit: the value that it sets AUTOCOMMIT to, if it does.
+        parameters: the session parameters that it sets, as texts; ``None`` for one that it resets.
         for_engine: whether the engine must see it. Others control the transaction, or have no effect here.
         refusal: why the stand-in does not run it.
     """
@@ -72,6 +73,7 @@ class StatementFacts:
     changes_rows: bool = False
     defines: bool = False
     autocommit: bool | None = None
+    parameters: Mapping[str, str | None] = field(default_factory=dict)
     for_engine: bool = True
     refusal: str | None = None
 
@@ -82,7 +84,11 @@ def read(text: str) -> StatementFacts:
     kind = _kind(tokens)
     if kind == "alter" and tokens[1:2] == ["SESSION"]:
         return StatementFacts(
-            kind=kind, autocommit=_autocommit(tokens), for_engine=False, refusal=_refusal(kind, tokens)
+            kind=kind,
+            autocommit=_autocommit(tokens),
+            parameters=_parameters(tokens[2:]),
+            for_engine=False,
+            refusal=_refusal(kind, tokens),
         )
     return StatementFacts(
         kind=kind,
@@ -92,6 +98,20 @@ def read(text: str) -> StatementFacts:
         for_engine=not (kind in _TRANSACTION_CONTROL or _has_nothing_to_act_on(kind, tokens)),
         refusal=_refusal(kind, tokens),
     )
+
+
+def tokens_of(text: str) -> Iterator[re.Match[str]]:
+    """The tokens of a text; ``lastgroup`` is blank (also for a comment), name, string, word or other."""
+    return _TOKEN.finditer(text)
+
+
+def is_one_block(text: str) -> bool:
+    """Whether the semicolons of a text may belong to one scripting block or to the body of a procedure."""
+    tokens = _leading_tokens(text)
+    kind = _kind(tokens)
+    if kind == "create":
+        return not {"PROCEDURE", "FUNCTION", "TASK"}.isdisjoint(_object_type(tokens))
+    return kind == "declare" or (kind == "begin" and not _begins_transaction(tokens))
 
 
 def _leading_tokens(text: str) -> list[str]:
@@ -153,15 +173,24 @@ def _autocommit(tokens: Sequence[str]) -> bool | None:
     return tokens[2:3] == ["UNSET"] or value == ["TRUE"]
 
 
+def _parameters(tokens: Sequence[str]) -> dict[str, str | None]:
+    if tokens[:1] == ["UNSET"]:
+        return {token: None for token in tokens[1:] if token not in {",", ";"}}
+    signs = [at for at, sign in enumerate(tokens[:-1]) if sign == "=" and at > 0]
+    return {tokens[at - 1]: tokens[at + 1].strip("'") for at in signs}
+
+
+def _begins_transaction(tokens: Sequence[str]) -> bool:
+    return tokens[1:2] in ([], [";"], ["TRANSACTION"], ["WORK"], ["NAME"])
+
+
 def _refusal(kind: str, tokens: Sequence[str]) -> str | None:
-    if ";" in tokens[:-1]:
-        return "one statement at a time: there is text after the first semicolon"
     if tokens[1:3] == ["OR", "ALTER"]:
         return "CREATE OR ALTER is refused: the engine would replace the object and drop its rows"
     if kind in _OBJECT_VERBS and (unknown := _UNKNOWN_OBJECTS & _object_type(tokens)):
         return f"{min(unknown)} is not supported: the engine has none"
     if kind in {"call", "declare"} or tokens[:2] == ["EXECUTE", "IMMEDIATE"]:
         return "procedures and scripting are not supported"
-    if kind == "begin" and tokens[1:2] not in ([], [";"], ["TRANSACTION"], ["WORK"], ["NAME"]):
+    if kind == "begin" and not _begins_transaction(tokens):
         return "scripting blocks are not supported"
     return None
