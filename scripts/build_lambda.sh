@@ -61,7 +61,7 @@ find "$stage" \( -path '*.dist-info/RECORD' -o -path '*.dist-info/INSTALLER' -o 
 
 cp "$root/lambda_poller/index.py" "$stage/"
 cp -R "$root/src/rowqueue" "$stage/"
-rm -rf "$stage/rowqueue/processor" "$stage/rowqueue/cli.py"
+rm -rf "$stage/rowqueue/processor" "$stage/rowqueue/migrate" "$stage/rowqueue/cli.py"
 find "$stage/rowqueue" -type f ! -name '*.py' ! -name '*.sql' ! -name py.typed -delete
 find "$stage/rowqueue" -name __pycache__ -prune -exec rm -rf {} +
 

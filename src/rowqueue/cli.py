@@ -1,19 +1,23 @@
 """``rowqueue``: the command line.
 
-Other distributions add commands by entry points of the group ``rowqueue.commands``. The lab, ``local/`` in the
-repository, adds demo, drill, bench and local.
+The product has the command migrate. Other distributions add commands by entry points of the group
+``rowqueue.commands``. The lab, ``local/`` in the repository, adds demo, drill, bench and local.
 """
 
 from __future__ import annotations
 
+import json
+import os
 import signal
 import sys
+import time
+from contextlib import closing
 from importlib.metadata import entry_points
 
 import click
 
 from rowqueue import __version__
-from rowqueue.errors import RowqueueError
+from rowqueue.errors import CredentialsError, RowqueueError, SchemaError, SettingsError
 
 _LAB = ("bench", "demo", "drill", "local")
 _NOT_INSTALLED = "not installed; in a checkout of the repository, run: make setup"
@@ -22,10 +26,12 @@ _NOT_INSTALLED = "not installed; in a checkout of the repository, run: make setu
 class _Commands(click.Group):
     """The installed commands. Shows an expected error as one line, without a stack trace."""
 
-    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 -- click's signature
-        return sorted({*_LAB, *entry_points(group="rowqueue.commands").names})
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return sorted({*super().list_commands(ctx), *_LAB, *entry_points(group="rowqueue.commands").names})
 
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if own := super().get_command(ctx, cmd_name):
+            return own
         for entry in entry_points(group="rowqueue.commands", name=cmd_name):
             try:
                 command: click.Command = entry.load()
@@ -38,7 +44,14 @@ class _Commands(click.Group):
         try:
             return super().invoke(ctx)
         except (RowqueueError, OSError) as error:
-            raise click.ClickException(str(error)) from error
+            refused = isinstance(error, SettingsError | CredentialsError | SchemaError)
+            raise (_Refused if refused else click.ClickException)(str(error)) from error
+
+
+class _Refused(click.ClickException):
+    """The settings, the login or the tables do not permit it, and nothing was done."""
+
+    exit_code = 2
 
 
 def _missing(name: str, because: str = "") -> click.Command:
@@ -49,12 +62,61 @@ def _missing(name: str, because: str = "") -> click.Command:
     return click.Command(name, callback=refuse, help=f"Is {_NOT_INSTALLED}", context_settings=anything)
 
 
-@click.group(cls=_Commands)
+@click.group(cls=_Commands, context_settings={"max_content_width": 100})
 @click.version_option(__version__, prog_name="rowqueue")
 def main() -> None:
     """Rows in a Snowflake table, delivered to an HTTPS service over mutual TLS."""
     # SIGTERM ends the program as Ctrl-C does: what it started is stopped.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+
+
+@main.command("migrate")
+@click.option("--dry-run", is_flag=True, help="Only say what would be done.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object: from, to, applied, pending.")
+@click.option("--yes", is_flag=True, help="Do not ask before a table of an older shape is built again.")
+def migrate_command(*, dry_run: bool, as_json: bool, yes: bool) -> None:
+    r"""Bring the tables to the version of this program. Safe to run again, also after a break.
+
+    The variables SNOWFLAKE_... say where the queue is and how to log in. Use the role that owns the tables.
+
+    \b
+    Exit codes: 0 done, or nothing to do; 1 Snowflake failed, run it again;
+    2 the settings, the login or the tables do not permit it.
+    """
+    # Here, because the other commands do without the driver.
+    from rowqueue import credentials  # noqa: PLC0415
+    from rowqueue.migrate import runner, scripts  # noqa: PLC0415
+    from rowqueue.warehouse import SnowflakeWarehouse  # noqa: PLC0415
+
+    settings = credentials.settings_of_a_person(os.environ)
+    login = credentials.login_of_a_person(settings, os.environ)
+    at_a_terminal = sys.stderr.isatty()
+
+    def agree(lines: list[str]) -> bool:
+        for line in lines:
+            click.echo(line, err=True)
+        return yes or not at_a_terminal or click.confirm("Go on?", err=True)
+
+    with closing(
+        SnowflakeWarehouse(
+            settings,
+            login,
+            query_tag="rowqueue-migrate",
+            statement_s=runner.STATEMENT_S,
+            network_patience_s=runner.STATEMENT_S + 5,
+            login_timeout_s=120,
+        )
+    ) as warehouse:
+        report = runner.migrate(
+            warehouse,
+            scripts.read(queue=settings.table, database=settings.database),
+            queue=settings.table,
+            tell=lambda line: click.echo(line, err=True) if at_a_terminal else None,
+            sleep=time.sleep,
+            agree=agree,
+            dry_run=dry_run,
+        )
+    click.echo(json.dumps(report.as_json()) if as_json else report.in_one_line())
 
 
 if __name__ == "__main__":

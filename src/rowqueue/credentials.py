@@ -17,6 +17,7 @@ from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 
 from rowqueue import aws
 from rowqueue.errors import CredentialsError
+from rowqueue.settings import SnowflakeSettings
 from rowqueue.time_limit import within
 
 if TYPE_CHECKING:
@@ -25,10 +26,48 @@ if TYPE_CHECKING:
     from mypy_boto3_secretsmanager.type_defs import GetSecretValueResponseTypeDef
 
     from rowqueue.environment import Secret
-    from rowqueue.settings import SnowflakeSettings
 
 _SMALLEST_RSA_KEY = 2048  # bits; Snowflake, "Key-pair authentication and key-pair rotation"
 _CURVES = (SECP256R1, SECP384R1, SECP521R1)  # the curves that the driver supports (4.8.1, auth/keypair.py)
+
+PLACE_OF_A_PERSON = {"SNOWFLAKE_WAREHOUSE": "QUEUE_WH", "SNOWFLAKE_DATABASE": "QUEUE_DB", "SNOWFLAKE_SCHEMA": "PUBLIC"}
+"""Where the queue is, unless a person who sets it up says otherwise."""
+
+
+def settings_of_a_person(environ: Mapping[str, str]) -> SnowflakeSettings:
+    """The settings of a person who sets up, migrates or looks. With a password it is the way to log in.
+
+    Raises:
+        SettingsError: a variable is missing or malformed.
+    """
+    given = {name: value for name, value in environ.items() if value}
+    way = {"SNOWFLAKE_AUTHENTICATION": "password"} if "SNOWFLAKE_PASSWORD" in given else {}
+    return SnowflakeSettings.from_env(PLACE_OF_A_PERSON | way | given)
+
+
+def login_of_a_person(settings: SnowflakeSettings, environ: Mapping[str, str]) -> dict[str, object]:
+    """The driver's arguments for the login of a person, who has no secret in AWS.
+
+    ``SNOWFLAKE_AUTHENTICATOR`` (externalbrowser, username_password_mfa) is for people, who need a second factor.
+
+    Raises:
+        CredentialsError: the environment has no complete login.
+    """
+    if authenticator := environ.get("SNOWFLAKE_AUTHENTICATOR"):
+        given = {
+            "user": settings.user,
+            "authenticator": authenticator,
+            "password": _revealed(settings.password),
+            "passcode": environ.get("SNOWFLAKE_PASSCODE") or None,
+        }
+        return {name: value for name, value in given.items() if value is not None}
+    proof = settings.password if settings.authentication == "password" else settings.private_key
+    if settings.authentication != "workload_identity" and not (settings.user and proof):
+        raise CredentialsError(
+            "expected SNOWFLAKE_USER with SNOWFLAKE_PASSWORD; or with SNOWFLAKE_PRIVATE_KEY and "
+            "SNOWFLAKE_AUTHENTICATION=key_pair; or with SNOWFLAKE_AUTHENTICATOR=externalbrowser"
+        )
+    return login(settings, environment="")
 
 
 def login(

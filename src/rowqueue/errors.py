@@ -11,6 +11,7 @@
     ├── EventError                the Lambda got an unknown event
     ├── TickOverdue               the tick ran out of time
     ├── LaunchError               ECS, or S3 for the lease, refused a request or did not answer
+    ├── SchemaError               the tables have a version or a shape that this program does not know
     └── WarehouseError            Snowflake refused or failed
         ├── LoginRefused          the credentials are wrong; never repeated
         ├── StatementRefused      the SQL or an object in it is wrong; never repeated
@@ -74,6 +75,10 @@ class TickOverdue(RowqueueError):  # noqa: N818 -- reads as what happened
 
 class LaunchError(RowqueueError):
     """ECS, or S3 for the lease, refused a request or did not answer."""
+
+
+class SchemaError(RowqueueError):
+    """The tables have a version or a shape that this program does not know."""
 
 
 class WarehouseError(RowqueueError):

@@ -60,7 +60,7 @@ _SESSION_GONE = frozenset({390111, 390112, 390114, 390115})
 _UNAVAILABLE = frozenset({250001, 250003, 250006, 251005, 290503, 580503})
 _INTERNAL = frozenset({603})
 _NOT_THERE = frozenset({904, 2003, 2043})  # a column, a table or a view that is missing, or not granted
-_HINT = "; run snowflake/01_create_table.sql, or grant the role what it needs"
+_HINT = "; run: rowqueue migrate; or grant the role what it needs"
 _SURPRISE_CHARACTERS = 300
 _AMBIGUOUS = 100_090  # an UPDATE found two source rows for a target: no value is to blame
 _VALUE_REFUSED = range(100_000, 101_000)  # SQLSTATE class 22 is wider: it also contains a used-up quota
@@ -79,6 +79,7 @@ class SnowflakeWarehouse:
         lock_patience_s: how long a statement is repeated that was refused at the lock, seconds.
         network_patience_s: how long the driver repeats a request before it reports that the connection failed, seconds.
         login_timeout_s: how long the driver repeats a login, seconds.
+        statement_s: time limit of a statement, with its wait for the lock, seconds.
         seconds_left: until the tick has to give up. Then no statement takes longer than STEP_S or than what is
             left, with its login and its waits. ``None`` outside a tick.
     """
@@ -92,10 +93,11 @@ class SnowflakeWarehouse:
         lock_patience_s: float = LOCK_TIMEOUT_S,
         network_patience_s: int = NETWORK_TIMEOUT_S,
         login_timeout_s: int = LOGIN_TIMEOUT_S,
+        statement_s: int = STATEMENT_TIMEOUT_S,
         seconds_left: Callable[[], float] | None = None,
     ) -> None:
         times = {"login_timeout": login_timeout_s, "network_timeout": network_patience_s}
-        limit_s = STATEMENT_TIMEOUT_S if seconds_left is None else STEP_S
+        limit_s = statement_s if seconds_left is None else STEP_S
         self._arguments = _connect_arguments(settings, query_tag, limit_s=limit_s) | times | dict(login)
         self._seconds_left = seconds_left
         self._connection: snowflake.connector.SnowflakeConnection | None = None

@@ -67,7 +67,7 @@ def test_odd_entries_complete_or_fail_without_an_effect_on_other_entries(sql, in
         (
             {"SNOWFLAKE_SCHEMA": "NO_SUCH_SCHEMA"},
             6,
-            "run snowflake/01_create_table.sql, or grant the role what it needs",
+            "run: rowqueue migrate; or grant the role what it needs",
         ),
         ({"SNOWFLAKE_TABLE": "NO_SUCH_TABLE"}, 6, "NO_SUCH_TABLE"),
         ({"CERT_BUCKET": "no-such-bucket"}, 3, "s3://no-such-bucket/dev/client.pem: cannot be read"),
@@ -124,7 +124,7 @@ def test_a_missing_column_is_named_with_the_script_to_run(sql, insert, processor
     finally:
         sql("ALTER TABLE PROCESSING_QUEUE RENAME COLUMN max_retries_away TO max_retries")
     assert "MAX_RETRIES" in message.upper()
-    assert message.endswith("; run snowflake/01_create_table.sql, or grant the role what it needs")
+    assert message.endswith("; run: rowqueue migrate; or grant the role what it needs")
 
 
 def test_an_entry_with_an_unknown_status_is_counted_and_never_touched(sql, insert, processor, tick):

@@ -193,7 +193,7 @@ def test_what_is_missing_or_not_granted_comes_with_a_hint(opened, errno, hinted)
     assert message.startswith("Snowflake: ")
     assert "it says why" in message
     assert "and more" not in message
-    assert message.endswith("run snowflake/01_create_table.sql, or grant the role what it needs") == hinted
+    assert message.endswith("run: rowqueue migrate; or grant the role what it needs") == hinted
 
 
 # The session

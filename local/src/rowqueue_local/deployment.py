@@ -242,7 +242,7 @@ def function_zip() -> bytes:
     The dependencies come from the virtual environment that the stack runs in.
     """
     package = REPOSITORY / "src" / "rowqueue"
-    left_out = {"processor", "cli.py", "__pycache__"}
+    left_out = {"processor", "migrate", "cli.py", "__pycache__"}
     archive = io.BytesIO()
     with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as file:
         file.write(REPOSITORY / "lambda_poller" / "index.py", "index.py")

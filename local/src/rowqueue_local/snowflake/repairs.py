@@ -16,6 +16,7 @@ import pyarrow.compute as pc
 from fakesnow.converter import from_binding
 from sqlglot import exp
 
+from rowqueue_local.snowflake.alterations import renames_of, require_possible
 from rowqueue_local.snowflake.ambiguity import AmbiguousUpdate, check_of
 
 if TYPE_CHECKING:
@@ -30,12 +31,34 @@ def apply() -> None:
         setattr(fakesnow.info_schema, name, _but_not_for_merge(getattr(fakesnow.info_schema, name)))
     fakesnow.transforms.identifier = _naming_schemas_too(fakesnow.transforms.identifier)
     cursor = fakesnow.cursor.FakeSnowflakeCursor
-    cursor._execute = _refusing_ambiguity(cursor._execute)  # noqa: SLF001 - there is no other way in
+    cursor._execute = _altering(_refusing_ambiguity(cursor._execute))  # noqa: SLF001 - there is no other way in
 
 
 def refuse_ambiguous_updates(connection: Any) -> None:
     """From now on, treat the statements of a connection as with ERROR_ON_NONDETERMINISTIC_UPDATE = TRUE."""
     connection.refuses_ambiguity = True
+
+
+def _altering(execute: Callable[..., None]) -> Callable[..., None]:
+    """Refuse what Snowflake refuses in ALTER TABLE, and swap two tables in one transaction."""
+
+    def altering(cursor: Any, tree: exp.Expr, parameters: Any = None) -> None:
+        require_possible(tree)
+        renames = renames_of(tree)
+        if not renames:
+            execute(cursor, tree, parameters)
+            return
+        connection = cursor._duck_conn  # noqa: SLF001
+        connection.begin()
+        try:
+            for rename in renames:
+                execute(cursor, rename)
+            connection.commit()
+        except BaseException:
+            connection.rollback()
+            raise
+
+    return altering
 
 
 def _refusing_ambiguity(execute: Callable[..., None]) -> Callable[..., None]:
