@@ -69,6 +69,7 @@ def attempt(settled, **changes):
         "started_ms_ago": 1500,
         "finished_ms_ago": 500,
         "idempotency_key": settled.idempotency_key,
+        "trace_id": "0af7651916cd43dd8448eb211c80319c",
         "result": settled.result,
     }
     return Attempt(**(values | changes))
@@ -248,6 +249,15 @@ async def test_a_success_on_record_settles_its_entry_whatever_is_settled_later(t
     assert tables.rows("status", "retry_count", "result") == [("completed", 0, "ok")]
 
 
+async def test_the_answer_of_a_doubtful_delivery_is_on_record_and_its_entry_does_not_get_it(tables, queue):
+    tables.insert("{}")
+    (entry,) = await queue.claim(asking())
+    doubted = released(entry, doubted=True)
+    await queue.settle([doubted], [attempt(doubted, result="<h1>403</h1>", response_status=403)])
+    assert tables.attempts("result", "response_status") == [("<h1>403</h1>", 403)]
+    assert tables.rows("status", "result", "response_status", "doubts") == [("pending", None, None, 1)]
+
+
 async def test_a_claim_settles_only_the_attempts_of_its_own_token(tables, queue):
     tables.insert("1", "2")
     one, two = await queue.claim(asking(token="first"))
@@ -266,6 +276,7 @@ async def test_an_attempt_is_recorded_with_its_duration_and_without_what_cannot_
         "entry_id", "claim_token", "attempt", "processor_id", "outcome", "response_status", "error_message", "result"
     )
     assert recorded == [(entry.id, "token", 2, "dev-1", "transient", 503, "no\ufffd\ufffdanswer", "a\ufffdb")]
+    assert tables.attempts("milliseconds", "trace_id") == [(1000, "0af7651916cd43dd8448eb211c80319c")]
     assert 990 <= tables.attempt_milliseconds()[0] <= 1010
     assert tables.rows("error_message", "result") == [("no\ufffd\ufffdanswer", "a\ufffdb")]
 

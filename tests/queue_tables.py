@@ -36,7 +36,14 @@ class InMemory:
 
     def attempts(self, *columns):
         rows = sorted(self.tables.attempts, key=lambda row: row.made.entry_id)
-        found = [{"processor_id": row.processor_id, **row.made._asdict()} for row in rows]
+        found = [
+            {
+                "processor_id": row.processor_id,
+                "milliseconds": None if row.by_poller else row.made.started_ms_ago - row.made.finished_ms_ago,
+                **row.made._asdict(),
+            }
+            for row in rows
+        ]
         return [tuple(row[column] for column in columns) for row in found]
 
     def attempt_milliseconds(self):

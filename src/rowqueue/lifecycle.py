@@ -133,6 +133,7 @@ class Doubted:
 
     reason: str
     response_status: int | None = None
+    result: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -170,7 +171,7 @@ def outcome_of(fault: CredentialsFault, *, trusted: bool, doubts: int) -> Outcom
     if fault.certain:
         return Interrupted(reason=fault.reason)
     if not trusted and doubts < MAX_FREE_DOUBTS:
-        return Doubted(reason=fault.reason, response_status=fault.response_status)
+        return Doubted(reason=fault.reason, response_status=fault.response_status, result=fault.result)
     if trusted and fault.response_status is not None:
         return Permanent(reason=fault.reason, response_status=fault.response_status, result=fault.result)
     return Transient(reason=fault.reason, response_status=fault.response_status, result=fault.result)

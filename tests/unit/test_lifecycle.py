@@ -207,8 +207,8 @@ def test_the_last_attempt_fails_as_such_also_after_the_deadline():
     [
         (True, None, True, 20, Interrupted(reason="refused")),
         (True, None, False, 20, Interrupted(reason="refused")),
-        (False, 403, False, 0, Doubted(reason="refused", response_status=403)),
-        (False, 403, False, 19, Doubted(reason="refused", response_status=403)),
+        (False, 403, False, 0, Doubted(reason="refused", response_status=403, result="page")),
+        (False, 403, False, 19, Doubted(reason="refused", response_status=403, result="page")),
         (False, 403, False, 20, Transient(reason="refused", response_status=403, result="page")),
         (False, 403, True, 0, Permanent(reason="refused", response_status=403, result="page")),
         (False, 403, True, 20, Permanent(reason="refused", response_status=403, result="page")),

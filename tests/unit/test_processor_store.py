@@ -89,6 +89,7 @@ def attempts(count, *, poisoned=(), outcome="succeeded"):
             started_ms_ago=2,
             finished_ms_ago=1,
             idempotency_key=f"key-{n}",
+            trace_id=None,
             result="poison" if n in poisoned else "fine",
         )
         for n in range(count)

@@ -69,6 +69,7 @@ def settled():
         started_ms_ago=2000,
         finished_ms_ago=1000,
         idempotency_key="another key",
+        trace_id="a trace",
         result="an answer",
     )
     store.settle([settlement], [attempt])
@@ -106,6 +107,7 @@ def test_the_audit_trail_reads_each_field_where_it_was_put(settled):
         "started_ms_ago": 2000,
         "finished_ms_ago": 1000,
         "idempotency_key": "another key",
+        "trace_id": "a trace",
         "result": "an answer",
     }
 

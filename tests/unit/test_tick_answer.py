@@ -89,6 +89,21 @@ def test_tasks_that_the_tick_had_no_time_for_are_named():
     assert answer["reason"].endswith("; 15 left to the next tick, for lack of time")
 
 
+def test_pending_entries_of_a_destination_that_nobody_serves_are_named_in_the_answer_and_in_the_line(capsys):
+    answer = answered(PlayedWarehouse(pulse=pulse(unserved=2, unserved_destination="acme")))
+    named = "nothing is ready; 2 pending are of destinations that no program serves, such as 'acme'"
+    assert (answer["pendingEntries"], answer["reason"]) == (0, named)
+    (line,) = [json.loads(line) for line in capsys.readouterr().out.splitlines() if '"tick"' in line]
+    assert (line["reason"], line["unserved"], line["unserved_destination"]) == (named, 2, "acme")
+
+
+def test_the_line_of_a_tick_has_the_kind_of_the_hold(capsys):
+    warehouse = with_pending(holds=1, held_until=FOREVER, hold_kind="fence", hold_reason="version 2")
+    assert answered(warehouse)["hold"] == {"reason": "version 2", "until": None}
+    (line,) = [json.loads(line) for line in capsys.readouterr().out.splitlines() if '"tick"' in line]
+    assert (line["hold"], line["hold_kind"]) == ("version 2", "fence")
+
+
 def test_an_empty_queue_has_nothing_pending_and_nothing_due():
     assert answered(PlayedWarehouse(pulse=pulse())) == {
         "pendingEntries": 0,

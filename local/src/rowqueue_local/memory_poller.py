@@ -119,6 +119,7 @@ class MemoryPoller:
             started_ms_ago=round((self.tables.clock() - _since(row)) * 1000),
             finished_ms_ago=0,
             idempotency_key=row.idempotency_key,
+            trace_id=None,
             result=None,
         )
         worker, now = row.processor_id or "unknown", self.tables.clock()

@@ -54,7 +54,7 @@ class TickReport:
         """Why this number of tasks was launched, and why others were not."""
         missing = [f"{count} not started: {why}" for why, count in self.launched.failures.items()]
         missing += [f"{self.launched.left} left to the next tick, for lack of time"] if self.launched.left else []
-        return "; ".join([self.decision.reason, *missing])
+        return "; ".join([self.decision.reason, *missing, *_unserved(self.seen.pulse)])
 
     @property
     def backoff(self) -> Backoff:
@@ -76,6 +76,15 @@ def answer_of(report: TickReport, *, environment: str) -> TickAnswer:
         rescued=report.freed.released,
         started=report.launched.started,
     )
+
+
+def _unserved(pulse: Pulse) -> list[str]:
+    """Entries that wait although nobody works for them."""
+    if not pulse.unserved:
+        return []
+    return [
+        f"{pulse.unserved} pending are of destinations that no program serves, such as {pulse.unserved_destination!r}"
+    ]
 
 
 def _hold(pulse: Pulse) -> HoldAnswer | None:
@@ -104,6 +113,9 @@ def publish(report: TickReport) -> None:
         boot_failure=report.backoff.reason,
         deaths={death.processor_id: death.reason for death in report.freed.deaths},
         hold=report.seen.pulse.hold_reason,
+        hold_kind=report.seen.pulse.hold_kind,
+        unserved=report.seen.pulse.unserved,
+        unserved_destination=report.seen.pulse.unserved_destination,
         seconds=round(report.seconds, 3),
         problem=None if report.problem is None else str(report.problem),
         **embedded(_metrics(report)),

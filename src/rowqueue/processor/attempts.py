@@ -15,6 +15,7 @@ from rowqueue.lifecycle import (
     Succeeded,
     Transient,
 )
+from rowqueue.processor.trace import trace_of
 from rowqueue.sql import Attempt
 
 if TYPE_CHECKING:
@@ -42,7 +43,7 @@ class Delivery:
 
 def answer_of(outcome: Outcome) -> str | None:
     """What the service answered, if it did and the outcome keeps it."""
-    return None if isinstance(outcome, Interrupted | Doubted) else outcome.result
+    return None if isinstance(outcome, Interrupted) else outcome.result
 
 
 def reason_of(outcome: Outcome) -> str | None:
@@ -66,7 +67,10 @@ def attempts_of(deliveries: Sequence[Delivery], settlements: Sequence[Settlement
 
 
 def _attempt(delivery: Delivery, settlement: Settlement, began: float, now: float) -> Attempt:
-    """An attempt. The reason is recorded once, in the words that the entry gets; a released entry keeps its own."""
+    """An attempt. The reason is recorded once, in the words that the entry gets; a released entry keeps its own.
+
+    The answer is recorded also where the entry does not get it.
+    """
     outcome = delivery.outcome
     retried = settlement.status is Status.PENDING and not settlement.released
     message = reason_of(outcome) if settlement.released else settlement.error_message
@@ -82,7 +86,8 @@ def _attempt(delivery: Delivery, settlement: Settlement, began: float, now: floa
         started_ms_ago=round((now - began) * 1000),
         finished_ms_ago=round((now - delivery.ended) * 1000),
         idempotency_key=settlement.idempotency_key,
-        result=settlement.result,
+        trace_id=trace_of(delivery.entry).trace_id,
+        result=answer_of(outcome),
     )
 
 

@@ -5,7 +5,6 @@ What an exception of the connection means is decided in :mod:`rowqueue.processor
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
 from datetime import UTC, datetime
@@ -16,6 +15,7 @@ from typing import TYPE_CHECKING, NoReturn
 import msgspec
 
 from rowqueue.lifecycle import CredentialsFault, Permanent, Succeeded, Transient, Verdict
+from rowqueue.processor.trace import trace_of
 
 if TYPE_CHECKING:
     from rowqueue.lifecycle import Entry
@@ -43,7 +43,7 @@ def body(entry: Entry, *, processor_id: str, now: datetime, max_characters: int)
 
 
 def headers(entry: Entry, *, span: int) -> dict[str, str]:
-    """The request's headers. ``Idempotency-Key`` and the trace id are the same for every delivery of the entry.
+    """The request's headers. ``Idempotency-Key`` and the trace are the same for every delivery of the entry.
 
     Args:
         entry: as it was claimed.
@@ -54,13 +54,12 @@ def headers(entry: Entry, *, span: int) -> dict[str, str]:
     """
     if not _HEADER_VALUE.fullmatch(entry.idempotency_key):
         raise ValueError("idempotency_key: expected 1 to 255 visible ASCII characters")
-    trace = hashlib.sha256(entry.idempotency_key.encode()).hexdigest()[:32]
     return {
         "Accept-Encoding": "identity",
         "Content-Type": "application/json",
         "Idempotency-Key": entry.idempotency_key,
         "X-Attempt": str(entry.attempt),
-        "traceparent": f"00-{trace}-{span:016x}-01",  # W3C Trace Context, version 00, sampled
+        "traceparent": trace_of(entry).parent(span),
     }
 
 

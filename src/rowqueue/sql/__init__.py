@@ -70,6 +70,7 @@ class Attempt(NamedTuple):
         error_message: why it failed, if it did.
         started_ms_ago: milliseconds since it was started.
         finished_ms_ago: milliseconds since it ended.
+        trace_id: of the delivery, 32 hexadecimal digits.
         result: the answer, cut to a limit, if there was one.
     """
 
@@ -84,6 +85,7 @@ class Attempt(NamedTuple):
     started_ms_ago: int
     finished_ms_ago: int
     idempotency_key: str
+    trace_id: str | None
     result: str | None
 
     @property

@@ -146,7 +146,7 @@ SELECT id, IFF(LENGTH(data) > %(longest)s, '', data) AS data, idempotency_key, r
 -- The worker sends how long ago an attempt started and ended; Snowflake's clock makes times of that. Each row is an array.
 -- Only what was recorded in the last %(seconds)s is searched: since before this batch was sent for the first time.
 INSERT INTO PROCESSING_ATTEMPTS (entry_id, claim_token, idempotency_key, attempt, processor_id, started_at, finished_at,
-                                 outcome, response_status, error_message, entry_status, ready_at, result)
+                                 outcome, response_status, error_message, entry_status, ready_at, result, milliseconds, trace_id)
 SELECT made.entry_id,
        made.claim_token,
        made.idempotency_key,
@@ -159,7 +159,9 @@ SELECT made.entry_id,
        made.error_message,
        made.status,
        DATEADD('millisecond', made.delay_ms, SYSDATE()),
-       made.result
+       made.result,
+       made.started_ms_ago - made.finished_ms_ago,
+       made.trace_id
   FROM (SELECT a.value[{attempt.claim_token}]::VARCHAR AS claim_token,
                a.value[{attempt.attempt}]::NUMBER(38, 0) AS attempt,
                a.value[{attempt.outcome}]::VARCHAR AS outcome,
@@ -171,6 +173,7 @@ SELECT made.entry_id,
                a.value[{attempt.started_ms_ago}]::NUMBER(38, 0) AS started_ms_ago,
                a.value[{attempt.finished_ms_ago}]::NUMBER(38, 0) AS finished_ms_ago,
                a.value[{attempt.idempotency_key}]::VARCHAR AS idempotency_key,
+               a.value[{attempt.trace_id}]::VARCHAR AS trace_id,
                a.value[{attempt.result}]::VARCHAR AS result
           FROM TABLE(FLATTEN(INPUT => PARSE_JSON(%(attempts)s))) AS a) AS made
   LEFT JOIN (SELECT entry_id, claim_token, idempotency_key
