@@ -1,7 +1,8 @@
-"""Run SQL in Snowflake for setup_database.sh and test_system.sh, with the project's own driver.
+"""Run SQL in Snowflake for setup_database.sh and test_system.sh.
 
-``setup`` runs the scripts in snowflake/. ``insert`` adds one entry to the queue. ``follow`` prints each change of an
-entry until it ends. The variables SNOWFLAKE_... say how to log in, as for the poller and the processor.
+``setup`` runs the scripts in snowflake/, and the migration between them, in one session. ``insert`` adds one entry to
+the queue. ``follow`` prints each change of an entry until it ends. The variables SNOWFLAKE_... say how to log in, as
+for the poller and the processor.
 """
 
 from __future__ import annotations
@@ -16,19 +17,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import snowflake.connector
-
 from rowqueue import credentials
-from rowqueue.errors import CredentialsError, RowqueueError, StatementRefused
-from rowqueue.settings import SnowflakeSettings
+from rowqueue.cli import agreement, session_of_a_person
+from rowqueue.errors import RowqueueError, StatementRefused
+from rowqueue.migrate import runner, scripts
+from rowqueue.sql import Statement
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Sequence
+
+    from rowqueue.settings import SnowflakeSettings
+    from rowqueue.warehouse import SnowflakeWarehouse
 
 SCRIPTS = Path(__file__).resolve().parent.parent / "snowflake"
-DEFAULTS = {"SNOWFLAKE_WAREHOUSE": "QUEUE_WH", "SNOWFLAKE_DATABASE": "QUEUE_DB", "SNOWFLAKE_SCHEMA": "PUBLIC"}
-SAMPLE_DATA = "02_sample_data.sql"
-OF_AN_ADMINISTRATOR = ("00_roles.sql", "04_grants.sql")
+ROLES, SAMPLE_DATA, GRANTS = "00_roles.sql", "02_sample_data.sql", "04_grants.sql"
 
 COMPLETED, NOT_COMPLETED, OUT_OF_TIME = 0, 1, 3
 LOOK_EVERY_S = 2.0
@@ -52,10 +54,9 @@ class Hold:
     left_s: float | None
 
 
-def chosen(*, sample_data: bool, roles: bool) -> list[Path]:
-    """The scripts to run, in the order of their numbers."""
-    left_out = {*(() if sample_data else (SAMPLE_DATA,)), *(() if roles else OF_AN_ADMINISTRATOR)}
-    return [path for path in sorted(SCRIPTS.glob("[0-9]*.sql")) if path.name not in left_out]
+def chosen(*, sample_data: bool, roles: bool) -> tuple[list[str], list[str]]:
+    """The scripts to run before the migration, and those after it."""
+    return ([ROLES] if roles else []), ([SAMPLE_DATA] if sample_data else []) + ([GRANTS] if roles else [])
 
 
 def names(settings: SnowflakeSettings) -> str:
@@ -69,72 +70,11 @@ def place(settings: SnowflakeSettings) -> str:
     return f"USE WAREHOUSE {settings.warehouse};\nUSE DATABASE {settings.database};\nUSE SCHEMA {settings.schema};"
 
 
-def connect(settings: SnowflakeSettings, environ: Mapping[str, str], **more: object) -> Any:
-    """Log in as the person who runs this script.
-
-    ``SNOWFLAKE_AUTHENTICATOR`` (externalbrowser, username_password_mfa) is for people, who need a second factor.
-
-    Raises:
-        CredentialsError: the environment has no complete login.
-    """
-    arguments: dict[str, object] = {
-        "account": settings.account,
-        "host": settings.host,
-        "port": settings.port,
-        "protocol": settings.protocol,
-        "role": settings.role,
-        "login_timeout": 120,
-        "network_timeout": 300,
-        "paramstyle": "qmark",
-        "platform_detection_timeout_seconds": 0.0,
-        "session_parameters": {"QUERY_TAG": "rowqueue-scripts", "TIMEZONE": "UTC"},
-        **_identity(settings, environ),
-        **more,
-    }
-    return snowflake.connector.connect(**{name: value for name, value in arguments.items() if value is not None})
-
-
-def _identity(settings: SnowflakeSettings, environ: Mapping[str, str]) -> dict[str, object]:
-    if authenticator := environ.get("SNOWFLAKE_AUTHENTICATOR"):
-        password = settings.password and settings.password.reveal()
-        passcode = environ.get("SNOWFLAKE_PASSCODE") or None
-        return {"user": settings.user, "authenticator": authenticator, "password": password, "passcode": passcode}
-    proof = settings.password if settings.authentication == "password" else settings.private_key
-    if settings.authentication != "workload_identity" and not (settings.user and proof):
-        raise CredentialsError(
-            "expected SNOWFLAKE_USER with SNOWFLAKE_PASSWORD; or with SNOWFLAKE_PRIVATE_KEY and "
-            "SNOWFLAKE_AUTHENTICATION=key_pair; or with SNOWFLAKE_AUTHENTICATOR=externalbrowser"
-        )
-    return credentials.login(settings, environment="")
-
-
-def run_scripts(session: Any, texts: Iterable[tuple[str, str]], tell: Callable[[str], None]) -> None:
-    """Run each script, statement by statement, in one session.
-
-    Args:
-        session: a connection.
-        texts: pairs of a name for messages and SQL.
-        tell: receives one line per script.
-
-    Raises:
-        StatementRefused: Snowflake refused a statement; the statements before it have run.
-    """
-    for name, text in texts:
-        try:
-            done = session.execute_string(text, remove_comments=True, return_cursors=True)
-        except snowflake.connector.errors.ProgrammingError as error:
-            raise StatementRefused(f"{name}: {in_one_line(error)}") from error
-        tell(f"{name}: {len(list(done))} statements")
-
-
-def in_one_line(error: Exception) -> str:
-    """The driver's message in one line; if a statement does not compile, its second line has the reason."""
-    return f"Snowflake: {' '.join(str(error).split())}"
-
-
-def insert(session: Any, table: str, *, reference: str, data: str) -> None:
+def insert(session: SnowflakeWarehouse, table: str, *, reference: str, data: str) -> None:
     """Add one entry to the queue."""
-    session.cursor().execute(f"INSERT INTO {table} (data, reference) VALUES (?, ?)", (data, reference))  # noqa: S608 -- an identifier
+    text = f"INSERT INTO {table} (data, reference) VALUES (?, ?)"  # noqa: S608 -- an identifier
+    statement = Statement(name="insert", text=text, parameters=("data", "reference"))
+    session.change(statement, {"data": data, "reference": reference})
 
 
 def follow(
@@ -200,54 +140,71 @@ def described(entry: Sequence[Any]) -> str:
     return ", ".join(parts)
 
 
-def _watch(session: Any, table: str, *, reference: str, within_s: float) -> int:
-    query = f"SELECT status, retry_count, response_status, error_message, result FROM {table} WHERE reference = ?"  # noqa: S608
+def _watch(session: SnowflakeWarehouse, table: str, *, reference: str, within_s: float) -> int:
+    text = f"SELECT status, retry_count, response_status, error_message, result FROM {table} WHERE reference = ?"  # noqa: S608
+    statement = Statement(name="follow", text=text, parameters=("reference",))
 
     def look() -> tuple[Any, ...] | None:
-        row = session.cursor().execute(query, (reference,)).fetchone()
-        return None if row is None else tuple(row)
+        return next(iter(session.rows(statement, {"reference": reference})), None)
 
     return follow(look, print, within_s=within_s, hold=lambda: _standing_hold(session))
 
 
-def _standing_hold(session: Any) -> Hold | None:
+def _standing_hold(session: SnowflakeWarehouse) -> Hold | None:
     """The hold that ends last; None also if this user may not read the holds."""
-    query = """
+    text = """
         SELECT reason, until_at, DATEDIFF('second', SYSDATE(), until_at)
           FROM PROCESSING_HOLDS
-         WHERE scope IN ('*', 'default') AND (until_at IS NULL OR until_at > SYSDATE())
+         WHERE scope = '*' AND (until_at IS NULL OR until_at > SYSDATE())
          ORDER BY until_at DESC NULLS FIRST
          LIMIT 1"""
     try:
-        row = session.cursor().execute(query).fetchone()
-    except snowflake.connector.errors.ProgrammingError:
+        rows = session.rows(Statement(name="hold", text=text, parameters=()), {})
+    except StatementRefused:
         return None
-    if row is None:
+    if not rows:
         return None
-    reason, until, left_s = row
+    reason, until, left_s = rows[0]
     if until is None:
         return Hold(reason=reason, until=None, left_s=None)
     return Hold(reason=reason, until=f"{until:%Y-%m-%d %H:%M:%S}", left_s=float(left_s))
 
 
 def _setup(options: argparse.Namespace, settings: SnowflakeSettings) -> int:
+    brought = scripts.read(queue=settings.table, database=settings.database)
+    before, after = (
+        [scripts.script(SCRIPTS / name, queue=settings.table, database=settings.database) for name in part]
+        for part in chosen(sample_data=options.sample_data, roles=options.roles)
+    )
     preface = names(settings) + ("" if options.roles else f"\n{place(settings)}")
-    texts = [("names", preface)]
-    texts += [
-        (path.name, path.read_text(encoding="utf-8"))
-        for path in chosen(sample_data=options.sample_data, roles=options.roles)
-    ]
     if options.dry_run:
-        print("\n".join(f"-- {name}\n{text}" for name, text in texts))
+        steps = [(step.name, step.statements) for step in before]
+        steps += [(step.name, step.statements) for step in brought.migrations]
+        steps += [(step.name, step.statements) for step in (*brought.repeated, *after)]
+        texts = [f"-- {name}\n" + "\n\n".join(f"{statement.text};" for statement in done) for name, done in steps]
+        print("\n\n".join([f"-- names\n{preface}", *texts]))
         return 0
-    with closing(connect(settings, os.environ)) as session:
-        run_scripts(session, texts, lambda line: print(line, file=sys.stderr))
+
+    def say(line: str) -> None:
+        print(line, file=sys.stderr)
+
+    with closing(session_of_a_person(settings, os.environ, tag="rowqueue-scripts", is_placed=False)) as session:
+        runner.run(session, scripts.statements(preface, name="names"))
+        for script in before:
+            runner.run(session, script.statements)
+            say(f"{script.name}: {len(script.statements)} statements")
+        report = runner.migrate(
+            session, brought, queue=settings.table, tell=say, sleep=time.sleep, agree=agreement(yes=options.yes)
+        )
+        say(report.in_one_line())
+        for script in after:
+            runner.run(session, script.statements)
+            say(f"{script.name}: {len(script.statements)} statements")
     return 0
 
 
 def _in_the_queue(options: argparse.Namespace, settings: SnowflakeSettings) -> int:
-    where = {"warehouse": settings.warehouse, "database": settings.database, "schema": settings.schema}
-    with closing(connect(settings, os.environ, **where)) as session:
+    with closing(session_of_a_person(settings, os.environ, tag="rowqueue-scripts")) as session:
         if options.command == "insert":
             insert(session, settings.table, reference=options.reference, data=options.data)
             return 0
@@ -269,6 +226,7 @@ def _options(argv: Sequence[str] | None) -> argparse.Namespace:
     setup.add_argument("--sample-data", action="store_true")
     setup.add_argument("--skip-roles", dest="roles", action="store_false")
     setup.add_argument("--dry-run", action="store_true")
+    setup.add_argument("--yes", action="store_true")
     put = commands.add_parser("insert")
     put.add_argument("reference")
     put.add_argument("--data", type=_json, required=True)
@@ -278,23 +236,14 @@ def _options(argv: Sequence[str] | None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def _with_defaults(environ: Mapping[str, str]) -> Iterator[tuple[str, str]]:
-    yield from DEFAULTS.items()
-    if environ.get("SNOWFLAKE_PASSWORD"):  # a person may have one, a service may not
-        yield "SNOWFLAKE_AUTHENTICATION", "password"
-    yield from ((name, value) for name, value in environ.items() if value)
-
-
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; an error is one line on standard error and exit code 2."""
     options = _options(argv)
     try:
-        settings = SnowflakeSettings.from_env(dict(_with_defaults(os.environ)))
+        settings = credentials.settings_of_a_person(os.environ)
         return _setup(options, settings) if options.command == "setup" else _in_the_queue(options, settings)
-    except RowqueueError as error:
+    except (RowqueueError, OSError) as error:
         print(error, file=sys.stderr)
-    except (snowflake.connector.errors.Error, OSError) as error:
-        print(in_one_line(error), file=sys.stderr)
     return 2
 
 

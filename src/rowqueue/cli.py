@@ -13,12 +13,21 @@ import sys
 import time
 from contextlib import closing
 from importlib.metadata import entry_points
+from typing import TYPE_CHECKING
 
 import click
 
 from rowqueue import __version__
 from rowqueue.errors import CredentialsError, RowqueueError, SchemaError, SettingsError
 
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from rowqueue.settings import SnowflakeSettings
+    from rowqueue.warehouse import SnowflakeWarehouse
+
+_LONGEST_STATEMENT_S = 4 * 3600
+"""A migration copies a large table in one statement."""
 _LAB = ("bench", "demo", "drill", "local")
 _NOT_INSTALLED = "not installed; in a checkout of the repository, run: make setup"
 
@@ -86,37 +95,62 @@ def migrate_command(*, dry_run: bool, as_json: bool, yes: bool) -> None:
     # Here, because the other commands do without the driver.
     from rowqueue import credentials  # noqa: PLC0415
     from rowqueue.migrate import runner, scripts  # noqa: PLC0415
-    from rowqueue.warehouse import SnowflakeWarehouse  # noqa: PLC0415
 
     settings = credentials.settings_of_a_person(os.environ)
-    login = credentials.login_of_a_person(settings, os.environ)
-    at_a_terminal = sys.stderr.isatty()
+    with closing(session_of_a_person(settings, os.environ, tag="rowqueue-migrate")) as session:
+        report = runner.migrate(
+            session,
+            scripts.read(queue=settings.table, database=settings.database),
+            queue=settings.table,
+            tell=lambda line: click.echo(line, err=True) if sys.stderr.isatty() else None,
+            sleep=time.sleep,
+            agree=agreement(yes=yes),
+            dry_run=dry_run,
+        )
+    click.echo(json.dumps(report.as_json()) if as_json else report.in_one_line())
+
+
+def session_of_a_person(
+    settings: SnowflakeSettings, environ: Mapping[str, str], *, tag: str, is_placed: bool = True
+) -> SnowflakeWarehouse:
+    """A session for a person's commands, where a statement may take long.
+
+    Args:
+        settings: where the queue is.
+        environ: the person's login.
+        tag: appears in Snowflake's query history.
+        is_placed: whether warehouse, database and schema exist already.
+
+    Raises:
+        CredentialsError: the environment has no complete login.
+    """
+    from rowqueue import credentials  # noqa: PLC0415
+    from rowqueue.warehouse import SnowflakeWarehouse  # noqa: PLC0415
+
+    return SnowflakeWarehouse(
+        settings,
+        credentials.login_of_a_person(settings, environ)
+        | ({} if is_placed else dict.fromkeys(("warehouse", "database", "schema"))),
+        query_tag=tag,
+        statement_s=_LONGEST_STATEMENT_S,
+        network_patience_s=_LONGEST_STATEMENT_S + 5,
+        login_timeout_s=120,  # a person may have to confirm the login
+    )
+
+
+def agreement(*, yes: bool) -> Callable[[list[str]], bool]:
+    """Says what will be done, and asks a person who sits at a terminal.
+
+    Args:
+        yes: do not ask.
+    """
 
     def agree(lines: list[str]) -> bool:
         for line in lines:
             click.echo(line, err=True)
-        return yes or not at_a_terminal or click.confirm("Go on?", err=True)
+        return yes or not sys.stderr.isatty() or click.confirm("Go on?", err=True)
 
-    with closing(
-        SnowflakeWarehouse(
-            settings,
-            login,
-            query_tag="rowqueue-migrate",
-            statement_s=runner.STATEMENT_S,
-            network_patience_s=runner.STATEMENT_S + 5,
-            login_timeout_s=120,
-        )
-    ) as warehouse:
-        report = runner.migrate(
-            warehouse,
-            scripts.read(queue=settings.table, database=settings.database),
-            queue=settings.table,
-            tell=lambda line: click.echo(line, err=True) if at_a_terminal else None,
-            sleep=time.sleep,
-            agree=agree,
-            dry_run=dry_run,
-        )
-    click.echo(json.dumps(report.as_json()) if as_json else report.in_one_line())
+    return agree
 
 
 if __name__ == "__main__":

@@ -124,13 +124,10 @@ def test_a_hold_without_an_end_or_with_a_late_one_is_named_and_not_waited_for(en
     assert lines[-1] == "still pending after 10 s"
 
 
-def test_scripts_run_in_the_order_of_their_numbers_and_samples_only_on_request():
-    def named(**options):
-        return [path.name[:2] for path in database.chosen(**options)]
-
-    assert named(sample_data=False, roles=True) == ["00", "01", "03", "04"]
-    assert named(sample_data=True, roles=True) == ["00", "01", "02", "03", "04"]
-    assert named(sample_data=True, roles=False) == ["01", "02", "03"]
+def test_roles_come_before_the_migration_grants_after_it_and_samples_only_on_request():
+    assert database.chosen(sample_data=False, roles=True) == (["00_roles.sql"], ["04_grants.sql"])
+    assert database.chosen(sample_data=True, roles=True) == (["00_roles.sql"], ["02_sample_data.sql", "04_grants.sql"])
+    assert database.chosen(sample_data=True, roles=False) == ([], ["02_sample_data.sql"])
 
 
 @pytest.fixture(scope="module")
@@ -172,16 +169,19 @@ def run(environ, script, *arguments):
 
 
 def test_the_database_is_created_under_other_names_and_a_second_run_changes_nothing(stand_in):
-    for _ in range(2):
+    for migration in (["0001_create_table"], []):
         done = run(stand_in, "setup_database.sh", "--sample-data")
         assert done.returncode == 0, done.stderr
-        assert [line.split(":")[0] for line in done.stderr.splitlines()[1:-1]] == [
+        lines = [line for line in done.stderr.splitlines() if not line.startswith("03_")]
+        assert [re.split(r"[:;] ", line)[0] for line in lines] == [
             "00_roles.sql",
-            "01_create_table.sql",
+            *migration,
+            "the tables have version 1",
             "02_sample_data.sql",
-            "03_monitoring_views.sql",
             "04_grants.sql",
+            "the queue exists",
         ]
+        assert ("nothing to do" in done.stderr) == (not migration)
     run(stand_in, "database.py", "insert", "mine", "--data", '{"order": 1}').check_returncode()
     done = run(stand_in, "database.py", "follow", "mine", "--within", "0")
     assert done.returncode == 3
@@ -234,6 +234,18 @@ def test_a_script_that_snowflake_refuses_is_named_with_the_reason(stand_in):
     assert "Snowflake: " in done.stderr
     assert "NEW_DB" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_the_name_of_the_queue_reaches_tables_views_and_grants(stand_in):
+    environ = stand_in | {"SNOWFLAKE_TABLE": "orders", "SNOWFLAKE_SCHEMA": "other"}
+    done = run(environ, "setup_database.sh", "--dry-run", "--sample-data")
+    assert not re.findall(r".*\bPROCESSING_QUEUE\b.*", done.stdout)
+    assert len(re.findall(r"GRANT .* ON TABLE ORDERS TO ROLE", done.stdout)) >= 2
+    done = run(environ, "setup_database.sh", "--sample-data")
+    assert done.returncode == 0, done.stderr
+    with session(environ) as cursor:
+        assert cursor.execute("SELECT entries FROM QUEUE_STATUS_SUMMARY").fetchall() == [(5,)]
+        assert cursor.execute("SELECT COUNT(*) FROM ORDERS").fetchall() == [(5,)]
 
 
 def test_a_password_is_not_printed_by_a_dry_run(stand_in):

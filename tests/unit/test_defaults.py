@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-import database
+from rowqueue import credentials
 from rowqueue.settings import PollerSettings, ProcessorSettings
 
 ROOT = Path(__file__).parents[2]
@@ -80,4 +80,5 @@ def test_the_poller_and_the_processor_have_the_same_defaults():
 
 
 def test_the_scripts_set_up_the_database_that_terraform_uses_by_default():
-    assert {name: variables()[name.lower()] for name in database.DEFAULTS} == database.DEFAULTS
+    default = credentials.PLACE_OF_A_PERSON
+    assert {name: variables()[name.lower()] for name in default} == default

@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Any
 
 from rowqueue import sql
 from rowqueue.contract import HoldKind
-from rowqueue.errors import SchemaError
+from rowqueue.errors import SchemaError, WarehouseError
 from rowqueue.migrate.plan import FoundTables, MigrationPlan, placed_by, plan_of
 from rowqueue.settings import STATEMENT_TIMEOUT_S
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from rowqueue.migrate.adoption import Rebuild
     from rowqueue.migrate.scripts import Migration, Scripts
@@ -26,8 +26,6 @@ FENCE_S = STATEMENT_TIMEOUT_S + 5.0
 """From the fence to the first statement behind it. No statement of a program runs for longer than its time limit, so
 every claim that was begun before the fence has ended."""
 _FENCE = HoldKind.FENCE.value
-STATEMENT_S = 4 * 3600
-"""Time limit of a migration's own statements: a large table is copied in one."""
 IDS_LEFT_FREE = 1_000_000
 """Between the largest id of an adopted table and the first new one: the old sequence may have given out some more."""
 
@@ -100,6 +98,19 @@ def migrate(
     return MigrationReport(came_from=plan.came_from, goes_to=plan.goes_to, applied=plan.names, pending=[])
 
 
+def run(warehouse: sql.Warehouse, statements: Iterable[sql.Statement]) -> None:
+    """Run the statements of a script.
+
+    Raises:
+        WarehouseError: with the name of the script and the number of the statement; the statements before it have run.
+    """
+    for statement in statements:
+        try:
+            warehouse.change(statement, {})
+        except WarehouseError as error:
+            raise type(error)(f"{statement.name}: {error}", errno=error.errno) from error
+
+
 def _announced(rebuild: Rebuild) -> list[str]:
     if rebuild.is_swapped:
         return [f"{rebuild.table}: an adoption was broken off; its old rows will be in {rebuild.kept}"]
@@ -151,7 +162,7 @@ class _Runner:
         for migration in plan.migrations:
             self._apply(migration, found)
         for script in brought.repeated:
-            self._run(script.statements)
+            run(self._warehouse, script.statements)
             self._tell(script.name)
 
     def _apply(self, migration: Migration, found: FoundTables) -> None:
@@ -161,7 +172,7 @@ class _Runner:
             left_s = max(0.0, self._fence_s - found.fences.get(by, 0.0))
             self._tell(f"{migration.name}: nothing is claimed now; the last claims end within {left_s:.0f} s")
             self._sleep(left_s)
-        self._run(migration.statements)
+        run(self._warehouse, migration.statements)
         if migration.fence is not None:
             self._lift(migration.number)
         self._tell(migration.name)
@@ -188,10 +199,6 @@ class _Runner:
             ((largest,),) = self._rows("largest_id", rebuild)
             text = text.replace("AUTOINCREMENT START 1 ", f"AUTOINCREMENT START {int(largest) + IDS_LEFT_FREE} ")
         return sql.Statement(name=rebuild.name, text=text, parameters=())
-
-    def _run(self, statements: tuple[sql.Statement, ...]) -> None:
-        for statement in statements:
-            self._warehouse.change(statement, {})
 
     def _rows(self, name: str, rebuild: Rebuild | None = None, **values: object) -> list[tuple[Any, ...]]:
         return self._warehouse.rows(self._statement(name, rebuild), values)

@@ -30,7 +30,7 @@ _COLUMN = re.compile(r"^    (\w+)", re.MULTILINE)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Script:
-    """A script that may run at every migration: it replaces views or procedures.
+    """One file.
 
     Attributes:
         name: the file's.
@@ -101,7 +101,10 @@ def read(*, queue: str = QUEUE, database: str = "QUEUE_DB", later: Path | None =
     scripts = folder()
     files = [*_numbered(scripts / "migrations"), *(_numbered(later) if later else [])]
     first = Migration(
-        number=1, name="0001_create_table", fence=None, statements=_statements(scripts / FIRST, queue, database)
+        number=1,
+        name="0001_create_table",
+        fence=None,
+        statements=script(scripts / FIRST, queue=queue, database=database).statements,
     )
     migrations = [first]
     for expected, (number, path) in enumerate(files, 2):
@@ -113,16 +116,27 @@ def read(*, queue: str = QUEUE, database: str = "QUEUE_DB", later: Path | None =
                 number=number,
                 name=path.stem,
                 fence=reason and reason[1].strip(),
-                statements=_statements(path, queue, database),
+                statements=script(path, queue=queue, database=database).statements,
             )
         )
     return Scripts(
         migrations=tuple(migrations),
-        repeated=tuple(
-            Script(name=path.name, statements=_statements(path, queue, database))
-            for path in sorted(scripts.glob("03_*.sql"))
-        ),
+        repeated=tuple(script(path, queue=queue, database=database) for path in sorted(scripts.glob("03_*.sql"))),
         tables={created[1]: statement for statement in first.statements if (created := _CREATED.match(statement.text))},
+    )
+
+
+def script(path: Path, *, queue: str, database: str) -> Script:
+    """One file, with the names of this queue; see :func:`read`."""
+    text = named(path.read_text(encoding="utf-8"), queue=queue, database=database)
+    return Script(name=path.name, statements=statements(text, name=path.name))
+
+
+def statements(text: str, *, name: str) -> tuple[sql.Statement, ...]:
+    """The statements of a text, each with a name for messages."""
+    return tuple(
+        sql.Statement(name=f"{name}, statement {number}", text=statement, parameters=())
+        for number, statement in enumerate(split(text), 1)
     )
 
 
@@ -153,14 +167,6 @@ def _statement(text: str) -> Iterator[str]:
     statement = text[comments.end() if comments else 0 :].rstrip()
     if statement:
         yield statement
-
-
-def _statements(path: Path, queue: str, database: str) -> tuple[sql.Statement, ...]:
-    text = named(path.read_text(encoding="utf-8"), queue=queue, database=database)
-    return tuple(
-        sql.Statement(name=f"{path.name}, statement {number}", text=statement, parameters=())
-        for number, statement in enumerate(split(text), 1)
-    )
 
 
 def _numbered(folder: Path) -> Iterable[tuple[int, Path]]:
