@@ -255,10 +255,9 @@ class TestErrors:
     @pytest.mark.parametrize(
         "text",
         [
-            "GRANT SELECT ON TABLE queue TO ROLE reader",
             "-- sizes\nCREATE WAREHOUSE IF NOT EXISTS w WAREHOUSE_SIZE = XSMALL",
-            "ALTER USER u SET TYPE = SERVICE",
-            "USE ROLE reader",
+            "ALTER USER IF EXISTS u SET TYPE = SERVICE",
+            "USE ROLE SYSADMIN",
             "USE WAREHOUSE w",
             "ALTER SESSION SET QUERY_TAG = 'x'",
         ],

@@ -8,7 +8,9 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from rowqueue_local.snowflake.engine import UNSUPPORTED, Conflict, Engine, Failure
+from rowqueue_local.snowflake.access import Access
+from rowqueue_local.snowflake.engine import Conflict, Engine
+from rowqueue_local.snowflake.failures import UNSUPPORTED, Failure
 from rowqueue_local.snowflake.session import Session
 from rowqueue_local.snowflake.table_locks import LockTimedOut, Table, TableLocks, TooManyWaiters
 from rowqueue_local.snowflake.weather import Weather, pass_by
@@ -16,6 +18,7 @@ from rowqueue_local.snowflake.weather import Weather, pass_by
 if TYPE_CHECKING:
     from starlette.requests import Request
 
+    from rowqueue_local.snowflake.identity import Identity
     from rowqueue_local.snowflake.statements import StatementFacts
 
 _CONFLICT_RETRIES: Final = 25  # 1.6 s with the growing pauses; then the client gets the error
@@ -44,6 +47,7 @@ class StatementCall:
     Attributes:
         session: the sender.
         id: Snowflake's query id. A request with one statement has its request id, because a client's log shows that.
+        text: the SQL, as the client sent it.
         request: the request for the engine.
         describe_only: whether the client asks only for the columns, and the statement must not run.
         is_waiting: whether it waits for its turn, for a lock or for the latency. Only then can it be cancelled; a
@@ -53,6 +57,7 @@ class StatementCall:
     session: Session
     id: str
     statement: StatementFacts
+    text: str
     request: Request
     describe_only: bool
     is_waiting: bool = True
@@ -65,12 +70,14 @@ class Account:
         locks: which session has locked which table.
         counters: ``refused_625``, ``conflict_retries`` and ``orphans`` so far.
         weather: how slow statements are; it may change at any time.
+        access: the users, roles and grants.
     """
 
     def __init__(self, engine: Engine, limits: AccountLimits, *, weather: Weather) -> None:
         self.locks: TableLocks[Session] = TableLocks(max_waiters=limits.lock_waiters)
         self.counters: Counter[str] = Counter()
         self.weather = weather
+        self.access = Access(engine)
         self._engine = engine
         self._limits = limits
         self._sessions: dict[str, Session] = {}
@@ -82,9 +89,9 @@ class Account:
         """The open session with this token."""
         return self._sessions.get(token)
 
-    def open(self, token: str, parameters: dict[str, Any], *, client: str) -> Session:
+    def open(self, token: str, parameters: dict[str, Any], identity: Identity, *, client: str) -> Session:
         """Add a session of the driver ``client`` for the engine's connection ``token``."""
-        self._sessions[token] = session = Session(self._engine, token, parameters, client=client)
+        self._sessions[token] = session = Session(self._engine, token, parameters, identity, client=client)
         return session
 
     async def close(self, session: Session) -> None:
@@ -134,8 +141,11 @@ class Account:
             raise Failure(UNSUPPORTED, "58000", f"[local stand-in] {statement.refusal}")
         if statement.kind not in {"commit", "rollback"}:
             session.require_transaction_intact()
+        self.access.authorize(session, statement, call.text)
         if not call.describe_only:
             await self._control_transaction(session, statement)
+            if not statement.for_engine:
+                self.access.perform(session, statement, call.text)
             if statement.locks:
                 await self._lock(call)
 
@@ -186,6 +196,8 @@ class Account:
         await pass_by(self.weather.milliseconds(call.statement, describe_only=call.describe_only))
         call.is_waiting = False
         session = call.session
+        if call.statement.defines and call.statement.for_engine and not call.describe_only:
+            return await self._define(call)
         if session.transaction is None:
             return await self._execute_alone(call)
         try:
@@ -193,6 +205,13 @@ class Account:
         except Failure as failure:
             session.lose(f"a statement failed in it ({failure.message[:120]})")
             raise
+
+    async def _define(self, call: StatementCall) -> bytes:
+        """Run DDL, and record whose object it made and which grants are left."""
+        existed = self.access.exists(call.session, call.statement, call.text)
+        answer = await self._execute_alone(call)
+        self.access.note(call.session, call.statement, call.text, existed=existed)
+        return answer
 
     async def _execute_alone(self, call: StatementCall) -> bytes:
         """Run a statement outside a transaction, and repeat it after a conflict, which Snowflake does not have."""

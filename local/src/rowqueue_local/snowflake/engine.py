@@ -9,37 +9,27 @@ import contextlib
 import json
 import logging
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 import duckdb
+import fakesnow.cursor
 import fakesnow.server
 from fakesnow.instance import FakeSnow
 from starlette.concurrency import run_in_threadpool
 
 from rowqueue_local.snowflake import repairs, shortcuts
 from rowqueue_local.snowflake.ambiguity import AmbiguousUpdate
+from rowqueue_local.snowflake.failures import UNSUPPORTED, Failure
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+    from sqlglot import exp
     from starlette.requests import Request
     from starlette.routing import BaseRoute
 
-UNSUPPORTED: Final = 390999
-"""The errno of what only the stand-in refuses. Snowflake has no such code, so it cannot be mistaken for a real one."""
-
 _unhandled: ContextVar[BaseException | None] = ContextVar("unhandled", default=None)
-
-
-class Failure(Exception):  # noqa: N818 - an answer to the client, not a fault of ours
-    """The error that the client gets for a statement."""
-
-    def __init__(self, errno: int, sqlstate: str, message: str) -> None:
-        super().__init__(errno, sqlstate, message)
-        self.errno = errno
-        self.sqlstate = sqlstate
-        self.message = message
 
 
 class Conflict(Failure):
@@ -159,6 +149,50 @@ class Engine:
         session = fakesnow.server.sessions[token]
         return session.database or "", session.schema or ""
 
+    def parsed(self, token: str, text: str) -> exp.Expr | None:
+        """The syntax tree of a statement; None if it cannot be parsed. It must not be changed."""
+        session = fakesnow.server.sessions[token]
+        with contextlib.suppress(Exception):  # the engine parses it too, and says what is wrong
+            tree: exp.Expr = fakesnow.cursor.parse_one(session.variables.inline_variables(text))
+            return tree
+        return None
+
+    def variable(self, token: str, name: str) -> str:
+        """The value of a session variable.
+
+        Raises:
+            Failure: there is none of that name.
+        """
+        written = fakesnow.server.sessions[token].variables._variables  # noqa: SLF001 - there is no other way in
+        for known, value in written.items():
+            if known.upper() == name.upper():
+                return str(_one_value(_connection(token), f"SELECT {value}"))
+        raise Failure(904, "42000", f"SQL compilation error: error\nSession variable '${name.upper()}' does not exist")
+
+    def set_identity(self, token: str, *, user: str, role: str, roles: list[str]) -> None:
+        """What CURRENT_USER(), CURRENT_ROLE() and IS_ROLE_IN_SESSION() answer in a session from now on."""
+        connection = _connection(token)
+        for name, value in (("user", [user]), ("role", [role]), ("roles", roles)):
+            quoted = ", ".join("'" + text.replace("'", "''") + "'" for text in value)
+            given = f"[{quoted}]" if name == "roles" else quoted
+            connection.execute(f"SET VARIABLE {repairs.SESSION}{name} = {given}")
+
+    def relations(self, token: str, database: str, schema: str) -> dict[str, str]:
+        """The tables and views of a schema by name, in upper case, each with ``TABLE`` or ``VIEW``."""
+        rows = _connection(token).execute(
+            "SELECT upper(table_name), IF(table_type = 'VIEW', 'VIEW', 'TABLE') FROM information_schema.tables"
+            " WHERE upper(table_catalog) = ? AND upper(table_schema) = ?",
+            [database, schema],
+        )
+        return dict(rows.fetchall())
+
+    def schemas(self, token: str, database: str) -> frozenset[str] | None:
+        """The schemas of a database, in upper case; None if there is no such database."""
+        rows = _connection(token).execute(
+            "SELECT upper(schema_name) FROM information_schema.schemata WHERE upper(catalog_name) = ?", [database]
+        )
+        return frozenset(name for (name,) in rows.fetchall()) or None
+
     @property
     def routes(self) -> list[BaseRoute]:
         """The HTTP endpoints of fakesnow."""
@@ -179,6 +213,11 @@ class Engine:
 def _connection(token: str) -> duckdb.DuckDBPyConnection:
     connection: duckdb.DuckDBPyConnection = fakesnow.server.sessions[token]._duck_conn  # noqa: SLF001
     return connection
+
+
+def _one_value(connection: duckdb.DuckDBPyConnection, query: str) -> object:
+    row = connection.execute(query).fetchone()
+    return row[0] if row else None
 
 
 @contextlib.contextmanager

@@ -8,6 +8,7 @@ import gzip
 import json
 import uuid
 from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import urlencode
 
 from starlette.applications import Starlette
 from starlette.requests import Request
@@ -16,7 +17,8 @@ from starlette.routing import Route
 
 from rowqueue_local.snowflake import rowsets, statements
 from rowqueue_local.snowflake.account import Account, StatementCall
-from rowqueue_local.snowflake.engine import UNSUPPORTED, Engine, Failure
+from rowqueue_local.snowflake.failures import UNSUPPORTED, Failure
+from rowqueue_local.snowflake.identity import logged_in
 from rowqueue_local.snowflake.requests import QueryRequest, Requests, StatementLog, rendered
 from rowqueue_local.snowflake.several import Part, parts_of
 from rowqueue_local.snowflake.weather import UnknownWeather, Weather, pass_by
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
     from starlette.types import Message
 
     from rowqueue_local.snowflake.account import AccountLimits
+    from rowqueue_local.snowflake.engine import Engine
     from rowqueue_local.snowflake.session import Session
 
 _NOTHING: Final = "SELECT 'Statement executed successfully.' AS \"status\""
@@ -87,12 +90,16 @@ class SnowflakeStandIn:
         # The engine must not see these: some names would change its behaviour (FAKESNOW_DB_PATH, nop_regexes).
         parameters = body["data"].pop("SESSION_PARAMETERS", None) or {}
         try:
+            identity = logged_in(self._account.access.roles, body["data"], request.query_params)
             raw = json.dumps({"data": {**body["data"], "SESSION_PARAMETERS": {}}}).encode()
-            reply = await self._engine.login(_with_body(request, raw))
+            wanted = (request.query_params.get("databaseName"), request.query_params.get("schemaName"))
+            place = zip(("databaseName", "schemaName"), self._account.access.places(identity, *wanted), strict=True)
+            query = urlencode([(name, value) for name, value in place if value]).encode()
+            reply = await self._engine.login(_with_body(request, raw, query_string=query))
         except Failure as failure:
             return _json(rendered(failure))
         data = reply["data"]
-        session = self._account.open(data["token"], parameters, client=_client(request, body["data"]))
+        session = self._account.open(data["token"], parameters, identity, client=_client(request, body["data"]))
         # Without a master token the connector regards the connection as closed and never sends the end of the session.
         data |= {"masterToken": session.token, "sessionId": session.number}
         data["parameters"] += [
@@ -136,6 +143,7 @@ class SnowflakeStandIn:
             session=session,
             id=query_id,
             statement=statements.read(_ALL_RAN),
+            text=_ALL_RAN,
             request=_with_body(request, json.dumps({"sqlText": _ALL_RAN}).encode()),
             describe_only=False,
         )
@@ -153,6 +161,7 @@ class SnowflakeStandIn:
             session=session,
             id=query_id,
             statement=statement,
+            text=body["sqlText"],
             request=_with_body(request, raw),
             describe_only=describe_only,
         )
@@ -251,14 +260,14 @@ async def _raw(request: Request) -> bytes:
     return gzip.decompress(raw) if request.headers.get("content-encoding") == "gzip" else raw
 
 
-def _with_body(request: Request, raw: bytes) -> Request:
-    """The same request with this body, which can be read again."""
+def _with_body(request: Request, raw: bytes, **scope: bytes) -> Request:
+    """The same request with this body, which can be read again, and with these parts of its scope."""
 
     async def receive() -> Message:
         return {"type": "http.request", "body": raw, "more_body": False}
 
     headers = [pair for pair in request.scope["headers"] if pair[0] not in {b"content-encoding", b"content-length"}]
-    return Request({**request.scope, "headers": headers}, receive)
+    return Request({**request.scope, "headers": headers, **scope}, receive)
 
 
 def _json(content: bytes) -> Response:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import fakesnow.arrow
 import fakesnow.cursor
@@ -23,12 +23,17 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 
+SESSION: Final = "rowqueue_session_"
+"""The beginning of the names of the engine's variables that say who uses a session."""
+
+
 def apply() -> None:
     """Replace functions of fakesnow by ours, once for the process."""
     fakesnow.arrow.timestamp_to_sf_struct = _timestamps
     fakesnow.server.from_binding = _bound_value
     for name in ("insert_table_comment_sql", "insert_text_lengths_sql"):
         setattr(fakesnow.info_schema, name, _but_not_for_merge(getattr(fakesnow.info_schema, name)))
+    fakesnow.transforms.current_version = _naming_the_session(fakesnow.transforms.current_version)
     fakesnow.transforms.identifier = _naming_schemas_too(fakesnow.transforms.identifier)
     cursor = fakesnow.cursor.FakeSnowflakeCursor
     cursor._execute = _altering(_refusing_ambiguity(cursor._execute))  # noqa: SLF001 - there is no other way in
@@ -133,6 +138,27 @@ def _naming_schemas_too(named: Callable[..., exp.Expr]) -> Callable[..., exp.Exp
         return named(expression, *rest)
 
     return identifier
+
+
+def _naming_the_session(rewrite: Callable[..., exp.Expr]) -> Callable[..., exp.Expr]:
+    """Answer who uses the session and with which roles. The engine's own user and role are always duckdb."""
+
+    def named(expression: exp.Expr) -> exp.Expr:
+        match expression:
+            case exp.CurrentUser():
+                return _session_variable("user")
+            case exp.CurrentRole():
+                return _session_variable("role")
+            case exp.Anonymous(this=str(name)) if name.upper() == "IS_ROLE_IN_SESSION":
+                return exp.func("list_contains", _session_variable("roles"), *expression.expressions)
+        return rewrite(expression)
+
+    return named
+
+
+def _session_variable(name: str) -> exp.Expr:
+    """The engine reads it when it plans a statement, so a view answers for the session that reads it."""
+    return exp.func("getvariable", exp.Literal.string(f"{SESSION}{name}"))
 
 
 class RecentResults(dict[Any, Any]):

@@ -8,7 +8,8 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
-from rowqueue_local.snowflake.engine import Failure, cancelled
+from rowqueue_local.snowflake.engine import cancelled
+from rowqueue_local.snowflake.failures import Failure
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine

@@ -9,12 +9,13 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from rowqueue_local.snowflake.engine import Failure
+from rowqueue_local.snowflake.failures import Failure
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from rowqueue_local.snowflake.engine import Engine
+    from rowqueue_local.snowflake.identity import Identity
 
 LOST_TRANSACTION: Final = 390998
 """The errno of a statement in a transaction that the engine has already rolled back. Snowflake has no such code."""
@@ -40,9 +41,12 @@ class Session:
         engine: runs its statements.
         token: the client sends it with every request; the engine's name of the connection.
         parameters: the session parameters of the login.
+        identity: who logged in.
         client: the name of the driver.
 
     Attributes:
+        identity: who uses it, and with which roles.
+        roles_version: that of the roles that the engine knows; see :mod:`rowqueue_local.snowflake.access`.
         number: the session id for the client.
         autocommit: whether each change outside a transaction is its own transaction.
         lock_timeout_seconds: the session's LOCK_TIMEOUT.
@@ -55,9 +59,13 @@ class Session:
         transaction: the open one.
     """
 
-    def __init__(self, engine: Engine, token: str, parameters: dict[str, Any], *, client: str) -> None:
+    def __init__(
+        self, engine: Engine, token: str, parameters: dict[str, Any], identity: Identity, *, client: str
+    ) -> None:
         named = {name.upper(): value for name, value in parameters.items()}
         self.token = token
+        self.identity = identity
+        self.roles_version = -1
         self.number = next(_numbers)
         self.autocommit = _is_true(named.get("AUTOCOMMIT", True))
         self.lock_timeout_seconds = float(named.get("LOCK_TIMEOUT", math.inf))

@@ -114,13 +114,29 @@ def is_one_block(text: str) -> bool:
     return kind == "declare" or (kind == "begin" and not _begins_transaction(tokens))
 
 
+def words_of(text: str) -> Iterator[str]:
+    """The tokens of a statement without comments; words are in upper case."""
+    for match in tokens_of(text):
+        if match.lastgroup != "blank":
+            yield match[0].upper() if match.lastgroup == "word" else match[0]
+
+
+def text_of(token: str) -> str:
+    """The text that a token in quotes or between dollars stands for."""
+    return token[2:-2] if token.startswith("$$") else token[1:-1].replace("''", "'").replace("\\'", "'")
+
+
+def unquoted(name: str) -> str:
+    """A name without its quotes, in upper case."""
+    return name[1:-1].replace('""', '"').upper() if name.startswith('"') else name
+
+
 def _leading_tokens(text: str) -> list[str]:
     """The first tokens without comments and opening brackets; words are in upper case."""
-    found = (match for match in _TOKEN.finditer(text) if match.lastgroup != "blank")
-    tokens = [match[0].upper() if match.lastgroup == "word" else match[0] for match in islice(found, _MANY_ENOUGH)]
-    while tokens and tokens[0] == "(":
-        del tokens[0]
-    return tokens
+    found = list(islice(words_of(text), _MANY_ENOUGH))
+    while found and found[0] == "(":
+        del found[0]
+    return found
 
 
 def _kind(tokens: Sequence[str]) -> str:
@@ -143,11 +159,7 @@ def _name(tokens: Sequence[str]) -> tuple[str, ...]:
     end = 1
     while tokens[end : end + 1] == ["."]:
         end += 2
-    return tuple(_unquoted(token) for token in tokens[:end:2])
-
-
-def _unquoted(name: str) -> str:
-    return name[1:-1].replace('""', '"').upper() if name.startswith('"') else name
+    return tuple(unquoted(token) for token in tokens[:end:2])
 
 
 def _object_type(tokens: Sequence[str]) -> set[str]:
