@@ -17,6 +17,8 @@ from sqlglot import exp
 from sqlglot.errors import ParseError, TokenError
 from sqlglot.tokens import TokenType
 
+from rowqueue_local.snowflake import alterations
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
@@ -321,6 +323,27 @@ def limit_in_a_scalar_subquery(statement: ParsedStatement) -> Iterator[str]:
         is_projected = isinstance(node.parent, exp.Select) and node.arg_key == "expressions"
         if node.this.args.get("limit") and (is_projected or not is_table):
             yield node.sql()
+
+
+# Refused in ALTER TABLE. The stand-in refuses the same, so both read it in one place.
+
+
+@rule
+def default_that_is_no_constant(statement: ParsedStatement) -> Iterator[str]:
+    """A new column's default is a constant: no SYSDATE(), no UUID_STRING()."""
+    yield from alterations.defaults_that_are_no_constants(statement.tree)
+
+
+@rule
+def default_with_if_not_exists(statement: ParsedStatement) -> Iterator[str]:
+    """ADD COLUMN IF NOT EXISTS takes no default."""
+    yield from alterations.defaults_with_if_not_exists(statement.tree)
+
+
+@rule
+def default_set_later(statement: ParsedStatement) -> Iterator[str]:
+    """The default of a column that exists cannot be set, unless it is a sequence."""
+    yield from alterations.defaults_set_later(statement.tree)
 
 
 # Names

@@ -252,8 +252,8 @@ def test_the_queue_may_have_another_name(schema):
 NEXT = """-- Made up: a new column, and a claim that leaves some entries out.
 -- fence: entries with a colour are for newer programs
 
-ALTER TABLE PROCESSING_QUEUE ADD COLUMN IF NOT EXISTS colour VARCHAR;
-UPDATE PROCESSING_QUEUE SET colour = 'red' WHERE colour IS NULL;
+ALTER TABLE PROCESSING_QUEUE ADD COLUMN IF NOT EXISTS shade VARCHAR;
+ALTER TABLE PROCESSING_QUEUE ADD COLUMN colour VARCHAR NOT NULL DEFAULT 'red';
 INSERT INTO SCHEMA_VERSION (version, oldest_program, applied_by)
 SELECT 2, 2, CURRENT_USER()
  WHERE NOT EXISTS (SELECT 1 FROM SCHEMA_VERSION WHERE version >= 2);
@@ -298,7 +298,7 @@ def test_a_later_migration_is_applied_behind_a_fence_that_is_lifted_after_its_ve
 
 def test_a_migration_that_is_broken_off_again_and_again_ends_and_waits_only_for_what_is_left(schema, later):
     schema.migrate()
-    assert schema.migrate_broken_off_after_each_statement(later=later) > 5
+    assert schema.migrate_broken_off_after_each_statement(later=later) >= 5
     assert schema.sql("SELECT version, oldest_program FROM SCHEMA_VERSION ORDER BY version") == [(1, 1), (2, 2)]
     assert schema.sql("SELECT * FROM PROCESSING_HOLDS") == []
     assert max(schema.slept) <= runner.FENCE_S

@@ -930,6 +930,25 @@ def test_a_statement_that_was_sent_before_sees_what_was_defined_since(connection
     assert run(connection, "SELECT * FROM queue ORDER BY id") == [(7,)]
 
 
+def test_what_snowflake_refuses_in_alter_table_is_refused_and_changes_nothing(connection, queue):
+    for change in (
+        "ADD COLUMN due TIMESTAMP_NTZ DEFAULT SYSDATE()",
+        "ADD COLUMN IF NOT EXISTS due VARCHAR DEFAULT 'x'",
+        "ALTER COLUMN data SET DEFAULT 'x'",
+    ):
+        with pytest.raises(snowflake.connector.errors.ProgrammingError, match="Snowflake refuses this in ALTER TABLE"):
+            run(connection, f"ALTER TABLE queue {change}")
+    assert run(connection, "SELECT * FROM queue ORDER BY id")[0][1:] == ("a", None)
+
+
+def test_two_tables_are_swapped_with_their_rows_and_their_sequences(connection, queue):
+    run(connection, "CREATE TABLE other (id NUMBER AUTOINCREMENT START 100, data VARCHAR)")
+    run(connection, "ALTER TABLE other SWAP WITH queue")
+    assert [data for _, data, *_ in run(connection, "SELECT * FROM other ORDER BY id")] == ["a", "b", "c"]
+    run(connection, "INSERT INTO queue (data) VALUES ('x')")
+    assert run(connection, "SELECT * FROM queue") == [(100, "x")]
+
+
 @pytest.mark.parametrize(
     ("document", "expected"),
     [

@@ -17,7 +17,8 @@ SKETCH = dict.fromkeys(("DATA", "STATUS", "PROCESSOR_ID", "ERROR_MESSAGE"), "TEX
     **dict.fromkeys(("CREATED_AT", "CLAIMED_AT", "COMPLETED_AT", "FAILED_AT"), "TIMESTAMP_NTZ"),
 }
 NEXT = """-- fence: why
-ALTER TABLE PROCESSING_QUEUE ADD COLUMN IF NOT EXISTS colour VARCHAR;
+ALTER TABLE PROCESSING_QUEUE ADD COLUMN IF NOT EXISTS shade VARCHAR;
+ALTER TABLE PROCESSING_QUEUE ADD COLUMN colour VARCHAR NOT NULL DEFAULT 'red';
 INSERT INTO SCHEMA_VERSION (version, oldest_program, applied_by) SELECT 2, 2, CURRENT_USER();
 """
 
@@ -88,8 +89,9 @@ class PlayedSchema:
                 self.start = re.search(r"START (\d+)", text)
         elif inserted := re.match(r"INSERT INTO SCHEMA_VERSION .*?SELECT (\d+)", text, re.DOTALL):
             self.versions.append(int(inserted[1]))
-        elif added := re.match(r"ALTER TABLE (\w+) ADD COLUMN IF NOT EXISTS (\w+)", text):
-            self.columns[added[1]][added[2].upper()] = "TEXT"
+        elif added := re.match(r"ALTER TABLE (\w+) ADD COLUMN (IF NOT EXISTS )?(\w+)", text):
+            assert added[2] or added[3].upper() not in self.columns[added[1]], "the column exists"
+            self.columns[added[1]][added[3].upper()] = "TEXT"
 
 
 def migrate(schema, **options):
@@ -147,7 +149,7 @@ def test_a_fence_stands_from_before_the_first_statement_until_the_version_is_on_
     schema = PlayedSchema()
     _, slept = migrate(schema, later=later)
     assert schema.changes.index("place_fence") < schema.changes.index("0002_colour.sql, statement 1")
-    assert schema.changes.index("0002_colour.sql, statement 2") + 1 == schema.changes.index("lift_fence")
+    assert schema.changes.index("0002_colour.sql, statement 3") + 1 == schema.changes.index("lift_fence")
     assert slept == [runner.FENCE_S]
 
 

@@ -41,6 +41,11 @@ FAULTS = [
     ("with_before_a_change", "WITH r AS (SELECT id FROM q) DELETE FROM q USING r WHERE q.id = r.id"),
     ("order_or_limit_of_a_change", "UPDATE q SET a = 1 LIMIT 8"),
     ("order_or_limit_of_a_change", "DELETE FROM q ORDER BY id LIMIT 8"),
+    ("default_that_is_no_constant", "ALTER TABLE q ADD COLUMN a TIMESTAMP_NTZ NOT NULL DEFAULT SYSDATE()"),
+    ("default_that_is_no_constant", "ALTER TABLE q ADD COLUMN a VARCHAR DEFAULT 'x', b VARCHAR DEFAULT UUID_STRING()"),
+    ("default_with_if_not_exists", "ALTER TABLE q ADD COLUMN IF NOT EXISTS a VARCHAR NOT NULL DEFAULT 'x'"),
+    ("default_set_later", "ALTER TABLE q ALTER COLUMN a SET DEFAULT 'x'"),
+    ("default_set_later", "ALTER TABLE q MODIFY a SET DEFAULT 0"),
     ("upsert", "INSERT INTO q (a) VALUES (1) ON CONFLICT DO NOTHING"),
     ("upsert", "INSERT OR REPLACE INTO q (a) VALUES (1)"),
     ("qualified_target", "UPDATE q SET q.a = 1"),
@@ -105,6 +110,14 @@ def test_every_rule_has_a_fault_that_proves_it():
 
 
 SOUND = [
+    "ALTER TABLE q ADD COLUMN a VARCHAR NOT NULL DEFAULT 'x'",
+    "ALTER TABLE q ADD COLUMN a NUMBER(38, 0) NOT NULL DEFAULT -1",
+    "ALTER TABLE q ADD COLUMN a TIMESTAMP_NTZ DEFAULT '1970-01-01 00:00:00'::TIMESTAMP_NTZ, b BOOLEAN DEFAULT FALSE",
+    "ALTER TABLE q ADD COLUMN IF NOT EXISTS a VARCHAR",
+    "ALTER TABLE q ALTER COLUMN a DROP DEFAULT",
+    "ALTER TABLE q ALTER COLUMN a DROP NOT NULL",
+    "ALTER TABLE q SWAP WITH r",
+    "ALTER TABLE q RENAME TO r",
     "INSERT INTO q (a, b, c, d) VALUES (1, ?, -2, '2026-01-01'::TIMESTAMP_NTZ), (NULL, ?, 3, SYSDATE())",
     "INSERT INTO q (a) WITH r AS (SELECT 1 AS a) SELECT a FROM r",
     "INSERT INTO q (a) SELECT PARSE_JSON(column1) FROM VALUES ('1'), ('2')",

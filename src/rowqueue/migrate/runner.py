@@ -5,6 +5,7 @@ Each statement may run again, so a run that was broken off is repeated as a whol
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
 from dataclasses import dataclass
 from importlib import resources
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 FENCE_S = STATEMENT_TIMEOUT_S + 5.0
 """From the fence to the first statement behind it. No statement of a program runs for longer than its time limit, so
 every claim that was begun before the fence has ended."""
+_ADDED = re.compile(r"ALTER\s+TABLE\s+(\w+)\s+ADD\s+COLUMN\s+(?!IF\b)(\w+)")
 _FENCE = HoldKind.FENCE.value
 IDS_LEFT_FREE = 1_000_000
 """Between the largest id of an adopted table and the first new one: the old sequence may have given out some more."""
@@ -111,6 +113,12 @@ def run(warehouse: sql.Warehouse, statements: Iterable[sql.Statement]) -> None:
             raise type(error)(f"{statement.name}: {error}", errno=error.errno) from error
 
 
+def _is_done(statement: sql.Statement, found: FoundTables) -> bool:
+    """Whether the column that a statement adds is there: Snowflake has no ADD COLUMN IF NOT EXISTS with a default."""
+    added = _ADDED.match(statement.text)
+    return added is not None and added[2].upper() in found.tables.get(added[1].upper(), {})
+
+
 def _announced(rebuild: Rebuild) -> list[str]:
     if rebuild.is_swapped:
         return [f"{rebuild.table}: an adoption was broken off; its old rows will be in {rebuild.kept}"]
@@ -172,7 +180,7 @@ class _Runner:
             left_s = max(0.0, self._fence_s - found.fences.get(by, 0.0))
             self._tell(f"{migration.name}: nothing is claimed now; the last claims end within {left_s:.0f} s")
             self._sleep(left_s)
-        run(self._warehouse, migration.statements)
+        run(self._warehouse, (statement for statement in migration.statements if not _is_done(statement, found)))
         if migration.fence is not None:
             self._lift(migration.number)
         self._tell(migration.name)

@@ -45,7 +45,8 @@ class Script:
 class Migration:
     """A script that makes the tables of one version from those of the version before.
 
-    Each statement may run again. The last one inserts the row of SCHEMA_VERSION.
+    Each statement may run again, but for ADD COLUMN with a default, which is left out if the column is there. The last
+    statement inserts the row of SCHEMA_VERSION.
 
     Attributes:
         number: the version that it makes.
