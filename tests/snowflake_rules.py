@@ -35,15 +35,16 @@ def _words(text: str) -> frozenset[str]:
 # what the stand-in accepts.
 FUNCTIONS = _words(
     """
-    ABS ANY_VALUE APPROX_PERCENTILE ARRAY_AGG ARRAY_CONSTRUCT ARRAY_SIZE AVG BITAND CAST CEIL COALESCE CONCAT
-    CONTAINS CONVERT_TIMEZONE COUNT COUNT_IF CURRENT_ACCOUNT CURRENT_DATABASE CURRENT_ROLE CURRENT_SCHEMA
+    ABS ANY_VALUE APPROX_PERCENTILE ARRAY_AGG ARRAY_CONSTRUCT ARRAY_CONTAINS ARRAY_SIZE AVG BITAND CAST CEIL COALESCE
+    CONCAT CONTAINS CONVERT_TIMEZONE COUNT COUNT_IF CURRENT_ACCOUNT CURRENT_DATABASE CURRENT_ROLE CURRENT_SCHEMA
     CURRENT_SESSION CURRENT_USER CURRENT_VERSION CURRENT_WAREHOUSE DATEADD DATEDIFF DATE_PART DATE_TRUNC DECODE
-    DENSE_RANK ENDSWITH EXTRACT FIRST_VALUE FLATTEN FLOOR GENERATOR GET GET_PATH GREATEST HASH IFF IFNULL LAG
-    LAST_VALUE LEAD LEAST LEFT LENGTH LISTAGG LOWER LPAD LTRIM MAX MAX_BY MEDIAN MIN MIN_BY MOD NULLIF NVL NVL2
-    OBJECT_CONSTRUCT OBJECT_KEYS PARSE_JSON PERCENTILE_CONT POSITION RANK REGEXP_COUNT REGEXP_LIKE REGEXP_REPLACE
-    REGEXP_SUBSTR REPLACE RESULT_SCAN RIGHT ROUND ROW_NUMBER RPAD RTRIM SEQ4 SHA2 SPLIT SPLIT_PART STARTSWITH SUBSTR
-    SUBSTRING SUM SYSDATE TIMEDIFF TIMESTAMPADD TIMESTAMPDIFF TO_CHAR TO_DATE TO_JSON TO_NUMBER TO_TIMESTAMP_NTZ
-    TO_VARCHAR TO_VARIANT TRIM TRUNC TRY_CAST TRY_PARSE_JSON TRY_TO_NUMBER TYPEOF UPPER UUID_STRING ZEROIFNULL
+    DENSE_RANK ENDSWITH EXTRACT FIRST_VALUE FLATTEN FLOOR GENERATOR GET GET_PATH GREATEST HASH IFF IFNULL
+    IS_ROLE_IN_SESSION LAG LAST_VALUE LEAD LEAST LEFT LENGTH LISTAGG LOWER LPAD LTRIM MAX MAX_BY MEDIAN MIN MIN_BY MOD
+    NULLIF NVL NVL2 OBJECT_CONSTRUCT OBJECT_KEYS PARSE_JSON PERCENTILE_CONT POSITION RANK REGEXP_COUNT REGEXP_LIKE
+    REGEXP_REPLACE REGEXP_SUBSTR REPLACE RESULT_SCAN RIGHT ROUND ROW_NUMBER RPAD RTRIM SEQ4 SHA2 SPLIT SPLIT_PART
+    STARTSWITH SUBSTR SUBSTRING SUM SYSDATE TIMEDIFF TIMESTAMPADD TIMESTAMPDIFF TO_CHAR TO_DATE TO_JSON TO_NUMBER
+    TO_TIMESTAMP_NTZ TO_VARCHAR TO_VARIANT TRIM TRUNC TRY_CAST TRY_PARSE_JSON TRY_TO_NUMBER TYPEOF UPPER UUID_STRING
+    ZEROIFNULL
     """
 )
 # Functions that Snowflake accepts in a VALUES clause. Others give "Invalid expression [...] in VALUES clause".
@@ -81,6 +82,7 @@ PRIVILEGES = {
     "SCHEMA": _words("MODIFY MONITOR USAGE"),
     "TABLE": _words("DELETE INSERT REFERENCES SELECT TRUNCATE UPDATE"),
     "VIEW": _words("REFERENCES SELECT"),
+    "PROCEDURE": _words("USAGE"),
     "ACCOUNT": frozenset({"EXECUTE MANAGED TASK", "EXECUTE TASK"}),
     "INTEGRATION": _words("USAGE"),
 }
@@ -160,6 +162,28 @@ class Finding:
         return f"{self.rule}: {self.detail}"
 
 
+# Snowflake, CREATE PROCEDURE, for LANGUAGE SQL: these clauses, in this order.
+_PROCEDURE = re.compile(
+    r"\s*(?:--[^\n]*\n\s*)*CREATE\s+(?:OR\s+REPLACE\s+)?PROCEDURE\b(?:(?!\$\$).)*", re.DOTALL | re.IGNORECASE
+)
+_CLAUSES = re.compile(
+    r"""CREATE\ (OR\ REPLACE\ )?PROCEDURE\ [\w.]+\ ?\([^$]*?\)\ (COPY\ GRANTS\ )?
+        RETURNS\ (?:TABLE\ )?\w+(?:\ ?\([^)]*\))?\ (NOT\ NULL\ )?LANGUAGE\ SQL\ (COMMENT\ =\ '[^']*'\ )?
+        (EXECUTE\ AS\ (?:OWNER|CALLER|RESTRICTED\ CALLER)\ )?AS""",
+    re.VERBOSE | re.IGNORECASE,
+)
+_SCRIPTING = re.compile(r"(?:DECLARE|BEGIN(?!\s+TRANSACTION)|EXCEPTION\s+WHEN\s+OTHER\s+THEN)\b", re.IGNORECASE)
+_COMPUTED = re.compile(
+    r"(?:RETURN\s+|\w+\s*:=\s*|\w+\s+(?:VARCHAR|NUMBER)(?:\([^)]*\))?(?:\s+(?:DEFAULT|:=)\s+|$))(?P<expression>.*)",
+    re.DOTALL | re.IGNORECASE,
+)
+_INTO = re.compile(r"\bINTO\s+:\w+(?:\s*,\s*:\w+)*", re.IGNORECASE)
+_VARIABLE = re.compile(r"(?<![\w\])\"':]):[A-Za-z_]\w*")
+# What a procedure with the rights of its owner may not do: it cannot see or change the session of its caller.
+_OF_THE_SESSION = re.compile(
+    r"(?:^|;|BEGIN|THEN)\s*((?:USE|SET|UNSET|ALTER\s+SESSION|SHOW|DESCRIBE)\b[^;]*)|(?<!\$)(\$\w+)", re.IGNORECASE
+)
+
 RULES: dict[str, Callable[[ParsedStatement], Iterator[str]]] = {}
 
 _CHANGES = (exp.Insert, exp.Update, exp.Delete, exp.Merge)
@@ -173,6 +197,11 @@ def rule(function: Callable[[ParsedStatement], Iterator[str]]) -> Callable[[Pars
 
 def findings(text: str) -> list[Finding]:
     """Everything that Snowflake would refuse in ``text``, which has to be one statement."""
+    if created := _PROCEDURE.match(text):
+        # The grammar has the head of a procedure only.
+        head = ParsedStatement(text, exp.Command(), sqlglot.tokenize(text[: created.end()], read="snowflake"))
+        in_the_body = [finding for part in body_of(text) for finding in findings(part)]
+        return [Finding(name, detail) for name, check in RULES.items() for detail in check(head)] + in_the_body
     try:
         trees = [tree for tree in sqlglot.parse(text, read="snowflake") if tree is not None]
         tokens = sqlglot.tokenize(text, read="snowflake")
@@ -182,6 +211,22 @@ def findings(text: str) -> list[Finding]:
         return [Finding("not_one_statement", f"{len(trees)} statements")]
     statement = ParsedStatement(text, trees[0], tokens)
     return [Finding(name, detail) for name, check in RULES.items() for detail in check(statement)]
+
+
+def body_of(procedure: str) -> list[str]:
+    """The statements of a procedure, with ``?`` for its variables, and the expressions that it computes as queries."""
+    found = []
+    for part in split("".join(procedure.split("$$")[1:2])):
+        text = part.strip()
+        while keyword := _SCRIPTING.match(text):
+            text = text[keyword.end() :].strip()
+        if text.upper() in {"BEGIN TRANSACTION", "COMMIT", "ROLLBACK", "RAISE", "END", ""}:
+            continue
+        text = _INTO.sub("", text)
+        if computed := _COMPUTED.fullmatch(text):
+            text = f"SELECT {computed['expression'] or 'NULL'}"
+        found.append(_VARIABLE.sub("?", text))
+    return found
 
 
 def split(script: str) -> list[str]:
@@ -352,8 +397,8 @@ def default_set_later(statement: ParsedStatement) -> Iterator[str]:
 @rule
 def unknown_function(statement: ParsedStatement) -> Iterator[str]:
     """The function is not in :data:`FUNCTIONS`."""
-    if isinstance(statement.tree, exp.Command):
-        return  # not parsed, so names of tables look like functions
+    if isinstance(statement.tree, exp.Command | exp.Grant | exp.Revoke):
+        return  # not parsed, or about a procedure: names look like functions
     tables = {node.name.upper() for node in statement.tree.find_all(exp.Table, exp.TableAlias)}
     known = FUNCTIONS | SESSION_CLOCKS | TYPES | KEYWORDS | tables
     yield from (name for name in statement.called() if name not in known)
@@ -394,6 +439,33 @@ def reserved_word(statement: ParsedStatement) -> Iterator[str]:
 def clock_of_the_session(statement: ParsedStatement) -> Iterator[str]:
     """CURRENT_TIMESTAMP follows the session's time zone, America/Los_Angeles by default; SYSDATE() is UTC."""
     yield from (token.text for token in statement.words() if token.text.upper() in SESSION_CLOCKS)
+
+
+# Procedures
+
+
+@rule
+def head_of_a_procedure(statement: ParsedStatement) -> Iterator[str]:
+    """The clauses of CREATE PROCEDURE have one order, and a script needs $$ around the body."""
+    if created := _PROCEDURE.match(statement.text):
+        head = " ".join(re.sub(r"--[^\n]*", "", created[0]).split())
+        if statement.text.count("$$") != 2 or not _CLAUSES.fullmatch(head):
+            yield head
+
+
+@rule
+def session_in_a_procedure(statement: ParsedStatement) -> Iterator[str]:
+    """A procedure with the rights of its owner neither sees nor changes the variables and parameters of the session."""
+    if _PROCEDURE.match(statement.text) and "$$" in statement.text:
+        for found in _OF_THE_SESSION.finditer(statement.text.split("$$")[1]):
+            yield (found[1] or found[2]).strip()
+
+
+@rule
+def begin_that_is_a_block(statement: ParsedStatement) -> Iterator[str]:
+    """In a procedure, BEGIN begins a block. BEGIN TRANSACTION begins a transaction."""
+    if _PROCEDURE.match(statement.text):
+        yield from re.findall(r"\bBEGIN(?:\s+WORK)?\s*;", statement.text, re.IGNORECASE)
 
 
 # Privileges and users. The parser has no grammar for most of these statements, so the rules read the words.

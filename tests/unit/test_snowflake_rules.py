@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 import sqlglot
-from snowflake_rules import FUNCTIONS, MOST_ROWS_IN_VALUES, RULES, SESSION_CLOCKS, findings, split
+from snowflake_rules import FUNCTIONS, MOST_ROWS_IN_VALUES, RULES, SESSION_CLOCKS, body_of, findings, split
 from sqlglot import exp
 from sqlglot.optimizer.qualify import qualify
 
@@ -28,6 +28,13 @@ SCRIPTS = {
     for path in sorted((ROOT / "snowflake").glob("*.sql"))
     for number, text in enumerate(split(path.read_text()), 1)
 }
+IN_PROCEDURES = {
+    f"{name}/{number}": statement
+    for name, text in SCRIPTS.items()
+    if "PROCEDURE" in text.split("(", 1)[0]
+    for number, statement in enumerate(body_of(text), 1)
+}
+HEAD = "CREATE OR REPLACE PROCEDURE p(a VARCHAR) RETURNS NUMBER(38, 0) LANGUAGE SQL EXECUTE AS OWNER AS"
 
 FAULTS = [
     ("unknown_to_the_parser", "CREATE TABLE t (a NUMBER) WITH SOMETHING ELSE"),
@@ -95,6 +102,17 @@ FAULTS = [
     ("property_that_the_object_lacks", "CREATE OR REPLACE ROLE r DEFAULT_ROLE = s"),
     ("property_that_the_object_lacks", "ALTER USER u SET RSA_PUBLICKEY = 'MIIB'"),
     ("service_with_what_a_person_has", "CREATE USER u TYPE = SERVICE PASSWORD = 'x'"),
+    (
+        "head_of_a_procedure",
+        HEAD.replace("LANGUAGE SQL EXECUTE AS OWNER", "EXECUTE AS OWNER LANGUAGE SQL") + " $$ END $$",
+    ),
+    ("head_of_a_procedure", HEAD.replace("RETURNS", "COMMENT = 'x' RETURNS") + " $$ BEGIN RETURN 1; END; $$"),
+    ("head_of_a_procedure", f"{HEAD} BEGIN RETURN 1; END"),
+    ("session_in_a_procedure", f"{HEAD} $$ BEGIN RETURN $queue; END; $$"),
+    ("session_in_a_procedure", f"{HEAD} $$ BEGIN USE SCHEMA s; RETURN 1; END; $$"),
+    ("begin_that_is_a_block", f"{HEAD} $$ BEGIN BEGIN; UPDATE q SET a = 1; COMMIT; RETURN 1; END; $$"),
+    ("unknown_function", f"{HEAD} $$ BEGIN UPDATE q SET a = now_utc(:a); RETURN 1; END; $$"),
+    ("bind_in_limit", f"{HEAD} $$ DECLARE n NUMBER; BEGIN SELECT b INTO :n FROM q LIMIT :a; RETURN n; END; $$"),
     ("not_one_statement", "SELECT 1; SELECT 2"),
     ("does_not_parse", "SELECT 1 FROM WHERE"),
 ]
@@ -140,6 +158,9 @@ SOUND = [
     "CREATE USER IF NOT EXISTS u TYPE = SERVICE WORKLOAD_IDENTITY = (TYPE = AWS ARN = 'arn:aws:iam::1:role/r')",
     "ALTER USER u SET RSA_PUBLIC_KEY = 'MIIB' COMMENT = 'PASSWORD = x'",
     "CREATE WAREHOUSE IF NOT EXISTS IDENTIFIER($w) WAREHOUSE_SIZE = XSMALL AUTO_SUSPEND = 60",
+    f"{HEAD} $$ DECLARE n NUMBER(38, 0) DEFAULT 1; BEGIN BEGIN TRANSACTION; COMMIT; n := 2; RETURN n; END; $$",
+    "GRANT USAGE ON PROCEDURE p(VARCHAR, NUMBER) TO ROLE r",
+    "CALL p('x', ?, NULL)",
     "CREATE SCHEMA IF NOT EXISTS s",
     "DROP SCHEMA s CASCADE",
 ]
@@ -241,9 +262,25 @@ def test_every_column_of_a_view_is_one_of_its_tables(name):
     qualify(VIEWS[name].copy(), schema=schema, dialect="snowflake")
 
 
-@pytest.mark.parametrize("name", [*TREES, *SCRIPTS])
+@pytest.mark.parametrize("name", IN_PROCEDURES)
+def test_every_column_in_a_procedure_is_one_of_its_tables_so_that_no_variable_lacks_its_colon(name):
+    tree = sqlglot.parse_one(IN_PROCEDURES[name], read="snowflake")
+    if isinstance(tree, exp.Update):
+        # The columns of the table and those of the source, as a query: qualify() does not look into an UPDATE.
+        sources = tree.args["from_"].this.copy() if tree.args.get("from_") else None
+        values = [change.expression.copy() for change in tree.expressions]
+        query = exp.select(*values).from_(tree.this.copy()).where(tree.args["where"].this.copy())
+        tree = query.join(sources, join_type="cross") if sources else query
+    if isinstance(tree, exp.Insert):
+        tree = tree.expression
+    if isinstance(tree, exp.Select) and tree.args.get("from_"):
+        schema = {table: dict.fromkeys(made.columns, "VARCHAR") for table, made in TABLES.items()}
+        qualify(tree.copy(), schema=schema, dialect="snowflake")
+
+
+@pytest.mark.parametrize("name", [*TREES, *SCRIPTS, *IN_PROCEDURES])
 def test_a_status_is_only_compared_with_and_set_to_one_of_the_five(name):
-    tree = TREES[name] if name in TREES else sqlglot.parse_one(SCRIPTS[name], read="snowflake")
+    tree = TREES[name] if name in TREES else sqlglot.parse_one((SCRIPTS | IN_PROCEDURES)[name], read="snowflake")
     compared = [
         literal.name
         for node in tree.find_all(exp.EQ, exp.NEQ, exp.In)

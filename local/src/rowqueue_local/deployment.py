@@ -23,7 +23,7 @@ BUCKET = f"{PROCESSOR}-certs"
 LEASE_BUCKET = f"{POLLER}-lease"
 SECRET = f"{ENVIRONMENT}-snowflake-credentials"
 PUSH = f"{ENVIRONMENT}-snowflake-push"
-_SCRIPTS = ("01_create_table.sql", "03_monitoring_views.sql")
+_SCRIPTS = ("01_create_table.sql", "03_actions.sql", "03_monitoring_views.sql")
 
 
 def client(stack: Stack, service: Any) -> Any:

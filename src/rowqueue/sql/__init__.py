@@ -1,4 +1,4 @@
-"""The statements of ``queries.sql``, and the rows that are sent to them as JSON arrays.
+"""The statements of ``queries.sql`` and ``operator.sql``, and the rows that are sent to them as JSON arrays.
 
 The statements are code: they are versioned, tested and shipped with the Python that binds their values. So they live in
 the package. The folder ``snowflake/`` has the scripts that a person runs with other rights.
@@ -164,9 +164,11 @@ def load(
     return statements
 
 
-def statements(*, queue: str, max_retries: int = 3, destination: str = DEFAULT_DESTINATION) -> dict[str, Statement]:
-    """Every statement that the program sends, for this queue table, limit of counted attempts and destination."""
-    source = resources.files(__name__).joinpath("queries.sql").read_text(encoding="utf-8")
+def statements(
+    *, queue: str, max_retries: int = 3, destination: str = DEFAULT_DESTINATION, file: str = "queries.sql"
+) -> dict[str, Statement]:
+    """Every statement of a file, for this queue table, limit of counted attempts and destination."""
+    source = resources.files(__name__).joinpath(file).read_text(encoding="utf-8")
     return load(source, queue=queue, max_retries=max_retries, destination=destination)
 
 
@@ -180,13 +182,20 @@ class Sender:
         queue: the queue table's name, validated.
         max_retries: counted attempts, unless the entry has its own limit.
         destination: whose entries are claimed and counted.
+        file: the statements.
     """
 
     def __init__(
-        self, warehouse: Warehouse, *, queue: str, max_retries: int, destination: str = DEFAULT_DESTINATION
+        self,
+        warehouse: Warehouse,
+        *,
+        queue: str,
+        max_retries: int,
+        destination: str = DEFAULT_DESTINATION,
+        file: str = "queries.sql",
     ) -> None:
         self._warehouse = warehouse
-        self._statements = statements(queue=queue, max_retries=max_retries, destination=destination)
+        self._statements = statements(queue=queue, max_retries=max_retries, destination=destination, file=file)
         self._max_retries = max_retries
         self._destination = destination
 

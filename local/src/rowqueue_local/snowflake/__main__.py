@@ -23,6 +23,7 @@ import uvicorn
 from rowqueue_local.snowflake.account import AccountLimits
 from rowqueue_local.snowflake.engine import Engine
 from rowqueue_local.snowflake.http import SnowflakeStandIn
+from rowqueue_local.snowflake.procedures import Procedures
 from rowqueue_local.snowflake.weather import LONGEST_MS, Weather
 
 if TYPE_CHECKING:
@@ -76,8 +77,14 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
         orphan_seconds=options.orphan_seconds,
     )
     weather = Weather(dml_ms=options.dml_ms, select_ms=options.select_ms, login_ms=options.login_ms)
+    procedures = Procedures(options.db_path and options.db_path / "procedures.json")
     stand_in = SnowflakeStandIn(
-        engine, limits, keep_answers=options.keep_results, hold_seconds=options.hold_seconds, weather=weather
+        engine,
+        limits,
+        keep_answers=options.keep_results,
+        hold_seconds=options.hold_seconds,
+        weather=weather,
+        procedures=procedures,
     )
     server = _Server(stand_in, listener)
     for number in (signal.SIGINT, signal.SIGTERM):

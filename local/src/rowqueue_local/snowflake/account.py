@@ -8,17 +8,23 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
+from rowqueue_local.snowflake import statements
 from rowqueue_local.snowflake.access import Access
 from rowqueue_local.snowflake.engine import Conflict, Engine
 from rowqueue_local.snowflake.failures import UNSUPPORTED, Failure
+from rowqueue_local.snowflake.procedures import called, rendered_literal
+from rowqueue_local.snowflake.scripting import ProcedureRun
 from rowqueue_local.snowflake.session import Session
 from rowqueue_local.snowflake.table_locks import LockTimedOut, Table, TableLocks, TooManyWaiters
 from rowqueue_local.snowflake.weather import Weather, pass_by
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from starlette.requests import Request
 
     from rowqueue_local.snowflake.identity import Identity
+    from rowqueue_local.snowflake.procedures import Called, Procedure, Procedures
     from rowqueue_local.snowflake.statements import StatementFacts
 
 _CONFLICT_RETRIES: Final = 25  # 1.6 s with the growing pauses; then the client gets the error
@@ -47,8 +53,11 @@ class StatementCall:
     Attributes:
         session: the sender.
         id: Snowflake's query id. A request with one statement has its request id, because a client's log shows that.
-        text: the SQL, as the client sent it.
+        text: as it was sent.
+        bindings: the values of its question marks, as they were sent.
+        statement: facts from its first words.
         request: the request for the engine.
+        asking: makes a request for the engine with another text.
         describe_only: whether the client asks only for the columns, and the statement must not run.
         is_waiting: whether it waits for its turn, for a lock or for the latency. Only then can it be cancelled; a
             running statement is interrupted.
@@ -56,9 +65,11 @@ class StatementCall:
 
     session: Session
     id: str
-    statement: StatementFacts
     text: str
+    bindings: dict[str, dict[str, Any]]
+    statement: StatementFacts
     request: Request
+    asking: Callable[[str], Request]
     describe_only: bool
     is_waiting: bool = True
 
@@ -73,13 +84,14 @@ class Account:
         access: the users, roles and grants.
     """
 
-    def __init__(self, engine: Engine, limits: AccountLimits, *, weather: Weather) -> None:
+    def __init__(self, engine: Engine, limits: AccountLimits, *, weather: Weather, procedures: Procedures) -> None:
         self.locks: TableLocks[Session] = TableLocks(max_waiters=limits.lock_waiters)
         self.counters: Counter[str] = Counter()
         self.weather = weather
         self.access = Access(engine)
         self._engine = engine
         self._limits = limits
+        self._procedures = procedures
         self._sessions: dict[str, Session] = {}
 
     def __len__(self) -> int:
@@ -117,6 +129,8 @@ class Account:
             session.statement_id = call.id
             try:
                 await self._prepare(call)
+                if call.statement.kind == "call":
+                    return await self._call(call)
                 return await self._execute(call)
             finally:
                 session.idle_since = time.monotonic()
@@ -137,8 +151,7 @@ class Account:
 
     async def _prepare(self, call: StatementCall) -> None:
         session, statement = call.session, call.statement
-        if statement.refusal:
-            raise Failure(UNSUPPORTED, "58000", f"[local stand-in] {statement.refusal}")
+        _require_supported(statement)
         if statement.kind not in {"commit", "rollback"}:
             session.require_transaction_intact()
         self.access.authorize(session, statement, call.text)
@@ -147,7 +160,7 @@ class Account:
             if not statement.for_engine:
                 self.access.perform(session, statement, call.text)
             if statement.locks:
-                await self._lock(call)
+                await self._lock(call, statement)
 
     async def _control_transaction(self, session: Session, statement: StatementFacts) -> None:
         """Begin and end transactions as Snowflake does (docs.snowflake.com/en/sql-reference/transactions)."""
@@ -162,9 +175,9 @@ class Account:
             session.autocommit = statement.autocommit
         session.set_parameters(statement.parameters)
 
-    async def _lock(self, call: StatementCall) -> None:
+    async def _lock(self, call: StatementCall, statement: StatementFacts) -> None:
         session = call.session
-        table = (*self._engine.current_schema(session.token), *call.statement.locks)[-3:]
+        table = (*self._engine.current_schema(session.token), *statement.locks)[-3:]
         limit = min(self._limits.lock_timeout_seconds, session.lock_timeout_seconds)
         call.is_waiting = True
         try:
@@ -209,9 +222,58 @@ class Account:
     async def _define(self, call: StatementCall) -> bytes:
         """Run DDL, and record whose object it made and which grants are left."""
         existed = self.access.exists(call.session, call.statement, call.text)
-        answer = await self._execute_alone(call)
+        run = self._create_procedure if call.statement.defines_procedure else self._execute_alone
+        answer = await run(call)
         self.access.note(call.session, call.statement, call.text, existed=existed)
         return answer
+
+    async def _create_procedure(self, call: StatementCall) -> bytes:
+        name = self._procedures.create(call.text, self._engine.current_schema(call.session.token))
+        return await self._engine.execute(
+            call.asking(f"SELECT 'Function {name} successfully created.' AS status"), call.id
+        )
+
+    async def _call(self, call: StatementCall) -> bytes:
+        """Run a procedure: a client gets one row with what it returns."""
+        place = self._engine.current_schema(call.session.token)
+
+        def find(wanted: Called) -> Procedure:
+            procedure, home = self._procedures.find(wanted, place)
+            if home != place:
+                raise Failure(UNSUPPORTED, "58000", "[local stand-in] a procedure of another schema is not supported")
+            return procedure
+
+        wanted = called(call.text)
+        procedure = find(wanted)
+        if call.describe_only:
+            return await self._engine.execute(call.asking(f"SELECT NULL AS {procedure.name}"), call.id)
+        arguments: tuple[Any, ...] = ()
+        if wanted.arguments:
+            values = f"SELECT {', '.join(wanted.arguments)}"
+            (arguments,) = await self._engine.rows(call.session.token, values, call.bindings)
+        returned = await ProcedureRun(_Statements(self, call), find).call(procedure, arguments)
+        return await self._engine.execute(
+            call.asking(f"SELECT {rendered_literal(returned)} AS {procedure.name}"), call.id
+        )
+
+    async def run_in_procedure(self, call: StatementCall, text: str) -> list[tuple[Any, ...]]:
+        """Run a statement of the procedure that ``call`` has called."""
+        session, statement = call.session, statements.read(text)
+        _require_supported(statement)
+        session.require_transaction_intact()
+        if statement.locks:
+            await self._lock(call, statement)
+        call.is_waiting = True
+        await pass_by(self.weather.milliseconds(statement, describe_only=False))
+        call.is_waiting = False
+        try:
+            return await self._engine.rows(session.token, text, {})
+        except Failure as failure:
+            session.lose(f"a statement failed in it ({failure.message[:120]})")
+            raise
+        finally:
+            if session.transaction is None:
+                self.locks.release(session)
 
     async def _execute_alone(self, call: StatementCall) -> bytes:
         """Run a statement outside a transaction, and repeat it after a conflict, which Snowflake does not have."""
@@ -227,3 +289,35 @@ class Account:
         if call.statement.changes_rows and not call.describe_only:
             return await self._engine.execute_atomically(call.session.token, call.request, call.id)
         return await self._engine.execute(call.request, call.id)
+
+
+class _Statements:
+    """The statements of a procedure, in the session that called it."""
+
+    def __init__(self, account: Account, call: StatementCall) -> None:
+        self._account = account
+        self._call = call
+
+    @property
+    def in_transaction(self) -> bool:
+        """See :class:`~rowqueue_local.snowflake.scripting.ScriptSession`, also for the others."""
+        return self._call.session.transaction is not None
+
+    async def rows(self, text: str) -> list[tuple[Any, ...]]:
+        return await self._account.run_in_procedure(self._call, text)
+
+    async def begin(self) -> None:
+        self._call.session.begin()
+
+    async def commit(self) -> None:
+        await self._call.session.commit()
+        self._account.locks.release(self._call.session)
+
+    async def rollback(self) -> None:
+        self._call.session.rollback()
+        self._account.locks.release(self._call.session)
+
+
+def _require_supported(statement: StatementFacts) -> None:
+    if statement.refusal:
+        raise Failure(UNSUPPORTED, "58000", f"[local stand-in] {statement.refusal}")

@@ -8,13 +8,15 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
+import re
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import duckdb
 import fakesnow.cursor
 import fakesnow.server
 from fakesnow.instance import FakeSnow
+from snowflake.connector.errors import Error as ConnectorError
 from starlette.concurrency import run_in_threadpool
 
 from rowqueue_local.snowflake import repairs, shortcuts
@@ -22,13 +24,14 @@ from rowqueue_local.snowflake.ambiguity import AmbiguousUpdate
 from rowqueue_local.snowflake.failures import UNSUPPORTED, Failure
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
 
     from sqlglot import exp
     from starlette.requests import Request
     from starlette.routing import BaseRoute
 
+_NO_NUMBER: Final = re.compile(r'Could not convert string "(.*?)" to (?:DECIMAL|INT|DOUBLE)', re.DOTALL)
 _unhandled: ContextVar[BaseException | None] = ContextVar("unhandled", default=None)
 
 
@@ -74,7 +77,8 @@ class Engine:
             response = await fakesnow.server.login_request(request)
         reply: dict[str, Any] = json.loads(response.body)
         # Otherwise fakesnow would begin and end transactions itself.
-        fakesnow.server.sessions[reply["data"]["token"]]._autocommit = True  # noqa: SLF001
+        token = reply["data"]["token"]
+        fakesnow.server.sessions[token]._autocommit = True  # noqa: SLF001
         return reply
 
     async def execute(self, request: Request, query_id: str) -> bytes:
@@ -91,7 +95,7 @@ class Engine:
         body: bytes = response.body
         reply = json.loads(body)
         if not reply["success"]:
-            raise Failure(int(reply["code"]), (reply["data"] or {}).get("sqlState", "58000"), reply["message"])
+            raise _refused(int(reply["code"]), (reply["data"] or {}).get("sqlState", "58000"), reply["message"])
         return self._named(query_id, body, reply["data"].get("queryId"))
 
     def _named(self, query_id: str, body: bytes, engines_id: str | None) -> bytes:
@@ -102,6 +106,25 @@ class Engine:
         if engines_id in results:
             results[query_id] = results[engines_id]
         return body.replace(engines_id.encode(), query_id.encode(), 1)
+
+    async def rows(self, token: str, text: str, bindings: Mapping[str, dict[str, Any]]) -> list[tuple[Any, ...]]:
+        """Run a statement of a procedure.
+
+        Args:
+            token: the connection.
+            text: the statement.
+            bindings: the values of its question marks, as the client sends them.
+        """
+        connection = fakesnow.server.sessions[token]
+        values = tuple(fakesnow.server.from_binding(bindings[str(place)]) for place in range(1, len(bindings) + 1))
+
+        def run() -> list[tuple[Any, ...]]:
+            cursor = connection.cursor()
+            cursor.execute(text, binding_params=values, server=True)
+            return [tuple(row) for row in cursor.fetchall()]
+
+        with _mapped_to_failures():
+            return await run_in_threadpool(run)
 
     async def execute_atomically(self, token: str, request: Request, query_id: str) -> bytes:
         """Run the statement in its own transaction: fakesnow splits a MERGE or an array of bindings into several."""
@@ -224,8 +247,17 @@ def _one_value(connection: duckdb.DuckDBPyConnection, query: str) -> object:
 def _mapped_to_failures() -> Iterator[None]:
     try:
         yield
+    except ConnectorError as error:
+        raise _refused(error.errno or UNSUPPORTED, error.sqlstate or "58000", error.msg or str(error)) from error
     except Exception as error:
         raise _failure(error) from error
+
+
+def _refused(errno: int, sqlstate: str, message: str) -> Failure:
+    """What the engine refused, with Snowflake's number and text where the engine has its own."""
+    if number := _NO_NUMBER.search(message):
+        return Failure(100038, "22018", f"Numeric value '{number[1]}' is not recognized")
+    return Failure(errno, sqlstate, message)
 
 
 def _failure(error: Exception) -> Failure:

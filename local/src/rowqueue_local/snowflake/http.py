@@ -7,6 +7,7 @@ import contextlib
 import gzip
 import json
 import uuid
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlencode
 
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 
     from rowqueue_local.snowflake.account import AccountLimits
     from rowqueue_local.snowflake.engine import Engine
+    from rowqueue_local.snowflake.procedures import Procedures
     from rowqueue_local.snowflake.session import Session
 
 _NOTHING: Final = "SELECT 'Statement executed successfully.' AS \"status\""
@@ -46,13 +48,21 @@ class SnowflakeStandIn:
         keep_answers: number of answers to keep, in case a request is repeated.
         hold_seconds: how long a client that asks for a result by its id waits before it has to ask again.
         weather: how slow it is at first.
+        procedures: the stored procedures.
     """
 
     def __init__(
-        self, engine: Engine, limits: AccountLimits, *, keep_answers: int, hold_seconds: float, weather: Weather
+        self,
+        engine: Engine,
+        limits: AccountLimits,
+        *,
+        keep_answers: int,
+        hold_seconds: float,
+        weather: Weather,
+        procedures: Procedures,
     ) -> None:
         self._engine = engine
-        self._account = Account(engine, limits, weather=weather)
+        self._account = Account(engine, limits, weather=weather, procedures=procedures)
         self._requests = Requests(self._account, engine, keep=keep_answers, hold_seconds=hold_seconds)
         self._log = StatementLog()
 
@@ -142,9 +152,11 @@ class SnowflakeStandIn:
         summary = StatementCall(
             session=session,
             id=query_id,
-            statement=statements.read(_ALL_RAN),
             text=_ALL_RAN,
-            request=_with_body(request, json.dumps({"sqlText": _ALL_RAN}).encode()),
+            bindings={},
+            statement=statements.read(_ALL_RAN),
+            request=_asking(request, _ALL_RAN),
+            asking=partial(_asking, request),
             describe_only=False,
         )
         return QueryRequest(calls=tuple(calls), summary=summary)
@@ -160,9 +172,11 @@ class SnowflakeStandIn:
         return StatementCall(
             session=session,
             id=query_id,
-            statement=statement,
             text=body["sqlText"],
+            bindings=body.get("bindings") or {},
+            statement=statement,
             request=_with_body(request, raw),
+            asking=partial(_asking, request),
             describe_only=describe_only,
         )
 
@@ -268,6 +282,11 @@ def _with_body(request: Request, raw: bytes, **scope: bytes) -> Request:
 
     headers = [pair for pair in request.scope["headers"] if pair[0] not in {b"content-encoding", b"content-length"}]
     return Request({**request.scope, "headers": headers, **scope}, receive)
+
+
+def _asking(request: Request, text: str) -> Request:
+    """The same request with another statement, without values."""
+    return _with_body(request, json.dumps({"sqlText": text}).encode())
 
 
 def _json(content: bytes) -> Response:

@@ -16,6 +16,7 @@ import pyarrow.compute as pc
 from fakesnow.converter import from_binding
 from sqlglot import exp
 
+from rowqueue_local.snowflake import functions
 from rowqueue_local.snowflake.alterations import renames_of, require_possible
 from rowqueue_local.snowflake.ambiguity import AmbiguousUpdate, check_of
 
@@ -37,6 +38,7 @@ def apply() -> None:
     fakesnow.transforms.identifier = _naming_schemas_too(fakesnow.transforms.identifier)
     cursor = fakesnow.cursor.FakeSnowflakeCursor
     cursor._execute = _altering(_refusing_ambiguity(cursor._execute))  # noqa: SLF001 - there is no other way in
+    cursor._transform = functions.replacing(cursor._transform)  # noqa: SLF001
 
 
 def refuse_ambiguous_updates(connection: Any) -> None:

@@ -36,11 +36,13 @@ SELECT hash(whole)::UBIGINT AS SEQ,
        item.v AS VALUE,
        whole AS THIS
   FROM (SELECT whole,
-               UNNEST(IF(json_type(whole) = 'OBJECT',
+               UNNEST(CASE json_type(whole) WHEN 'OBJECT' THEN
                          list_transform(json_keys(whole),
-                                        lambda key, n: struct_pack(k := key, n := n, v := CAST(whole -> key AS JSON))),
+                                        lambda key, n: struct_pack(k := key, n := n, v := CAST(whole -> key AS JSON)))
+                      WHEN 'ARRAY' THEN
                          list_transform(CAST(whole AS JSON[]),
-                                        lambda value, n: struct_pack(k := NULL::VARCHAR, n := n, v := value)))) AS item
+                                        lambda value, n: struct_pack(k := NULL::VARCHAR, n := n, v := value))
+                      END) AS item
           FROM (SELECT TO_JSON(input) AS whole))
 """
 )

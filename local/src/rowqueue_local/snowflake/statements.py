@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-_TOKEN = re.compile(
+TOKEN: Final = re.compile(
     r"""
       (?P<blank> \s+ | --[^\n]* | //[^\n]* | /\*.*?\*/ )
     | (?P<name>   "(?:[^"]|"")*" )
@@ -43,7 +43,8 @@ _OBJECT_ADJECTIVES: Final = frozenset(
     {"OR", "REPLACE", "IF", "EXISTS", "NOT", "TEMPORARY", "TEMP", "TRANSIENT", "VOLATILE", "LOCAL", "GLOBAL", "SECURE"}
     | {"RECURSIVE", "EXTERNAL", "AGGREGATE"}
 )
-_UNKNOWN_OBJECTS: Final = frozenset({"STREAM", "TASK", "ALERT", "PROCEDURE", "FUNCTION", "PIPE", "DYNAMIC TABLE"})
+_UNKNOWN_OBJECTS: Final = frozenset({"STREAM", "TASK", "ALERT", "FUNCTION", "PIPE", "DYNAMIC TABLE"})
+_PROCEDURE: Final = "PROCEDURE"
 _ACCOUNT_OBJECTS: Final = frozenset(
     {"WAREHOUSE", "ROLE", "DATABASE ROLE", "USER", "RESOURCE MONITOR"}
     | {"NETWORK POLICY", "NETWORK RULE", "AUTHENTICATION POLICY", "SESSION POLICY"}
@@ -62,6 +63,7 @@ class StatementFacts:
             it locks none.
         changes_rows: whether it belongs to a transaction.
         defines: whether it is DDL, which commits an open transaction first.
+        defines_procedure: whether it is a CREATE PROCEDURE, which the engine does not know.
         autocommit: the value that it sets AUTOCOMMIT to, if it does.
         parameters: the session parameters that it sets, as texts; ``None`` for one that it resets.
         for_engine: whether the engine must see it. Others control the transaction, or have no effect here.
@@ -72,6 +74,7 @@ class StatementFacts:
     locks: tuple[str, ...] = ()
     changes_rows: bool = False
     defines: bool = False
+    defines_procedure: bool = False
     autocommit: bool | None = None
     parameters: Mapping[str, str | None] = field(default_factory=dict)
     for_engine: bool = True
@@ -95,6 +98,7 @@ def read(text: str) -> StatementFacts:
         locks=_locked_table(kind, tokens),
         changes_rows=kind in _CHANGES,
         defines=kind in _DEFINITIONS,
+        defines_procedure=kind == "create" and _PROCEDURE in _object_type(tokens),
         for_engine=not (kind in _TRANSACTION_CONTROL or _has_nothing_to_act_on(kind, tokens)),
         refusal=_refusal(kind, tokens),
     )
@@ -102,7 +106,7 @@ def read(text: str) -> StatementFacts:
 
 def tokens_of(text: str) -> Iterator[re.Match[str]]:
     """The tokens of a text; ``lastgroup`` is blank (also for a comment), name, string, word or other."""
-    return _TOKEN.finditer(text)
+    return TOKEN.finditer(text)
 
 
 def is_one_block(text: str) -> bool:
@@ -199,10 +203,14 @@ def _begins_transaction(tokens: Sequence[str]) -> bool:
 def _refusal(kind: str, tokens: Sequence[str]) -> str | None:
     if tokens[1:3] == ["OR", "ALTER"]:
         return "CREATE OR ALTER is refused: the engine would replace the object and drop its rows"
-    if kind in _OBJECT_VERBS and (unknown := _UNKNOWN_OBJECTS & _object_type(tokens)):
+    if kind in _OBJECT_VERBS and (unknown := _unknown_objects(kind) & _object_type(tokens)):
         return f"{min(unknown)} is not supported: the engine has none"
-    if kind in {"call", "declare"} or tokens[:2] == ["EXECUTE", "IMMEDIATE"]:
-        return "procedures and scripting are not supported"
-    if kind == "begin" and not _begins_transaction(tokens):
-        return "scripting blocks are not supported"
+    is_block = kind == "begin" and not _begins_transaction(tokens)
+    if is_block or kind == "declare" or tokens[:2] == ["EXECUTE", "IMMEDIATE"]:
+        return "scripting is supported in procedures only"
     return None
+
+
+def _unknown_objects(kind: str) -> frozenset[str]:
+    """What the stand-in does not have. It has procedures, but they are only created, replaced and called."""
+    return _UNKNOWN_OBJECTS if kind == "create" else _UNKNOWN_OBJECTS | {_PROCEDURE}

@@ -1,0 +1,245 @@
+"""What people do: each action changes what it says, refuses what it cannot read, and is on record."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime, timedelta
+from functools import partial
+
+import pytest
+
+from rowqueue.errors import WarehouseError
+from rowqueue.operator import Operator, Selector
+
+WHY = "the partner's mistake"
+STATUSES = ("pending", "processing", "completed", "failed", "cancelled")
+
+
+@pytest.fixture
+def operator(run_script, warehouses):
+    """The actions, as a person sends them."""
+    run_script("03_actions.sql")
+    return Operator(warehouses())
+
+
+@pytest.fixture
+def insert(sql):
+    """Inserts an entry and returns its id."""
+
+    def insert(**columns):
+        names = ", ".join(["data", *columns])
+        marks = ", ".join(["?"] * (len(columns) + 1))
+        sql(f"INSERT INTO PROCESSING_QUEUE ({names}) SELECT {marks}", '{"a": 1}', *columns.values())
+        ((number,),) = sql("SELECT MAX(id) FROM PROCESSING_QUEUE")
+        return number
+
+    return insert
+
+
+@pytest.fixture
+def read(sql):
+    """Some columns of the entries, by id."""
+
+    def read(*columns):
+        rows = sql(f"SELECT {', '.join(columns)} FROM PROCESSING_QUEUE ORDER BY id")
+        return [row[0] if len(columns) == 1 else tuple(row) for row in rows]
+
+    return read
+
+
+def actions(sql):
+    return [
+        tuple(row)
+        for row in sql("SELECT action, reason, entries, acted_by FROM PROCESSING_ACTIONS ORDER BY acted_at, entries")
+    ]
+
+
+def test_item_4_requeue_clears_the_old_failure_and_the_cancel_and_numbers_attempts_on(sql, operator, insert, read):
+    ended = {"result": "no", "response_status": 503, "error_message": "503", "claim_token": "t", "processor_id": "p"}
+    now = datetime.now(UTC).replace(tzinfo=None)
+    insert(status="failed", retry_count=3, crash_count=4, doubts=7, failed_at=now, claimed_at=now, **ended)
+    insert(status="cancelled", retry_count=1, earlier_attempts=2, requeued=1, cancelled_at=now, cancelled_by="X",
+           cancel_reason="y", cancel_requested=True)  # fmt: skip
+    keys = read("idempotency_key")
+    assert operator.requeue(Selector(ids=(1, 2)), reason=WHY) == 2
+    assert read("idempotency_key") == keys
+    assert read("status", "retry_count", "earlier_attempts", "requeued", "crash_count", "doubts") == [
+        ("pending", 0, 3, 1, 1, 0),
+        ("pending", 0, 3, 2, 0, 0),
+    ]
+    nothing = ("failed_at", "completed_at", "cancelled_at", "cancelled_by", "cancel_reason", "result", "error_message")
+    assert read(*nothing, "response_status", "claim_token", "claimed_at", "processor_id") == [(None,) * 11] * 2
+    assert (
+        read("cancel_requested", "available_at <= SYSDATE()", "updated_at >= created_at") == [(False, True, True)] * 2
+    )
+
+
+REACHED = {
+    "requeue": {"failed": "pending", "cancelled": "pending"},
+    "cancel": {"pending": "cancelled", "processing": "processing"},
+    "discard": {"failed": "cancelled"},
+    "reprioritise": {"pending": "pending"},
+}
+
+
+def test_item_4_an_action_reaches_its_statuses_and_no_others_and_says_so(sql, operator, insert, read):
+    acting = (operator.requeue, operator.cancel, operator.discard, partial(operator.reprioritise, priority=9))
+    for place, (act, (name, reached)) in enumerate(zip(acting, REACHED.items(), strict=True)):
+        ids = tuple(range(5 * place + 1, 5 * place + 6))
+        for status in STATUSES:
+            insert(status=status)
+        assert act(Selector(ids=ids), reason=WHY) == len(reached)
+        assert read("status")[-5:] == [reached.get(status, status) for status in STATUSES]
+        expected = [number for number, status in zip(ids, STATUSES, strict=True) if status in reached]
+        chosen = f"JOIN PROCESSING_ACTIONS USING (action_id) WHERE action = '{name}' ORDER BY 1"
+        recorded = sql(f"SELECT entry_id FROM PROCESSING_ACTION_ENTRIES {chosen}")
+        marked = sql(f"SELECT id FROM PROCESSING_QUEUE {chosen}")
+        assert [number for (number,) in recorded] == expected == [number for (number,) in marked]
+    assert operator.cancel(Selector(ids=(999,)), reason=WHY) == 0
+    counts = [len(reached) for reached in REACHED.values()]
+    assert actions(sql) == [
+        *((name, WHY, n, "TESTER") for name, n in zip(REACHED, counts, strict=True)),
+        ("cancel", WHY, 0, "TESTER"),
+    ]
+
+
+def test_item_4_a_cancelled_entry_says_when_who_and_why_and_one_in_hand_is_marked(sql, operator, insert, read):
+    insert()
+    insert(status="processing", claim_token="t", processor_id="p")
+    operator.cancel(Selector(reference=None, destination="default"), reason=WHY)
+    assert read("status", "cancel_requested", "cancelled_at IS NOT NULL", "cancelled_by", "cancel_reason") == [
+        ("cancelled", False, True, "TESTER", WHY),
+        ("processing", True, False, "TESTER", WHY),
+    ]
+    assert read("claim_token") == [None, "t"]
+    insert(status="failed", error_message="503", response_status=503)
+    operator.discard(Selector(error="%503%"), reason=WHY)
+    assert read("status", "error_message", "cancelled_at IS NOT NULL", "cancelled_by", "cancel_reason")[2:] == [
+        ("cancelled", "503", True, "TESTER", WHY)
+    ]
+    insert(priority=1, reference="a")
+    assert operator.reprioritise(Selector(reference="a"), priority=50, reason=WHY) == 1
+    assert read("priority", "status")[2:] == [(0, "cancelled"), (50, "pending")]
+    ((selector,),) = sql("SELECT selector FROM PROCESSING_ACTIONS WHERE action = 'reprioritise'")
+    assert selector == '{"reference": "a"} -> priority 50'
+
+
+def test_item_4_each_key_of_a_selector_narrows_the_choice(operator, insert, read):
+    early, late = (datetime(2026, 11, day, 10, tzinfo=UTC).replace(tzinfo=None) for day in (1, 2))
+    fits = {"reference": "order-1", "error_message": "503 here", "destination": "north", "failed_at": early}
+    insert(status="failed", **fits)
+    for other in (
+        {"reference": "bill-1"},
+        {"reference": None},
+        {"error_message": "400"},
+        {"destination": "south"},
+        {"failed_at": late},
+        {"failed_at": early - timedelta(seconds=1)},
+    ):
+        insert(status="failed", **fits | other)
+    insert(status="cancelled", **fits)
+    insert(status="failed", **fits)
+    chosen = Selector(
+        ids=tuple(range(1, 9)),
+        reference="order-%",
+        error="%503%",
+        destination="north",
+        status="failed",
+        since=early,
+        until=late,
+    )
+    assert operator.requeue(chosen, reason=WHY) == 1
+    assert [number for number, requeued in enumerate(read("requeued"), 1) if requeued] == [1]
+
+
+REFUSED = [
+    ("requeue", {"selector": '{"idd": [1]}', "reason": WHY}, "the selector has the unknown key idd"),
+    ("cancel", {"selector": '{"ids": [1], "Status": "pending"}', "reason": WHY}, "unknown key Status"),
+    ("requeue", {"selector": "{}", "reason": WHY}, "the selector is empty: expected ids, reference"),
+    ("requeue", {"selector": "", "reason": WHY}, "the selector is no JSON object"),
+    ("requeue", {"selector": "id = 1", "reason": WHY}, "the selector is no JSON object"),
+    ("requeue", {"selector": "[1]", "reason": WHY}, "the selector is no JSON object"),
+    ("requeue", {"selector": "7", "reason": WHY}, "the selector is no JSON object"),
+    ("requeue", {"selector": None, "reason": WHY}, "the selector is no JSON object"),
+    ("requeue", {"selector": '{"ids": [1]}', "reason": " "}, "the reason is empty"),
+    ("requeue", {"selector": '{"ids": [1]}', "reason": None}, "the reason is empty"),
+    ("requeue", {"selector": '{"ids": [1]}', "reason": "x" * 1001}, "the reason has more than 1000 characters"),
+    ("requeue", {"selector": '{"ids": []}', "reason": WHY}, "ids: expected a list of numbers"),
+    ("requeue", {"selector": '{"ids": 1}', "reason": WHY}, "ids: expected a list of numbers"),
+    ("requeue", {"selector": '{"ids": ["1"]}', "reason": WHY}, "ids: expected a list of numbers"),
+    ("requeue", {"selector": '{"ids": null}', "reason": WHY}, "ids: expected a list of numbers"),
+    ("requeue", {"selector": '{"reference": null}', "reason": WHY}, "reference: expected a text"),
+    ("requeue", {"selector": '{"error": 503}', "reason": WHY}, "error: expected a text"),
+    ("requeue", {"selector": '{"destination": ""}', "reason": WHY}, "destination: expected a text"),
+    (
+        "requeue",
+        {"selector": '{"status": "completed"}', "reason": WHY},
+        "status: expected one of failed, cancelled; got completed",
+    ),
+    ("cancel", {"selector": '{"status": "failed"}', "reason": WHY}, "one of pending, processing; got failed"),
+    ("discard", {"selector": '{"status": "fail"}', "reason": WHY}, "status: expected one of failed; got fail"),
+    ("requeue", {"selector": '{"since": "yesterday"}', "reason": WHY}, "since: expected a time, got yesterday"),
+    ("requeue", {"selector": '{"until": "25:00"}', "reason": WHY}, "until: expected a time, got 25:00"),
+    ("reprioritise", {"selector": '{"ids": [1]}', "priority": None, "reason": WHY}, "the priority is empty"),
+    ("reprioritise", {"selector": '{"status": "failed"}', "priority": 1, "reason": WHY}, "one of pending; got failed"),
+    ("hold", {"scope": " ", "seconds": 1, "reason": WHY}, "the scope is empty"),
+    ("hold", {"scope": None, "seconds": 1, "reason": WHY}, "the scope is empty"),
+    ("hold", {"scope": "*", "seconds": 0, "reason": WHY}, "the seconds: expected more than 0"),
+    ("hold", {"scope": "*", "seconds": 1, "reason": ""}, "the reason is empty"),
+    ("lift", {"scope": "", "reason": WHY}, "the scope is empty"),
+    ("lift", {"scope": "*", "reason": "x" * 1001}, "the reason has more than 1000 characters"),
+]
+
+
+def test_item_4_a_refusal_names_what_is_wrong_and_changes_nothing(sql, operator, insert, read):
+    for status in STATUSES:
+        insert(status=status, reference="a")
+    sql("INSERT INTO PROCESSING_HOLDS (reason, created_by) VALUES ('x', 'y')")
+    before = read("status", "priority", "updated_at", "action_id")
+    for action, values, named in REFUSED:
+        with pytest.raises(WarehouseError) as refused:
+            operator._row(action, columns=1, **values)
+        assert named in str(refused.value)
+    assert read("status", "priority", "updated_at", "action_id") == before
+    assert len(sql("SELECT * FROM PROCESSING_HOLDS")) == 1
+    assert actions(sql) == []
+
+
+def test_item_4_a_hold_stops_claims_until_it_is_lifted_and_a_fence_stays(sql, operator, insert, workers):
+    insert()
+    assert operator.hold("*", seconds=None, reason=WHY) == 1
+    assert operator.hold("default", seconds=60, reason=WHY) == 1
+    sql("INSERT INTO PROCESSING_HOLDS (scope, kind, reason, created_by) VALUES ('*', 'fence', 'x', 'y')")
+    sql("INSERT INTO PROCESSING_HOLDS (scope, kind, reason, created_by) VALUES ('*', 'credentials', 'x', 'y')")
+    rows = sql("SELECT scope, kind, DATEDIFF('second', SYSDATE(), until_at), created_by, reason FROM PROCESSING_HOLDS")
+    persons = sorted((row[0], row[2] and 50 <= row[2] <= 60, *row[3:]) for row in rows if row[1] == "person")
+    assert persons == [("*", None, "TESTER", WHY), ("default", True, "TESTER", WHY)]
+    assert workers().count_ready(probe=False).entries == 0
+    assert operator.lift("*", reason=WHY) == 2
+    assert sorted(row[0] for row in sql("SELECT scope || kind FROM PROCESSING_HOLDS")) == ["*fence", "defaultperson"]
+    assert [row[:3] for row in actions(sql)] == [("hold", WHY, 1), ("hold", WHY, 1), ("lift", WHY, 2)]
+    selectors = [json.loads(row[0]) for row in sql("SELECT selector FROM PROCESSING_ACTIONS ORDER BY acted_at")]
+    assert selectors == [{"scope": "*"}, {"scope": "default", "seconds": 60}, {"scope": "*"}]
+
+
+def test_item_4_a_statement_that_fails_leaves_nothing_of_the_action(sql, operator, insert, read):
+    insert(status="failed")
+    sql("INSERT INTO PROCESSING_HOLDS (reason, created_by) VALUES ('x', 'y')")
+    steps = {
+        "PROCESSING_ACTION_ENTRIES": [lambda: operator.requeue(Selector(ids=(1,)), reason=WHY)],
+        "PROCESSING_ACTIONS": [
+            lambda: operator.requeue(Selector(ids=(1,)), reason=WHY),
+            lambda: operator.hold("*", seconds=None, reason=WHY),
+            lambda: operator.lift("*", reason=WHY),
+        ],
+        "PROCESSING_HOLDS": [lambda: operator.lift("*", reason=WHY)],
+    }
+    for table, acts in steps.items():
+        sql(f"ALTER TABLE {table} RENAME TO MOVED")
+        for act in acts:
+            with pytest.raises(WarehouseError, match=table):
+                act()
+        sql(f"ALTER TABLE MOVED RENAME TO {table}")
+        assert read("status", "requeued", "action_id") == [("failed", 0, None)]
+        assert [sql(f"SELECT COUNT(*) FROM {each}")[0][0] for each in steps] == [0, 0, 1]
+    assert operator.requeue(Selector(ids=(1,)), reason=WHY) == 1, "and the session goes on"
