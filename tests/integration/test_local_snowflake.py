@@ -18,9 +18,12 @@ from typing import TYPE_CHECKING
 from urllib.error import HTTPError
 from urllib.parse import urlsplit
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import snowflake.connector
 from snowflake.connector.constants import QueryStatus
+from snowflake.connector.cursor import DictCursor
 from snowflake.connector.errors import DatabaseError, IntegrityError, ProgrammingError
 
 from rowqueue_local.processes import spawn, stop
@@ -447,6 +450,121 @@ class TestDriversWithoutArrow:
         run(connection, "ALTER SESSION SET PYTHON_CONNECTOR_QUERY_RESULT_FORMAT = 'JSON'")
         assert run(connection, text) == expected
         assert connection.cursor().execute("SELECT 1")._query_result_format == "json"
+
+
+class TestStages:
+    """What write_pandas of the connector sends; its own tests need pandas, which this project does not install."""
+
+    @pytest.fixture
+    def rows_of_parquet(self, tmp_path):
+        path = tmp_path / "rows.parquet"
+        pq.write_table(pa.table({"DATA": ["1", "2"], "REFERENCE": ["a", None]}), path)
+        return path
+
+    def test_an_uploaded_file_is_copied_into_a_table_and_the_other_columns_get_their_defaults(
+        self, connection, queue, rows_of_parquet
+    ):
+        run(connection, "CREATE TEMP STAGE IDENTIFIER(?) FILE_FORMAT=(TYPE=PARQUET COMPRESSION=gzip)", "rows")
+        run(connection, "CREATE TABLE t (id NUMBER AUTOINCREMENT, data VARCHAR, reference VARCHAR, n NUMBER DEFAULT 7)")
+        assert run(connection, f"PUT 'file://{rows_of_parquet}' ? source_compression=auto_detect", "@ROWS")
+        copied = run(
+            connection,
+            'COPY INTO IDENTIFIER(?) (DATA, REFERENCE) FROM (SELECT $1:"DATA", $1:"REFERENCE" FROM \'@ROWS\')'
+            " FILE_FORMAT=(TYPE=PARQUET USE_VECTORIZED_SCANNER=FALSE COMPRESSION=auto) PURGE=TRUE ON_ERROR=?",
+            *("T", "abort_statement"),
+        )
+        assert [row[1:4] for row in copied] == [("LOADED", 2, 2)]
+        assert run(connection, "SELECT * FROM t ORDER BY id") == [(1, "1", "a", 7), (2, "2", None, 7)]
+
+    def test_a_copy_belongs_to_the_transaction(self, connection, rows_of_parquet):
+        run(connection, "CREATE TEMP STAGE rows_")
+        run(connection, "CREATE TABLE t (data VARCHAR)")
+        run(connection, f"PUT 'file://{rows_of_parquet}' @rows_ AUTO_COMPRESS = FALSE OVERWRITE = TRUE")
+        run(connection, "BEGIN")
+        run(connection, 'COPY INTO t FROM (SELECT $1:"DATA" FROM @rows_) FILE_FORMAT = (TYPE = PARQUET)')
+        run(connection, "ROLLBACK")
+        assert run(connection, "SELECT COUNT(*) FROM t") == [(0,)]
+
+    @pytest.mark.parametrize(("option", "overwrite"), [("", False), ("OVERWRITE = TRUE", True)])
+    def test_the_answer_to_put_has_what_the_connector_5_asks_for(self, stand_in, connection, option, overwrite):
+        run(connection, "CREATE TEMP STAGE here")
+        body = {"sqlText": f"PUT 'file:///tmp/some.parquet' @here {option}"}
+        path = f"/queries/v1/query-request?requestId={uuid.uuid4()}"
+        data = stand_in.post(path, body, token=connection.rest.token)["data"]
+        assert (data["command"], data["overwrite"]) == ("UPLOAD", overwrite)
+        info = data["stageInfo"]
+        assert (info["locationType"], info["region"]) == ("GCS", "local")
+        assert "X-Goog-SignedHeaders=host%3Bx-goog-if-generation-match" in info["presignedUrl"]
+
+
+class TestLengths:
+    def test_a_text_longer_than_its_column_is_refused(self, connection):
+        run(connection, "CREATE TABLE t (a VARCHAR(3) NOT NULL DEFAULT 'abc', b CHAR(1), c VARCHAR)")
+        run(connection, "INSERT INTO t (b, c) VALUES ('x', 'any length')")
+        error = refused(connection, "INSERT INTO t (a) VALUES ('it''s')")
+        assert (error.errno, error.sqlstate) == (100078, "22000")
+        assert error.msg.endswith("String 'it's' is too long and would be truncated")
+        assert refused(connection, "UPDATE t SET b = ?", "xy").errno == 100078
+        assert refused(connection, "UPDATE t SET a = NULL").errno == 100072
+        assert run(connection, "SELECT * FROM t") == [("abc", "x", "any length")]
+
+    def test_its_length_is_in_characters(self, connection):
+        run(connection, "CREATE TABLE t (a VARCHAR(3))")
+        run(connection, "INSERT INTO t VALUES ('äöü')")
+        assert run(connection, "DESCRIBE TABLE t")[0][1] == "VARCHAR(3)"
+
+    def test_a_column_with_a_length_can_be_renamed_and_dropped_but_its_type_is_not_changed_here(self, connection):
+        run(connection, "CREATE TABLE t (a VARCHAR(3), b NUMBER)")
+        run(connection, "ALTER TABLE t RENAME COLUMN a TO c")
+        assert refused(connection, "INSERT INTO t (c) VALUES ('long')").errno == 100078
+        error = refused(connection, "ALTER TABLE t ALTER COLUMN c SET DATA TYPE VARCHAR(9)")
+        assert (error.errno, "declared as VARCHAR(n)" in error.msg) == (390999, True)
+        run(connection, "ALTER TABLE t DROP COLUMN c")
+
+
+class TestWhatIsShown:
+    def test_tables_with_their_rows_and_their_time(self, connection, queue):
+        began = datetime.now(UTC)
+        run(connection, "CREATE TABLE another (id NUMBER)")
+        run(connection, "CREATE VIEW seen AS SELECT * FROM queue")
+        cursor = connection.cursor(DictCursor)
+        tables = {row["name"]: row for row in cursor.execute("SHOW TABLES").fetchall()}
+        assert {name: row["rows"] for name, row in tables.items()} == {"QUEUE": 3, "ANOTHER": 0}
+        views = cursor.execute("SHOW VIEWS LIKE 'se%'").fetchall()
+        assert [row["name"] for row in views] == ["SEEN"]
+        assert began < tables["ANOTHER"]["created_on"] < views[0]["created_on"] < datetime.now(UTC)
+        run(connection, "DELETE FROM queue WHERE data = 'a'")
+        assert run(connection, "SHOW TERSE OBJECTS LIKE 'QUEUE'")[0][1:3] == ("QUEUE", "TABLE")
+        (shown,) = cursor.execute("SHOW OBJECTS LIKE 'QUEUE'").fetchall()
+        assert shown["rows"] == 2
+
+    def test_the_session_of_the_client(self, connect):
+        text = "SELECT CURRENT_ACCOUNT_NAME(), CURRENT_ACCOUNT(), CURRENT_WAREHOUSE()"
+        assert run(connect(warehouse="small"), text) == [("LOCAL", "LOCAL", "SMALL")]
+        assert run(connect(), "SELECT CURRENT_WAREHOUSE()") == [(None,)]
+
+    def test_the_open_transaction(self, connect, connection, queue):
+        other = connect(autocommit=False)
+        assert run(other, "SELECT CURRENT_TRANSACTION()") == [(None,)]
+        run(other, "DELETE FROM queue WHERE data = 'a'")
+        ((number,),) = run(other, "SELECT CURRENT_TRANSACTION()")
+        assert number.isdigit()
+        assert run(connection, "SELECT CURRENT_TRANSACTION()") == [(None,)]
+        other.rollback()
+        assert run(other, "SELECT CURRENT_TRANSACTION()") == [(None,)]
+        for end in ("COMMIT", "ROLLBACK"):
+            run(connection, "BEGIN")
+            ((later,),) = run(connection, "SELECT CURRENT_TRANSACTION()")
+            assert later != number
+            run(connection, end)
+            assert run(connection, "SELECT CURRENT_TRANSACTION()") == [(None,)]
+
+    def test_a_table_that_is_gone_does_not_take_its_old_results_along(self, connection, queue):
+        cursor = connection.cursor().execute("SELECT data, id FROM queue ORDER BY id")
+        run(connection, "DROP TABLE queue")
+        earlier = connection.cursor()
+        earlier.get_results_from_sfqid(cursor.sfqid)
+        assert earlier.fetchall() == [("a", 1), ("b", 2), ("c", 3)]
 
 
 class TestTransactions:

@@ -9,6 +9,7 @@ import contextlib
 import json
 import logging
 import re
+import shutil
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Final
 
@@ -16,10 +17,11 @@ import duckdb
 import fakesnow.cursor
 import fakesnow.server
 from fakesnow.instance import FakeSnow
+from fakesnow.transforms.stage import LOCAL_BUCKET_PATH
 from snowflake.connector.errors import Error as ConnectorError
 from starlette.concurrency import run_in_threadpool
 
-from rowqueue_local.snowflake import repairs, shortcuts
+from rowqueue_local.snowflake import lengths, repairs, shortcuts
 from rowqueue_local.snowflake.ambiguity import AmbiguousUpdate
 from rowqueue_local.snowflake.failures import UNSUPPORTED, Failure
 
@@ -32,6 +34,12 @@ if TYPE_CHECKING:
     from starlette.routing import BaseRoute
 
 _NO_NUMBER: Final = re.compile(r'Could not convert string "(.*?)" to (?:DECIMAL|INT|DOUBLE)', re.DOTALL)
+_KNOWN_FAULTS: Final = (
+    ("NOT NULL constraint", 100072, "22000", "NULL result in a non-nullable column"),
+    ("Malformed JSON", 100069, "22P02", "Error parsing JSON"),
+)
+_CHECKED_COLUMN: Final = "Cannot change the type of a column that has a CHECK constraint"
+
 _unhandled: ContextVar[BaseException | None] = ContextVar("unhandled", default=None)
 
 
@@ -76,8 +84,8 @@ class Engine:
         with _mapped_to_failures():
             response = await fakesnow.server.login_request(request)
         reply: dict[str, Any] = json.loads(response.body)
-        # Otherwise fakesnow would begin and end transactions itself.
         token = reply["data"]["token"]
+        # Otherwise fakesnow would begin and end transactions itself.
         fakesnow.server.sessions[token]._autocommit = True  # noqa: SLF001
         return reply
 
@@ -136,6 +144,11 @@ class Engine:
             self.rollback(token)
             raise
         return answer
+
+    def set_answer(self, token: str, function: str, answer: str | None) -> None:
+        """Set what CURRENT_ACCOUNT(), CURRENT_TRANSACTION() and the like answer in a session from now on."""
+        value = "NULL" if answer is None else "'" + answer.replace("'", "''") + "'"
+        _connection(token).execute(f"SET VARIABLE {repairs.SESSION}{function} = {value}")
 
     def begin(self, token: str) -> None:
         """Begin a transaction. Its snapshot is taken by its first statement, not now."""
@@ -231,6 +244,7 @@ class Engine:
         for token in list(fakesnow.server.sessions):
             self.close(token)
         self._fakesnow.duck_conn.close()
+        shutil.rmtree(LOCAL_BUCKET_PATH, ignore_errors=True)  # the files of the stages
 
 
 def _connection(token: str) -> duckdb.DuckDBPyConnection:
@@ -257,6 +271,9 @@ def _refused(errno: int, sqlstate: str, message: str) -> Failure:
     """What the engine refused, with Snowflake's number and text where the engine has its own."""
     if number := _NO_NUMBER.search(message):
         return Failure(100038, "22018", f"Numeric value '{number[1]}' is not recognized")
+    if _CHECKED_COLUMN in message:
+        why = "the engine cannot change the type of a column that was declared as VARCHAR(n)"
+        return Failure(UNSUPPORTED, "58000", f"[local stand-in] {why}")
     return Failure(errno, sqlstate, message)
 
 
@@ -268,10 +285,11 @@ def _failure(error: Exception) -> Failure:
         return Failure(100090, "42P18", str(error))
     if isinstance(error, duckdb.InterruptException):
         return cancelled()
-    if "NOT NULL constraint" in text:
-        return Failure(100072, "22000", f"NULL result in a non-nullable column: {text}")
-    if "Malformed JSON" in text:
-        return Failure(100069, "22P02", f"Error parsing JSON: {text}")
+    if too_long := lengths.complaint(text):
+        return Failure(100078, "22000", too_long)
+    for words, errno, sqlstate, message in _KNOWN_FAULTS:
+        if words in text:
+            return Failure(errno, sqlstate, f"{message}: {text}")
     return Failure(UNSUPPORTED, "58000", f"[local stand-in] {type(error).__name__}: {text}")
 
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 import threading
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import quote
 
 import fakesnow.arrow
+import fakesnow.copy_into
 import fakesnow.cursor
 import fakesnow.info_schema
 import fakesnow.server
@@ -16,16 +18,31 @@ import pyarrow.compute as pc
 from fakesnow.converter import from_binding
 from sqlglot import exp
 
-from rowqueue_local.snowflake import functions
+from rowqueue_local.snowflake import functions, lengths
 from rowqueue_local.snowflake.alterations import renames_of, require_possible
 from rowqueue_local.snowflake.ambiguity import AmbiguousUpdate, check_of
+from rowqueue_local.snowflake.shown import WITH_FACTS, Creations
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+_SHOWS: Final = "rowqueue_shows"
+_SIGNED_HEADERS: Final = ("host", "x-goog-if-generation-match", "x-goog-meta-sfc-digest")
+"""The headers that a client may send with an upload. The stand-in checks no signature."""
+
 
 SESSION: Final = "rowqueue_session_"
 """The beginning of the names of the engine's variables that say who uses a session."""
+
+_SESSION_FUNCTIONS: Final[dict[type[exp.Expr], str]] = {
+    exp.CurrentAccount: "account",
+    exp.CurrentAccountName: "account_name",
+    exp.CurrentRole: "role",
+    exp.CurrentSession: "session",
+    exp.CurrentTransaction: "transaction",
+    exp.CurrentUser: "user",
+    exp.CurrentWarehouse: "warehouse",
+}
 
 
 def apply() -> None:
@@ -36,8 +53,14 @@ def apply() -> None:
         setattr(fakesnow.info_schema, name, _but_not_for_merge(getattr(fakesnow.info_schema, name)))
     fakesnow.transforms.current_version = _naming_the_session(fakesnow.transforms.current_version)
     fakesnow.transforms.identifier = _naming_schemas_too(fakesnow.transforms.identifier)
+    fakesnow.transforms.extract_text_length = _checking_lengths(fakesnow.transforms.extract_text_length)
+    fakesnow.copy_into._from_source = _naming_stages_in_quotes(fakesnow.copy_into._from_source)  # noqa: SLF001
+    fakesnow.transforms.show_tables_etc = _marking_shows(fakesnow.transforms.show_tables_etc)
+    fakesnow.transforms.put_stage = _heeding_overwrite(fakesnow.transforms.put_stage)
+    fakesnow.server.gcs_stage_info = _complete(fakesnow.server.gcs_stage_info)
     cursor = fakesnow.cursor.FakeSnowflakeCursor
     cursor._execute = _altering(_refusing_ambiguity(cursor._execute))  # noqa: SLF001 - there is no other way in
+    cursor._execute = _showing_facts(cursor._execute, Creations())  # noqa: SLF001
     cursor._transform = functions.replacing(cursor._transform)  # noqa: SLF001
 
 
@@ -147,13 +170,15 @@ def _naming_the_session(rewrite: Callable[..., exp.Expr]) -> Callable[..., exp.E
 
     def named(expression: exp.Expr) -> exp.Expr:
         match expression:
-            case exp.CurrentUser():
-                return _session_variable("user")
-            case exp.CurrentRole():
-                return _session_variable("role")
             case exp.Anonymous(this=str(name)) if name.upper() == "IS_ROLE_IN_SESSION":
                 return exp.func("list_contains", _session_variable("roles"), *expression.expressions)
-        return rewrite(expression)
+        known = _SESSION_FUNCTIONS.get(type(expression))
+        if known is None:
+            return rewrite(expression)
+        variable = _session_variable(known)
+        if isinstance(expression.parent, exp.Select):  # a column without a name has its text as its name
+            return exp.alias_(variable, f"CURRENT_{known.upper()}()", quoted=True)
+        return variable
 
     return named
 
@@ -161,6 +186,67 @@ def _naming_the_session(rewrite: Callable[..., exp.Expr]) -> Callable[..., exp.E
 def _session_variable(name: str) -> exp.Expr:
     """The engine reads it when it plans a statement, so a view answers for the session that reads it."""
     return exp.func("getvariable", exp.Literal.string(f"{SESSION}{name}"))
+
+
+def _checking_lengths(note_lengths: Callable[[exp.Expr], exp.Expr]) -> Callable[[exp.Expr], exp.Expr]:
+    return lambda tree: lengths.checked(note_lengths(tree))
+
+
+def _marking_shows(replaced: Callable[..., exp.Expr]) -> Callable[..., exp.Expr]:
+    def show(expression: exp.Expr, *about: Any) -> exp.Expr:
+        query = replaced(expression, *about)
+        if isinstance(expression, exp.Show) and expression.name.upper() in WITH_FACTS:
+            query.args[_SHOWS] = True
+        return query
+
+    return show
+
+
+def _showing_facts(execute: Callable[..., None], creations: Creations) -> Callable[..., None]:
+    def showing(cursor: Any, tree: exp.Expr, parameters: Any = None) -> None:
+        if tree.args.get(_SHOWS):
+            tree = creations.shown(tree, cursor._duck_conn)  # noqa: SLF001
+        execute(cursor, tree, parameters)
+        creations.note(tree, cursor._conn.database, cursor._conn.schema)  # noqa: SLF001
+
+    return showing
+
+
+def _naming_stages_in_quotes(source_of: Callable[[exp.Copy], str]) -> Callable[[exp.Copy], str]:
+    """Resolve FROM (SELECT ... FROM '@stage'), which is how the connector's write_pandas names its stage."""
+
+    def source(copy: exp.Copy) -> str:
+        query = copy.args["files"][0].this
+        table = query.args["from_"].this if isinstance(query, exp.Select) else None
+        if isinstance(table, exp.Table) and isinstance(table.this, exp.Literal) and table.this.name.startswith("@"):
+            return str(table.this.name)
+        return source_of(copy)
+
+    return source
+
+
+def _heeding_overwrite(located: Callable[..., exp.Expr]) -> Callable[..., exp.Expr]:
+    """Pass OVERWRITE of a PUT to the client, which does the upload. fakesnow's answer always says FALSE."""
+
+    def put(expression: exp.Expr, *about: Any) -> exp.Expr:
+        found = located(expression, *about)
+        if isinstance(expression, exp.Put):
+            options = {option.name.upper(): option.args["value"] for option in expression.args["properties"] or []}
+            found.args["put_stage_data"]["overwrite"] = options.get("OVERWRITE") == exp.true()
+        return found
+
+    return put
+
+
+def _complete(stage_info: Callable[..., dict[str, Any]]) -> Callable[..., dict[str, Any]]:
+    """Where to upload a file, with what the connector from version 5 on asks for."""
+
+    def complete(*about: Any) -> dict[str, Any]:
+        info = stage_info(*about)
+        url = f"{info['presignedUrl']}?X-Goog-SignedHeaders={quote(';'.join(_SIGNED_HEADERS))}"
+        return {**info, "presignedUrl": url, "region": "local", "isClientSideEncrypted": False}
+
+    return complete
 
 
 class RecentResults(dict[Any, Any]):

@@ -93,8 +93,9 @@ class Session:
     def begin(self) -> None:
         """Begin a transaction. Inside one this does nothing, as on Snowflake."""
         if self.transaction is None:
-            self._engine.begin(self.token)
             self.transaction = Transaction(next(_numbers))
+            self._engine.set_answer(self.token, "transaction", str(self.transaction.number))
+            self._engine.begin(self.token)
 
     async def commit(self) -> None:
         """Commit the open transaction, if there is one.
@@ -104,17 +105,24 @@ class Session:
         """
         if self.transaction is None:
             return
-        lost, self.transaction = self.transaction.lost, None
+        lost = self.transaction.lost
         if lost:
-            self._engine.rollback(self.token)
+            self.rollback()
             raise _lost("COMMIT", lost, "It has been rolled back; Snowflake would have kept the rest of it.")
-        await self._engine.commit(self.token)
+        try:
+            await self._engine.commit(self.token)
+        finally:
+            self._end()
 
     def rollback(self) -> None:
         """Roll back the open transaction, if there is one."""
         if self.transaction is not None:
             self._engine.rollback(self.token)
-            self.transaction = None
+            self._end()
+
+    def _end(self) -> None:
+        self.transaction = None
+        self._engine.set_answer(self.token, "transaction", None)
 
     def lose(self, reason: str) -> None:
         """Record that the work of the open transaction is lost. From now on it can only be ended."""

@@ -57,7 +57,7 @@ def take() -> None:
     cursor = fakesnow.cursor.FakeSnowflakeCursor
     cursor._transform = _rewriting_once(cursor._transform)  # noqa: SLF001 - there is no other way in
     cursor._execute = _noting_scans(cursor._execute)  # noqa: SLF001
-    cursor._describe_last_sql = _described_by_the_result(cursor._describe_last_sql)  # noqa: SLF001
+    cursor._describe_last_sql = _described_by_the_result  # noqa: SLF001
     fakesnow.macros.FS_FLATTEN = _FLATTEN
 
 
@@ -122,13 +122,10 @@ def _noting_scans(execute: Callable[..., None]) -> Callable[..., None]:
     return noting
 
 
-def _described_by_the_result(describe: Callable[[Any], list[Any]]) -> Callable[[Any], list[Any]]:
+def _described_by_the_result(cursor: Any) -> list[Any]:
     """The columns from the result. fakesnow would run DESCRIBE, which plans the statement again."""
-
-    def columns(cursor: Any) -> list[Any]:
-        if cursor.has_brought_back:  # by RESULT_SCAN: the connection has only the results after it
-            return describe(cursor)
-        description = cursor._duck_conn.description  # noqa: SLF001
-        return [(name, str(kind), None, None, None, None) for name, kind, *_ in description]
-
-    return columns
+    connection = cursor._duck_conn  # noqa: SLF001
+    description = connection.description
+    if cursor.has_brought_back:  # by RESULT_SCAN: the connection knows only the results after it
+        description = connection.from_arrow(cursor._arrow_table).description  # noqa: SLF001
+    return [(name, str(kind), None, None, None, None) for name, kind, *_ in description]

@@ -33,7 +33,7 @@ _KEYWORDS: Final = frozenset(
 )
 _SYNONYMS: Final = {"WITH": "SELECT", "START": "BEGIN", "DESC": "DESCRIBE"}
 _TRANSACTION_CONTROL: Final = frozenset({"begin", "commit", "rollback"})
-_CHANGES: Final = frozenset({"insert", "update", "delete", "merge"})
+_CHANGES: Final = frozenset({"insert", "update", "delete", "merge", "copy"})
 # Each of these commits an open transaction and is its own transaction
 # (docs.snowflake.com/en/sql-reference/transactions#ddl).
 _DEFINITIONS: Final = frozenset({"create", "alter", "drop", "undrop", "truncate", "comment", "grant", "revoke"})
