@@ -27,6 +27,7 @@ from rowqueue.errors import (
     CredentialsStop,
     LoginRefused,
     RowqueueError,
+    SchemaError,
     ServiceUnreachable,
     SettingsError,
     WarehouseError,
@@ -51,6 +52,7 @@ _EXIT_CODES: tuple[tuple[type[RowqueueError], ExitCode], ...] = (
     (SettingsError, ExitCode.SETTINGS),
     (CredentialsError, ExitCode.SETTINGS),
     (LoginRefused, ExitCode.SETTINGS),
+    (SchemaError, ExitCode.SETTINGS),
     (CertificateError, ExitCode.CERTIFICATES),
     (CredentialsStop, ExitCode.CREDENTIALS_STOP),
     (ServiceUnreachable, ExitCode.NO_ANSWER),
@@ -82,6 +84,7 @@ def main() -> ExitCode:
             )
             context = _certificates(settings, store)
             warehouse.connect()
+            store.require_schema()
             began = True
             faulthandler.dump_traceback_later(settings.longest_life_s, exit=True)
             tune_garbage_collection()

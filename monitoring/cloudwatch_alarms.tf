@@ -34,6 +34,11 @@ locals {
       is     = ">=", than = 1, breaching = 3, of = 5
       says   = "A hold stands, or is renewed each time it ends, so nothing is claimed. The service refuses our certificate, we do not trust its certificate, or a person placed the hold. SELECT * FROM PROCESSING_HOLDS shows the reason and the end."
     }
+    fence = {
+      source = "ours", metric = "FenceSeconds", statistic = "Maximum", period = var.tick_seconds
+      is     = ">", than = 900, breaching = 1, of = 1
+      says   = "A migration was broken off and its fence still stands, so nothing is claimed. Run it again: rowqueue migrate."
+    }
     credentials-stop = {
       source = "ours", metric = "CredentialsStops", statistic = "Sum", period = 300
       is     = ">=", than = 1, breaching = 1, of = 1

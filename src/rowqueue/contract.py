@@ -42,7 +42,7 @@ class ExitCode(IntEnum):
 
     DONE = 0, "nothing was ready any more, the time budget was spent, or a stop was requested"
     FAULT = 1, "a fault of this program, or the watchdog ended a task that ran for too long"
-    SETTINGS = 2, "the settings or the credentials for Snowflake are wrong"
+    SETTINGS = 2, "the settings or the credentials for Snowflake are wrong, or the tables are of another version"
     CERTIFICATES = (
         3,
         "the certificates are missing, expired or unfit, and a hold is placed; or S3 fails; nothing was claimed",
@@ -86,6 +86,28 @@ class ExitCode(IntEnum):
 
 _ORDERLY = frozenset(ExitCode) - {ExitCode.FAULT}
 _FAILED_LAUNCH = frozenset({ExitCode.CERTIFICATES, ExitCode.CREDENTIALS_STOP, ExitCode.NO_SNOWFLAKE})
+
+
+def why_too_new(version: int | None) -> str | None:
+    """Why this program cannot work with the tables; ``None`` if they are new enough.
+
+    Args:
+        version: of the tables; ``None`` if they have none.
+    """
+    if (version or 0) >= SCHEMA_VERSION:
+        return None
+    return f"this program needs version {SCHEMA_VERSION} of the tables, and they have {version or 'none'}"
+
+
+def why_too_old(oldest_program: int | None) -> str | None:
+    """Why the tables do not permit this program to claim; ``None`` if they do.
+
+    Args:
+        oldest_program: the number from which on programs may claim.
+    """
+    if (oldest_program or 0) <= SCHEMA_VERSION:
+        return None
+    return f"the tables permit programs from version {oldest_program} on, and this one is {SCHEMA_VERSION}"
 
 
 class AttemptOutcome(StrEnum):

@@ -15,6 +15,7 @@
     └── WarehouseError            Snowflake refused or failed
         ├── LoginRefused          the credentials are wrong; never repeated
         ├── StatementRefused      the SQL or an object in it is wrong; never repeated
+        │   └── ObjectMissing     a table, a view or a column is missing, or not granted
         ├── ValueRefused          a value is wrong; never repeated
         ├── LockContention        the statement did not run, because the lock was taken; repeat with jitter
         └── WarehouseUnavailable  the connection failed; a statement that was sent may have run, or may still run
@@ -100,6 +101,10 @@ class LoginRefused(WarehouseError):  # noqa: N818 -- reads as what happened
 
 class StatementRefused(WarehouseError):  # noqa: N818
     """The statement does not compile, or names an object that does not exist or is not granted."""
+
+
+class ObjectMissing(StatementRefused):
+    """A table, a view or a column that the statement names does not exist, or is not granted."""
 
 
 class ValueRefused(WarehouseError):  # noqa: N818

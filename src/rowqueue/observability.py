@@ -71,6 +71,8 @@ class Metric(StrEnum):
     OLDEST_READY_SECONDS = "OldestReadySeconds"
     STALE_ENTRIES_RESET = "StaleEntriesReset"
     HOLDS = "Holds"
+    FENCE_SECONDS = "FenceSeconds"
+    """How long a migration's fence has been standing; 0 without one."""
     TASKS_LIVE = "TasksLive"
     TASKS_STARTING = "TasksStarting"
     TASKS_LAUNCHED = "TasksLaunched"
@@ -83,7 +85,11 @@ class Metric(StrEnum):
     ENTRIES_POISONED = "EntriesPoisoned"
 
 
-_UNITS = {Metric.DELIVERY_MILLISECONDS: "Milliseconds", Metric.OLDEST_READY_SECONDS: "Seconds"}
+_UNITS = {
+    Metric.DELIVERY_MILLISECONDS: "Milliseconds",
+    Metric.OLDEST_READY_SECONDS: "Seconds",
+    Metric.FENCE_SECONDS: "Seconds",
+}
 _MOST_VALUES = 100  # of one metric in one line (CloudWatch, embedded metric format specification)
 
 

@@ -18,6 +18,7 @@ from snowflake.connector import errors as driver
 from rowqueue.errors import (
     LockContention,
     LoginRefused,
+    ObjectMissing,
     StatementRefused,
     ValueRefused,
     WarehouseError,
@@ -294,11 +295,13 @@ def _translated(error: driver.Error) -> WarehouseError:
         kind = WarehouseUnavailable
     elif (errno in _VALUE_REFUSED and errno != _AMBIGUOUS) or isinstance(error, driver.IntegrityError):
         kind = ValueRefused
+    elif errno in _NOT_THERE:
+        kind = ObjectMissing
     elif isinstance(error, driver.ProgrammingError | driver.NotSupportedError):
         kind = StatementRefused
     else:
         kind = WarehouseUnavailable
-    hint = _HINT if errno in _NOT_THERE else ""
+    hint = _HINT if kind is ObjectMissing else ""
     return kind(_first_line(error) + hint, errno=errno)
 
 

@@ -66,8 +66,8 @@ def test_odd_entries_complete_or_fail_without_an_effect_on_other_entries(sql, in
     [
         (
             {"SNOWFLAKE_SCHEMA": "NO_SUCH_SCHEMA"},
-            6,
-            "run: rowqueue migrate; or grant the role what it needs",
+            2,
+            "this program needs version 1 of the tables, and they have none: Snowflake: ",
         ),
         ({"SNOWFLAKE_TABLE": "NO_SUCH_TABLE"}, 6, "NO_SUCH_TABLE"),
         ({"CERT_BUCKET": "no-such-bucket"}, 3, "s3://no-such-bucket/dev/client.pem: cannot be read"),
@@ -125,6 +125,19 @@ def test_a_missing_column_is_named_with_the_script_to_run(sql, insert, processor
         sql("ALTER TABLE PROCESSING_QUEUE RENAME COLUMN max_retries_away TO max_retries")
     assert "MAX_RETRIES" in message.upper()
     assert message.endswith("; run: rowqueue migrate; or grant the role what it needs")
+
+
+def test_a_program_that_is_too_old_for_the_tables_claims_nothing_and_says_both_versions(sql, insert, processor):
+    insert(1)
+    sql("INSERT INTO SCHEMA_VERSION (version, oldest_program, applied_by) VALUES (2, 2, 'me')")
+    try:
+        with processor() as process:
+            assert process.wait(30) == 2
+            message = json.loads(process.log().splitlines()[-1])["error"]
+    finally:
+        sql("DELETE FROM SCHEMA_VERSION WHERE version = 2")
+    assert message.startswith("the tables permit programs from version 2 on, and this one is 1: ")
+    assert sql("SELECT COUNT(*) FROM PROCESSING_QUEUE WHERE status = 'pending'") == [(1,)]
 
 
 def test_an_entry_with_an_unknown_status_is_counted_and_never_touched(sql, insert, processor, tick):

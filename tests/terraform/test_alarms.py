@@ -15,6 +15,7 @@ ALARMS = {
     "heartbeat": "Sum of SnowflakeProcessor TicksCompleted in {tick} s < 1, 5 of 5, breaching",
     "oldest-ready": "Maximum of SnowflakeProcessor OldestReadySeconds in {tick} s > {oldest}, 3 of 5, notBreaching",
     "hold": "Minimum of SnowflakeProcessor Holds in {tick} s >= 1, 3 of 5, notBreaching",
+    "fence": "Maximum of SnowflakeProcessor FenceSeconds in {tick} s > 900, 1 of 1, notBreaching",
     "credentials-stop": "Sum of SnowflakeProcessor CredentialsStops in 300 s >= 1, 1 of 1, notBreaching",
     "certificate": "Minimum of SnowflakeProcessor CertificateDaysLeft in 3600 s < {certificate_days}, 1 of 1, ignore",
     "launch-failures": "Sum of SnowflakeProcessor LaunchFailures in {tick} s >= 1, 3 of 5, notBreaching",

@@ -33,7 +33,11 @@ def sent_by(module):
     return constants(ast.parse(module.read_text(encoding="utf-8"))) & STATEMENTS.keys()
 
 
-SENT = {"poller": sent_by(PACKAGE / "poller" / "queue.py"), "processor": sent_by(PACKAGE / "processor" / "store.py")}
+OF_BOTH = sent_by(PACKAGE / "sql" / "__init__.py")
+SENT = {
+    "poller": sent_by(PACKAGE / "poller" / "queue.py") | OF_BOTH,
+    "processor": sent_by(PACKAGE / "processor" / "store.py") | OF_BOTH,
+}
 
 
 def needed(names):

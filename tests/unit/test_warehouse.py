@@ -15,6 +15,7 @@ from rowqueue import settings, warehouse
 from rowqueue.errors import (
     LockContention,
     LoginRefused,
+    ObjectMissing,
     StatementRefused,
     ValueRefused,
     WarehouseUnavailable,
@@ -112,7 +113,8 @@ def programming(errno):
         ([250001, 250003, 250006, 251005, 290503, 580503], WarehouseUnavailable),
         ([603, 604, 630], WarehouseUnavailable),
         ([100_000, 100_078, 100_089, 100_091, 100_999], ValueRefused),
-        ([904, 2003, 2043, 1, 624, 626, 99_999, 100_090, 101_000], StatementRefused),
+        ([904, 2003, 2043], ObjectMissing),
+        ([1, 624, 626, 99_999, 100_090, 101_000], StatementRefused),
         ([390099, 390104, 390110, 390113, 390116, 390143, 390145, 390185, 390202], StatementRefused),
         ([394299, 394307, 251007, 251016, 251019, 251022, 602, 605, 629, 631], StatementRefused),
     ],
@@ -124,6 +126,7 @@ def programming(errno):
         "unavailable",
         "cancelled",
         "value",
+        "object missing",
         "SQL",
         "near",
         "near too",
@@ -189,7 +192,7 @@ def test_errno_1_is_an_error_number(opened):
 
 @pytest.mark.parametrize(("errno", "hinted"), [(904, True), (2003, True), (2043, True), (903, False), (1003, False)])
 def test_what_is_missing_or_not_granted_comes_with_a_hint(opened, errno, hinted):
-    message = str(refusal(opened, programming(errno), StatementRefused))
+    message = str(refusal(opened, programming(errno), ObjectMissing if hinted else StatementRefused))
     assert message.startswith("Snowflake: ")
     assert "it says why" in message
     assert "and more" not in message

@@ -8,6 +8,7 @@ from datetime import UTC, timedelta
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
+from rowqueue.contract import why_too_old
 from rowqueue.poller.fleet import Fleet
 from rowqueue.settings import LARGEST_BLOCK
 
@@ -93,6 +94,17 @@ class Observation:
         return HoldState.STANDING if self.pulse.held_until > self.utc else HoldState.ENDED
 
     @property
+    def why_too_old(self) -> str | None:
+        """Why no program of this release may claim; ``None`` if it may."""
+        return why_too_old(self.pulse.oldest_program)
+
+    @property
+    def fenced_s(self) -> float:
+        """How long the oldest fence has been standing, seconds; 0 without one."""
+        since = self.pulse.fenced_since
+        return 0.0 if since is None else max(0.0, (self.utc - since).total_seconds())
+
+    @property
     def known(self) -> tuple[Task, ...]:
         """Every task seen, once. A task that stopped after it was listed as live counts as stopped."""
         return tuple({task.arn: task for task in (*self.live, *self.stopped, *self.late)}.values())
@@ -163,6 +175,8 @@ def decide(seen: Observation, settings: PollerSettings) -> Need | Decision:
     if _may_launch(seen, settings) and not seen.may_be_ready:
         ready = 0
     blank = Decision(ready=ready, entries_per_container=_entries_per_container(seen, settings))
+    if (reason := seen.why_too_old) is not None:
+        return replace(blank, reason=reason)
     match seen.hold:
         case HoldState.STANDING:
             return replace(blank, reason="a hold stands")
@@ -189,7 +203,7 @@ def _needed(seen: Observation, settings: PollerSettings) -> Need | None:
 
 
 def _may_launch(seen: Observation, settings: PollerSettings) -> bool:
-    return seen.hold is not HoldState.STANDING and settings.max_containers > 0
+    return seen.hold is not HoldState.STANDING and settings.max_containers > 0 and seen.why_too_old is None
 
 
 def _entries_per_container(seen: Observation, settings: PollerSettings) -> int:

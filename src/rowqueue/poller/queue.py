@@ -8,6 +8,8 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
 from rowqueue import sql
+from rowqueue.contract import why_too_new
+from rowqueue.errors import ObjectMissing, SchemaError
 from rowqueue.lifecycle import storable
 from rowqueue.poller.records import Claimant, Pulse
 
@@ -26,8 +28,20 @@ class PollerQueue(sql.Sender):
     """The statements that the poller sends."""
 
     def pulse(self) -> Pulse:
-        """Look at the queue with the one statement that an idle tick sends."""
-        return Pulse(**dict(zip(_OF_THE_PULSE, self._row("pulse", columns=16), strict=True)))
+        """Look at the queue with the one statement that an idle tick sends.
+
+        Raises:
+            SchemaError: this program needs a newer version of the tables.
+        """
+        try:
+            row = self._row("pulse", columns=16)
+        except ObjectMissing:
+            self.require_schema()
+            raise
+        pulse = Pulse(**dict(zip(_OF_THE_PULSE, row, strict=True)))
+        if reason := why_too_new(pulse.version):
+            raise SchemaError(f"{reason}: run: rowqueue migrate")
+        return pulse
 
     def count_ready(self, *, probe: bool = False) -> int:
         """Count the entries that claims would take now. While there is a hold, the count is 0.

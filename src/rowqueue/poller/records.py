@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from rowqueue.contract import SCHEMA_VERSION
+
 if TYPE_CHECKING:
     from datetime import datetime
 
@@ -49,7 +51,7 @@ class Pulse:
     hold_reason: str | None = None
     hold_kind: str | None = None
     fenced_since: datetime | None = None
-    version: int | None = None
+    version: int | None = SCHEMA_VERSION
     oldest_program: int | None = None
 
 

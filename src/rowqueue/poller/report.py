@@ -148,6 +148,7 @@ def _metrics(report: TickReport) -> dict[Metric, float | list[float]]:
             Metric.ENTRIES_POISONED: freed.poisoned,
             Metric.ENTRIES_FAILED: freed.poisoned + freed.exhausted,
             Metric.HOLDS: int(report.seen.hold is HoldState.STANDING),
+            Metric.FENCE_SECONDS: round(report.seen.fenced_s, 1),
             Metric.TASKS_STOPPED: report.stopped.count,
             Metric.TASKS_LAUNCHED: len(launched.started),
             Metric.LAUNCH_FAILURES: sum(launched.failures.values()),

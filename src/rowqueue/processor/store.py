@@ -84,6 +84,10 @@ class ProcessorStore(sql.Sender):
             stop=tenacity.stop_after_delay(settle_patience_s),
         )
 
+    def require_schema(self) -> None:
+        """See :meth:`rowqueue.sql.Sender.require_schema`."""
+        self._repeating(super().require_schema)
+
     def count_ready(self, *, probe: bool = False) -> Ready:
         """See :meth:`~rowqueue.processor.queue.Queue.count_ready`.
 

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from importlib import resources
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
-from rowqueue.contract import DEFAULT_DESTINATION, SCHEMA_VERSION, valid_destination
-from rowqueue.errors import WarehouseUnavailable
+from rowqueue.contract import DEFAULT_DESTINATION, SCHEMA_VERSION, valid_destination, why_too_new, why_too_old
+from rowqueue.errors import ObjectMissing, SchemaError, WarehouseUnavailable
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -198,6 +198,21 @@ class Sender:
         self._statements = statements(queue=queue, max_retries=max_retries, destination=destination, file=file)
         self._max_retries = max_retries
         self._destination = destination
+
+    def require_schema(self) -> None:
+        """Look whether the tables and this program fit each other.
+
+        Raises:
+            SchemaError: they do not. The message has both versions.
+        """
+        try:
+            version, oldest_program = self._row("schema_version", columns=2)
+        except ObjectMissing as error:
+            raise SchemaError(f"{why_too_new(None)}: {error}") from error
+        if reason := why_too_new(version):
+            raise SchemaError(f"{reason}: run: rowqueue migrate")
+        if reason := why_too_old(oldest_program):
+            raise SchemaError(f"{reason}: deploy the release that migrated them")
 
     def _rows(self, name: str, *, columns: int, **values: object) -> list[tuple[Any, ...]]:
         """The rows of a query. A proxy may answer in Snowflake's place, in a form that the driver accepts.

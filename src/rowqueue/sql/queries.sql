@@ -42,6 +42,12 @@ SELECT entries.pending, entries.exhausted, entries.earliest_available_at, entrie
  CROSS JOIN (SELECT MAX(version) AS version, MAX(oldest_program) AS oldest_program
                FROM SCHEMA_VERSION) AS versions
 
+-- name: schema_version
+-- Which version the tables have, and which programs may claim. A processor asks once, before its first claim. The poller asks only
+-- if the pulse names something that is missing.
+SELECT MAX(version) AS version, MAX(oldest_program) AS oldest_program
+  FROM SCHEMA_VERSION
+
 -- name: count_ready
 -- Entries that a claim would take now. While there is a hold, the count is 0, also when the hold has ended and waits for its probe.
 -- It is 0 for a program that is older than the schema permits.
