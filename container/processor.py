@@ -14,6 +14,7 @@ import os
 import signal
 import sys
 import threading
+import time
 from typing import TYPE_CHECKING
 
 import structlog
@@ -44,7 +45,7 @@ from rowqueue.warehouse import SnowflakeWarehouse
 
 if TYPE_CHECKING:
     import ssl
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from rowqueue.processor.queue import Queue
 
@@ -74,7 +75,10 @@ def main() -> ExitCode:
         structlog.contextvars.bind_contextvars(processor_id=name, Environment=settings.environment)
         login = credentials.login(settings.snowflake, environment=settings.environment)
         tag = f"{settings.environment}-snowflake-processor"
-        with contextlib.closing(SnowflakeWarehouse(settings.snowflake, login, query_tag=tag)) as warehouse:
+        with (
+            contextlib.closing(SnowflakeWarehouse(settings.snowflake, login, query_tag=tag)) as warehouse,
+            contextlib.closing(_for_looks(settings, login, query_tag=tag)) as looks,
+        ):
             store = ProcessorStore(
                 warehouse,
                 queue=settings.snowflake.table,
@@ -82,13 +86,16 @@ def main() -> ExitCode:
                 max_retries=settings.max_retries,
                 stale_threshold_s=settings.stale_threshold_s,
             )
+            looking = ProcessorStore(
+                looks, queue=settings.snowflake.table, processor_id=name, max_retries=settings.max_retries
+            )
             context = _certificates(settings, store)
             warehouse.connect()
             store.require_schema()
             began = True
             faulthandler.dump_traceback_later(settings.longest_life_s, exit=True)
             tune_garbage_collection()
-            with contextlib.closing(SnowflakeQueue(store)) as queue:
+            with contextlib.closing(SnowflakeQueue(store, looking=looking)) as queue:
                 report = asyncio.run(_run_until_stopped(settings, queue, context, name, stopped=stopped_early.is_set))
     except RowqueueError as error:
         return _failed(error, began=began)
@@ -138,6 +145,14 @@ async def run(
     async with connecting as partner:
         processor = Processor(queue=queue, deliver=partner.deliver, policy=policy, settings=settings, stop=stop)
         return await processor.run()
+
+
+def _for_looks(settings: ProcessorSettings, login: Mapping[str, object], *, query_tag: str) -> SnowflakeWarehouse:
+    """A session for looks, opened by the first one. A statement of it takes no longer than a step of a tick."""
+    ends = time.monotonic() + settings.longest_life_s
+    return SnowflakeWarehouse(
+        settings.snowflake, login, query_tag=query_tag, seconds_left=lambda: ends - time.monotonic()
+    )
 
 
 def _certificates(settings: ProcessorSettings, store: ProcessorStore) -> ssl.SSLContext:

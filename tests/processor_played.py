@@ -47,6 +47,7 @@ class PlayedQueue(MemoryQueue):
         self.lost = lost
         self.calls = []
         self.requests = []
+        self.looks = []
         self.blocks = []
         self.settlements = []
         self.insert(entries)
@@ -95,6 +96,10 @@ class PlayedQueue(MemoryQueue):
                 row.claim_token = "another worker's"
         self.settlements += settlements
         return await super().settle(settlements, attempts)
+
+    async def look(self, tokens):
+        self.looks.append((now(), tokens))
+        return await super().look(tokens)
 
     async def lift_ended_holds(self):
         self.calls.append("lift")

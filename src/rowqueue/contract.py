@@ -40,7 +40,7 @@ class ExitCode(IntEnum):
 
     meaning: str
 
-    DONE = 0, "nothing was ready any more, the time budget was spent, or a stop was requested"
+    DONE = 0, "nothing was ready any more, a hold stands, the time budget was spent, or a stop was requested"
     FAULT = 1, "a fault of this program, or the watchdog ended a task that ran for too long"
     SETTINGS = 2, "the settings or the credentials for Snowflake are wrong, or the tables are of another version"
     CERTIFICATES = (

@@ -28,7 +28,7 @@ class PlayedClaiming:
         self.gate = Gate(most=self.settings.concurrency, clock=now)
         self.lag_s = 0.0
         self.pace = SettlePace(statement_s=0.1, statement_bytes=900_000, outcome_bytes=150)
-        self.stop, self.doubted = asyncio.Event(), asyncio.Event()
+        self.stop, self.doubted, self.hold_seen = asyncio.Event(), asyncio.Event(), asyncio.Event()
         self.claiming = Claiming(
             queue=queue,
             settings=self.settings,
@@ -38,6 +38,7 @@ class PlayedClaiming:
             pace=lambda: self.pace,
             stop=self.stop,
             doubted=self.doubted,
+            hold_seen=self.hold_seen,
             clock=now,
             rng=rng,
             new_token=lambda: f"token-{len(queue.requests)}",

@@ -34,6 +34,7 @@ class PlayedSettling:
             in_hand=self.in_hand,
             flush_s=flush_s,
             flush_entries=flush_entries,
+            flushed=asyncio.Event(),
             stop_s=stop_s,
             most_answer_bytes=most_answer_bytes,
             clock=now,

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from rowqueue.contract import DEFAULT_DESTINATION, AttemptOutcome
 from rowqueue.lifecycle import MAX_ERROR_MESSAGE_CHARACTERS, Status
 from rowqueue.sql import Attempt
-from rowqueue_local.memory_queue import AttemptRow, best_by_claim, settlement_on_record, write
+from rowqueue_local.memory_queue import AttemptRow, become, best_by_claim, settlement_on_record, write
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -48,6 +48,14 @@ class MemoryPoller:
             earlier = f"{row.error_message}; " if row.error_message else ""
             self._fail(row, f"{earlier}no attempts left: to requeue, set retry_count to 0")
         return len(exhausted)
+
+    def end_cancelled(self) -> int:
+        """See :meth:`rowqueue.poller.queue.PollerQueue.end_cancelled`."""
+        cancelled = [row for row in self.tables.queue if row.status == Status.PENDING and row.cancel_requested]
+        for row in cancelled:
+            become(row, Status.PENDING, self.tables.clock())
+            row.updated_at = self.tables.clock()
+        return len(cancelled)
 
     def record_deaths(self, deaths: Sequence[Death]) -> None:
         """See :meth:`rowqueue.poller.queue.PollerQueue.record_deaths`."""
@@ -146,9 +154,8 @@ class MemoryPoller:
         row.retry_count += counted
         row.updated_at = self.tables.clock()
         row.claim_token, row.processor_id, row.claimed_at = None, None, None
-        row.status, row.failed_at = Status.PENDING, None
-        if counted and not self._left(row):
-            row.status, row.failed_at = Status.FAILED, self.tables.clock()
+        used_up = counted and not self._left(row)
+        become(row, Status.FAILED if used_up else Status.PENDING, self.tables.clock())
 
     def _fail(self, row: QueueRow, reason: str) -> None:
         row.status, row.failed_at = Status.FAILED, self.tables.clock()

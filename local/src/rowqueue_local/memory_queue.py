@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from rowqueue.contract import DEFAULT_DESTINATION, SCHEMA_VERSION, AttemptOutcome, HoldKind, ProcessorEvent
 from rowqueue.lifecycle import MAX_ERROR_MESSAGE_CHARACTERS, Entry, Settlement, Status, storable
-from rowqueue.processor.queue import Ready, key_of
+from rowqueue.processor.queue import LookAnswer, Ready, key_of
 from rowqueue.sql import ClaimedKey
 
 if TYPE_CHECKING:
@@ -166,6 +166,14 @@ class MemoryQueue:
         ready = self._ready(probe=False, nothing_in_hand=True)
         return Ready(entries=len(ready), suspects=sum(row.crash_count > 0 for row in ready))
 
+    async def look(self, tokens: Sequence[str]) -> LookAnswer:
+        """See :meth:`rowqueue.processor.queue.Queue.look`."""
+        now = self.tables.clock()
+        asked = [row for row in self.tables.queue if row.cancel_requested and row.status == Status.PROCESSING]
+        cancelled = [key for key in _by_claim(asked) if key.claim_token in tokens]
+        hold = any(hold.until_at is None or hold.until_at > now for hold in self._my_holds())
+        return LookAnswer(hold=hold, cancelled=frozenset(cancelled))
+
     async def settle(self, settlements: Sequence[Settlement], attempts: Sequence[Attempt]) -> frozenset[int]:
         """See :meth:`rowqueue.processor.queue.Queue.settle`."""
         recorded = {row.made.key for row in self._mine()}
@@ -268,17 +276,16 @@ class MemoryQueue:
         in_hand = [row for row in rows if row.status == Status.PROCESSING]
         for row in in_hand:
             write(row, settlement, self.tables.clock())
-        return bool(in_hand) or {row.status for row in rows} == {expected}
+        cancelled = {Status.CANCELLED} if expected is Status.PENDING else set()
+        return bool(in_hand) or (bool(rows) and {row.status for row in rows} <= {expected, *cancelled})
 
 
 def write(row: QueueRow, settlement: Settlement, now: float) -> None:
     """Settle a row: the rule of the statement ``settle``."""
-    row.status = settlement.status
+    become(row, settlement.status, now)
     row.updated_at = now
     row.retry_count += settlement.counted
     row.doubts += settlement.doubted
-    row.completed_at = now if settlement.status is Status.COMPLETED else None
-    row.failed_at = now if settlement.status is Status.FAILED else None
     if settlement.released:
         row.processor_id, row.claimed_at = None, None
         return
@@ -286,6 +293,14 @@ def write(row: QueueRow, settlement: Settlement, now: float) -> None:
         row.available_at = now + settlement.delay_s
     row.response_status = settlement.response_status
     row.result, row.error_message = storable(settlement.result), storable(settlement.error_message)
+
+
+def become(row: QueueRow, status: Status, now: float) -> None:
+    """Give a row a status, with its time. What a person has cancelled becomes cancelled instead of pending."""
+    row.status = Status.CANCELLED if status is Status.PENDING and row.cancel_requested else status
+    row.completed_at = now if row.status is Status.COMPLETED else None
+    row.failed_at = now if row.status is Status.FAILED else None
+    row.cancelled_at = now if row.status is Status.CANCELLED else None
 
 
 def best_by_claim(rows: Iterable[AttemptRow]) -> dict[ClaimedKey, AttemptRow]:

@@ -41,7 +41,7 @@ MOST_STOPS = 60
 the Amazon ECS API", cluster resource modify actions), RunTask included. So a launch always has requests left."""
 _STOPS_AT_ONCE = 10
 _EXHAUSTED_NEED_S = 3 * STEP_S
-"""Time that has to be left before exhausted entries are failed: a step for this, the count, and the launch."""
+"""Time that has to be left before exhausted or cancelled entries are ended: a step for this, the count, and the launch."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,6 +50,7 @@ class Freed:
 
     Attributes:
         exhausted: entries failed because they had no attempts left.
+        cancelled: pending entries whose cancel was requested.
         deaths: the dead tasks whose claims were taken away.
         released: entries of dead tasks given back, settled as the task had recorded, or failed if the release counted
             as their last attempt.
@@ -59,6 +60,7 @@ class Freed:
     """
 
     exhausted: int = 0
+    cancelled: int = 0
     deaths: tuple[Death, ...] = ()
     released: int = 0
     poisoned: int = 0
@@ -113,6 +115,7 @@ class Cleaner:
             ("the rescue", self._rescue),
             ("the reset", self._reset),
             ("the failing of exhausted entries", self._fail_exhausted),
+            ("the end of cancelled entries", self._end_cancelled),
         ):
             try:
                 done = work(seen, done)
@@ -173,6 +176,12 @@ class Cleaner:
         if not seen.pulse.exhausted or self.seconds_left() < _EXHAUSTED_NEED_S:
             return done
         return replace(done, exhausted=self.queue.fail_exhausted())
+
+    def _end_cancelled(self, seen: Observation, done: Freed) -> Freed:
+        """As little urgent: no claim takes these entries."""
+        if not seen.pulse.cancels or self.seconds_left() < _EXHAUSTED_NEED_S:
+            return done
+        return replace(done, cancelled=self.queue.end_cancelled())
 
     def _rescue(self, seen: Observation, done: Freed) -> Freed:
         self.check("the rescue")

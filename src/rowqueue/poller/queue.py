@@ -77,6 +77,10 @@ class PollerQueue(sql.Sender):
         """Fail pending entries without attempts left, which no claim would take; returns how many."""
         return self._change("fail_exhausted", max_retries=self._max_retries, destination=self._destination)
 
+    def end_cancelled(self) -> int:
+        """Cancel pending entries whose cancel was requested; returns how many."""
+        return self._change("end_cancelled")
+
     def claimants(self) -> list[Claimant]:
         """The workers that have claims."""
         return [

@@ -107,6 +107,7 @@ def publish(report: TickReport) -> None:
         entries_per_container=report.decision.entries_per_container,
         overdue=len(report.seen.fleet.overdue),
         exhausted_failed=report.freed.exhausted,
+        cancelled=report.freed.cancelled,
         launch_failures=dict(report.launched.failures),
         launches_left=report.launched.left,
         on_demand_for_spot=report.launched.replaced,

@@ -25,6 +25,7 @@ NOTHING_READY = "nothing is ready"
 BUDGET_SPENT = "the budget is spent"
 STOP_REQUESTED = "stop requested"
 PROBED = "the probe is done"
+HOLD_STANDS = "a hold stands"
 CREDENTIALS = "credentials stop"
 
 LONGEST_LAG_S = 10.0
@@ -76,6 +77,7 @@ class Claiming:
         pace: how quickly outcomes are settled.
         stop: set when a stop is requested.
         doubted: set when the service seems to refuse our credentials.
+        hold_seen: set when a hold was placed.
         clock: seconds, monotonic, of the event loop.
         rng: for jitter.
         new_token: makes a claim token that was never used before.
@@ -94,6 +96,7 @@ class Claiming:
         pace: Callable[[], SettlePace],
         stop: asyncio.Event,
         doubted: asyncio.Event,
+        hold_seen: asyncio.Event,
         clock: Callable[[], float],
         rng: Callable[[], float],
         new_token: Callable[[], str],
@@ -108,6 +111,7 @@ class Claiming:
         self._pace = pace
         self._stop = stop
         self._doubted = doubted
+        self._hold_seen = hold_seen
         self._clock = clock
         self._rng = rng
         self._new_token = new_token
@@ -140,7 +144,9 @@ class Claiming:
                 await self._until_nothing_in_hand(deadline - self._clock())
             elif not await self._prepare_next(block, began=began, deadline=deadline):
                 return NOTHING_READY
-        return STOP_REQUESTED if self._stop.is_set() else CREDENTIALS
+        if self._stop.is_set():
+            return STOP_REQUESTED
+        return HOLD_STANDS if self._hold_seen.is_set() else CREDENTIALS
 
     async def _claim(self) -> _Block:
         token = self._new_token()
@@ -164,7 +170,7 @@ class Claiming:
         self._claim_s = max(_SHORTEST_CLAIM_S, (self._claim_s + seconds) / 2)
         if entries:
             log(Event.BLOCK_CLAIMED, claim_token=token, entries=len(entries), seconds=round(seconds, 3))
-        self._in_hand.take(entries)
+        self._in_hand.take(entries, at=began)
         characters = sum(len(entry.data) for entry in entries)
         return _Block(
             entries=len(entries),
@@ -215,7 +221,7 @@ class Claiming:
         if came < self._settings.entries_per_container:
             await self._pause(within_s)
         else:
-            await first_of(self._in_hand.all_finished(), self._stop.wait(), self._doubted.wait(), within_s=within_s)
+            await self._first_of(self._in_hand.all_finished(), within_s=within_s)
 
     async def _something_ready(self, deadline: float, *, pause: bool) -> bool:
         """Whether entries are ready. If there are only suspects, wait until this worker may claim them.
@@ -234,13 +240,17 @@ class Claiming:
         return ready.entries > 0
 
     async def _until_nothing_in_hand(self, within_s: float) -> None:
-        await first_of(self._in_hand.nothing.wait(), self._stop.wait(), self._doubted.wait(), within_s=within_s)
+        await self._first_of(self._in_hand.nothing.wait(), within_s=within_s)
 
     async def _pause(self, seconds: float) -> None:
-        await first_of(self._stop.wait(), self._doubted.wait(), within_s=seconds)
+        await self._first_of(within_s=seconds)
+
+    async def _first_of(self, *awaitables: Awaitable[object], within_s: float) -> None:
+        """Wait for the first of them, for an interruption, or for ``within_s`` seconds."""
+        await first_of(*awaitables, self._stop.wait(), self._doubted.wait(), self._hold_seen.wait(), within_s=within_s)
 
     def _interrupted(self) -> bool:
-        return self._stop.is_set() or self._doubted.is_set()
+        return self._stop.is_set() or self._doubted.is_set() or self._hold_seen.is_set()
 
     def _last(self, block: _Block, *, left_s: float) -> LastBlock:
         return LastBlock(

@@ -8,14 +8,16 @@ from typing import TYPE_CHECKING
 from rowqueue.lifecycle import Interrupted, Transient
 from rowqueue.observability import Event, log_fault
 from rowqueue.processor.attempts import Delivery
+from rowqueue.processor.queue import key_of
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Collection
 
     from rowqueue.lifecycle import Entry, Outcome, Verdict
     from rowqueue.processor.gate import Gate
     from rowqueue.processor.in_hand import InHand
     from rowqueue.processor.trust import Trust
+    from rowqueue.sql import ClaimedKey
 
 _TOO_MANY_REQUESTS = 429
 
@@ -81,6 +83,19 @@ class Delivering:
             self._end(entry, Interrupted(reason="never started"), began=None)
         self._gate.dismiss()
 
+    def withdraw(self, cancelled: Collection[ClaimedKey]) -> int:
+        """Release those of these entries whose delivery has not begun; returns how many.
+
+        Their settle finds them cancelled, and they do not become pending. What has begun ends as it ends.
+        """
+        withdrawn = self._in_hand.withdraw(cancelled)
+        for entry in withdrawn:
+            self._end(entry, Interrupted(reason="never started"), began=None)
+        turned_away = self._gate.turn_away(cancelled)
+        if self._trust.doubtful:
+            self._resolve()
+        return len(withdrawn) + turned_away
+
     def conclude(self) -> bool:
         """Settle the doubtful entries, once no delivery is in flight; returns whether to stop over our credentials."""
         refused = self._trust.certain or (bool(self._trust.doubtful) and self._doubted.is_set())
@@ -90,13 +105,15 @@ class Delivering:
     async def _take_up(self, entry: Entry) -> None:
         began: float | None = None
         try:
-            await self._gate.enter()
+            admitted = await self._gate.enter(key_of(entry))
+            self._in_hand.begin(entry)
             try:
-                if not self._releasing:
+                if admitted and not self._releasing:
                     began = self._clock()
                     verdict = await self._verdict(entry)
             finally:
-                self._gate.leave()
+                if admitted:
+                    self._gate.leave()
         except asyncio.CancelledError:
             self._end(entry, Interrupted(reason="cut short by a stop"), began=began)
             raise

@@ -7,7 +7,7 @@ from collections import deque
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Collection, Hashable
 
 SHORTEST_PAUSE_S = 1.0
 """Shortest pause after a 429."""
@@ -51,24 +51,38 @@ class Gate:
         self._opens_at = 0.0
         self._closed = False
         self._dismissed = False
-        self._admissions: deque[asyncio.Future[None]] = deque()
+        self._admissions: deque[tuple[Hashable, asyncio.Future[bool]]] = deque()
         self._answered = 0
         self._delivery_s = 0.0
 
-    async def enter(self) -> None:
-        """Wait until one more delivery may start. Each caller that was admitted must call :meth:`leave`."""
+    async def enter(self, key: Hashable = None) -> bool:
+        """Wait until one more delivery may start. Each caller that was admitted must call :meth:`leave`.
+
+        Args:
+            key: names the delivery, so that it can be turned away.
+
+        Returns:
+            Whether it was admitted.
+        """
         if not self._admissions and self._admits():
             self.in_flight += 1
-            return
-        admission = asyncio.get_running_loop().create_future()
-        self._admissions.append(admission)
+            return True
+        admission: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+        self._admissions.append((key, admission))
         self._admit()
         try:
-            await admission
+            return await admission
         except asyncio.CancelledError:
-            if admission.done() and not admission.cancelled():
+            if admission.done() and not admission.cancelled() and admission.result():
                 self.leave()
             raise
+
+    def turn_away(self, keys: Collection[Hashable]) -> int:
+        """End the wait of those of these deliveries that wait for admission, without it; returns how many."""
+        waiting = [admission for key, admission in self._admissions if key in keys and not admission.done()]
+        for admission in waiting:
+            admission.set_result(False)
+        return len(waiting)
 
     def leave(self) -> None:
         """Record that a delivery has ended."""
@@ -128,14 +142,14 @@ class Gate:
     @property
     def not_admitted(self) -> int:
         """How many deliveries wait for admission."""
-        return sum(not admission.done() for admission in self._admissions)
+        return sum(not admission.done() for _, admission in self._admissions)
 
     def _admit(self) -> None:
         while self._admissions and self._admits():
-            admission = self._admissions.popleft()
-            if not admission.done():  # a cancelled delivery's is done
+            _, admission = self._admissions.popleft()
+            if not admission.done():  # that of a delivery which was cancelled or turned away is done
                 self.in_flight += 1
-                admission.set_result(None)
+                admission.set_result(True)
 
     def _admits(self) -> bool:
         if self._dismissed:

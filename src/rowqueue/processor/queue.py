@@ -14,13 +14,14 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
+from rowqueue.lifecycle import Entry
 from rowqueue.settings import LONGEST_DATA
 from rowqueue.sql import ClaimedKey
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from rowqueue.lifecycle import Entry, Settlement
+    from rowqueue.lifecycle import Settlement
     from rowqueue.processor.store import ProcessorStore
     from rowqueue.sql import Attempt
 
@@ -68,6 +69,19 @@ class Ready:
         return self.entries if nothing_in_hand else self.entries - self.suspects
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LookAnswer:
+    """What people have said since entries were claimed.
+
+    Attributes:
+        hold: whether a hold stands, so that nothing may begin.
+        cancelled: the entries that a person has cancelled.
+    """
+
+    hold: bool = False
+    cancelled: frozenset[ClaimedKey] = frozenset()
+
+
 class Queue(Protocol):
     """The queue of one processor. Every method may raise a :class:`~rowqueue.errors.WarehouseError`."""
 
@@ -79,9 +93,14 @@ class Queue(Protocol):
         """Count what a claim would take now. While there is a hold, the count is 0."""
         ...
 
+    async def look(self, tokens: Sequence[str]) -> LookAnswer:
+        """Read whether a hold stands, and which entries of these claims a person has cancelled. It takes no lock."""
+        ...
+
     async def settle(self, settlements: Sequence[Settlement], attempts: Sequence[Attempt]) -> frozenset[int]:
         """Write outcomes back, and the attempts that led to them.
 
+        An entry that would become pending and that a person has cancelled becomes cancelled instead.
         Writing the same twice changes nothing. An answer that cannot be stored is replaced by a sentence that says so.
 
         Args:
@@ -114,20 +133,25 @@ class Queue(Protocol):
 class SnowflakeQueue:
     """A :class:`Queue` on Snowflake. The event loop does not wait for it.
 
-    All statements run in one thread, in the order of the calls: the driver blocks, and threads that share its session
-    would wait for each other. What they log carries the caller's context.
+    All statements but a look run in one thread, in the order of the calls: the driver blocks, and threads that share
+    its session would wait for each other. What they log carries the caller's context.
 
     Args:
         store: sends the statements.
+        looking: sends the looks, in a session and a thread of its own, because a claim or a settle may wait long for
+            the table's lock. Default: ``store``, in its thread.
     """
 
-    def __init__(self, store: ProcessorStore) -> None:
+    def __init__(self, store: ProcessorStore, *, looking: ProcessorStore | None = None) -> None:
         self._store = store
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="warehouse")
+        self._looking = looking or store
+        self._looks = ThreadPoolExecutor(1, thread_name_prefix="looks") if looking else self._thread
 
     def close(self) -> None:
-        """End the thread, after the statement that it is sending."""
+        """End the threads, after the statements that they are sending."""
         self._thread.shutdown()
+        self._looks.shutdown()
 
     async def claim(self, request: ClaimRequest) -> list[Entry]:
         """See :meth:`Queue.claim`."""
@@ -136,6 +160,10 @@ class SnowflakeQueue:
     async def count_ready(self) -> Ready:
         """See :meth:`Queue.count_ready`."""
         return await self._in_thread(self._store.count_ready)
+
+    async def look(self, tokens: Sequence[str]) -> LookAnswer:
+        """See :meth:`Queue.look`."""
+        return await self._in_thread(lambda: self._looking.look(tokens), self._looks)
 
     async def settle(self, settlements: Sequence[Settlement], attempts: Sequence[Attempt]) -> frozenset[int]:
         """See :meth:`Queue.settle`."""
@@ -157,11 +185,12 @@ class SnowflakeQueue:
         """See :meth:`Queue.record_end`."""
         await self._in_thread(lambda: self._store.record_end(entries=entries, seconds=seconds, reason=reason))
 
-    async def _in_thread(self, call: Callable[[], T]) -> T:
+    async def _in_thread(self, call: Callable[[], T], thread: ThreadPoolExecutor | None = None) -> T:
         context = contextvars.copy_context()
-        return await asyncio.get_running_loop().run_in_executor(self._thread, context.run, call)
+        return await asyncio.get_running_loop().run_in_executor(thread or self._thread, context.run, call)
 
 
-def key_of(claimed: Settlement) -> ClaimedKey:
-    """The claimed entry that a settlement is about."""
-    return ClaimedKey(claimed.entry_id, claimed.claim_token, claimed.idempotency_key)
+def key_of(claimed: Entry | Settlement) -> ClaimedKey:
+    """What names a claimed entry, or the entry that a settlement is about."""
+    entry_id = claimed.id if isinstance(claimed, Entry) else claimed.entry_id
+    return ClaimedKey(entry_id, claimed.claim_token, claimed.idempotency_key)

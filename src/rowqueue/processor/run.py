@@ -1,7 +1,7 @@
 """A processor's run: claiming, delivering and settling at the same time, from the first claim to the last settle.
 
 *Claiming* takes blocks of entries in hand, *delivering* sends them to the service, *settling* writes the outcomes back.
-This module starts the three, and brings them to an end in order.
+*Looking* reads what people say meanwhile. This module starts the four, and brings them to an end in order.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ from rowqueue.processor.claiming import (
 from rowqueue.processor.delivering import Delivering
 from rowqueue.processor.gate import LONGEST_PAUSE_S, SHORTEST_PAUSE_S, Gate
 from rowqueue.processor.in_hand import InHand
+from rowqueue.processor.looking import LOOK_EVERY_S, Looking
 from rowqueue.processor.settling import Settling
 from rowqueue.processor.trust import Trust
 
@@ -65,12 +66,14 @@ class Pauses:
         retry_s: see :data:`~rowqueue.processor.claiming.RETRY_PAUSE_S`.
         shortest_s: see :data:`~rowqueue.processor.gate.SHORTEST_PAUSE_S`.
         longest_s: see :data:`~rowqueue.processor.gate.LONGEST_PAUSE_S`.
+        look_s: see :data:`~rowqueue.processor.looking.LOOK_EVERY_S`.
     """
 
     longest_lag_s: float = LONGEST_LAG_S
     retry_s: float = RETRY_PAUSE_S
     shortest_s: float = SHORTEST_PAUSE_S
     longest_s: float = LONGEST_PAUSE_S
+    look_s: float = LOOK_EVERY_S
 
 
 class Processor:
@@ -108,6 +111,8 @@ class Processor:
         self._stopped_at: float | None = None
         self._clock = clock
         self._doubted = asyncio.Event()
+        self._hold_seen = asyncio.Event()
+        flushed = asyncio.Event()
         self._in_hand = InHand()
         self._trust = Trust()
         gate = Gate(
@@ -122,6 +127,7 @@ class Processor:
             in_hand=self._in_hand,
             flush_s=settings.flush_s,
             flush_entries=settings.flush_entries,
+            flushed=flushed,
             stop_s=settings.settle_at_stop_s,
             most_answer_bytes=memory.for_entries(settings.task_memory_mib) / 2,
             clock=clock,
@@ -137,6 +143,15 @@ class Processor:
             doubted=self._doubted,
             clock=clock,
         )
+        self._looking = Looking(
+            queue=queue,
+            in_hand=self._in_hand,
+            delivering=self._delivering,
+            flushed=flushed,
+            hold_seen=self._hold_seen,
+            clock=clock,
+            every_s=pauses.look_s,
+        )
         self._claiming = Claiming(
             queue=queue,
             settings=settings,
@@ -146,6 +161,7 @@ class Processor:
             pace=self._settling.pace,
             stop=stop,
             doubted=self._doubted,
+            hold_seen=self._hold_seen,
             clock=clock,
             rng=rng,
             new_token=new_token,
@@ -177,7 +193,7 @@ class Processor:
         """Run the loops; returns why they ended. Deliveries that have ended are settled even if a claim fails."""
         failure: WarehouseError | None = None
         async with asyncio.TaskGroup() as group:
-            noting = group.create_task(self._note_stop())
+            watching = [group.create_task(self._note_stop()), group.create_task(self._looking.run())]
             deliveries = [group.create_task(self._delivering.run()) for _ in range(self._settings.concurrency)]
             group.create_task(self._settling.run())
             try:
@@ -185,7 +201,7 @@ class Processor:
             except WarehouseError as error:
                 failure, reason = error, "claiming failed"
             await self._drain(reason, deadline)
-            for task in (noting, *deliveries):
+            for task in (*watching, *deliveries):
                 task.cancel()
             await asyncio.wait(deliveries)
             refused = self._delivering.conclude()
@@ -209,6 +225,7 @@ class Processor:
                 asyncio.shield(finished),
                 self._stop.wait(),
                 self._doubted.wait(),
+                self._hold_seen.wait(),
                 within_s=max(0.0, deadline - self._clock()),
             )
         if not finished.done():

@@ -39,6 +39,7 @@ class Settling:
         in_hand: shrinks with each batch.
         flush_s: how long an outcome waits for others, seconds.
         flush_entries: number of outcomes that are settled without waiting for others.
+        flushed: set after each batch.
         stop_s: how long outcomes can be settled after a stop, seconds.
         most_answer_bytes: memory that answers may take until they are settled.
         clock: seconds, monotonic, of the event loop.
@@ -57,6 +58,7 @@ class Settling:
         in_hand: InHand,
         flush_s: float,
         flush_entries: int,
+        flushed: asyncio.Event,
         clock: Callable[[], float],
         rng: Callable[[], float],
         stop_s: float,
@@ -70,6 +72,7 @@ class Settling:
         self._in_hand = in_hand
         self._flush_s = flush_s
         self._flush_entries = flush_entries
+        self._flushed = flushed
         self._clock = clock
         self._rng = rng
         self._stop_s = stop_s
@@ -179,6 +182,7 @@ class Settling:
         self.settled.update(counts)
         self._in_hand.drop(len(flush))
         self._in_hand.answer_bytes -= sum(memory.of_answer(answer_of(d.outcome)) for d in flush)
+        self._flushed.set()
         _log_settled(flush, counts, lost=len(lost), seconds=self._clock() - began)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import time
 from collections import Counter
@@ -17,7 +18,7 @@ from rowqueue.errors import LockContention, ValueRefused, WarehouseUnavailable
 from rowqueue.lifecycle import MAX_ERROR_MESSAGE_CHARACTERS, Entry, Status, storable
 from rowqueue.observability import Event, Metric, embedded, log_problem
 from rowqueue.processor.parts import parts_of
-from rowqueue.processor.queue import Ready, key_of
+from rowqueue.processor.queue import LookAnswer, Ready, key_of
 from rowqueue.settings import LOCK_TIMEOUT_S, SETTLE_PATIENCE_S, STATEMENT_TIMEOUT_S
 from rowqueue.sql import ClaimedKey, SettlementRow
 
@@ -165,6 +166,12 @@ class ProcessorStore(sql.Sender):
         }
         return list(entries.values())
 
+    def look(self, tokens: Sequence[str]) -> LookAnswer:
+        """See :meth:`~rowqueue.processor.queue.Queue.look`. It is not repeated: the next look is."""
+        rows = self._rows("look", columns=4, destination=self._destination, tokens=json.dumps(tokens))
+        cancelled = frozenset(ClaimedKey(*key) for _, *key in rows if key[0] is not None)
+        return LookAnswer(hold=any(holds for holds, *_ in rows), cancelled=cancelled)
+
     def settle(self, settlements: Sequence[Settlement], attempts: Sequence[Attempt]) -> frozenset[int]:
         """See :meth:`~rowqueue.processor.queue.Queue.settle`.
 
@@ -267,7 +274,7 @@ class ProcessorStore(sql.Sender):
             statuses = found.get(key_of(settlement), set())
             if Status.PROCESSING in statuses:
                 unsettled.append(settlement)
-            elif statuses != {settlement.status}:
+            elif not statuses or not statuses <= _may_become(settlement.status):
                 lost.append(settlement.entry_id)
         return frozenset(lost), unsettled
 
@@ -323,6 +330,11 @@ class ProcessorStore(sql.Sender):
     def _seconds_since(self, began: float) -> int:
         """For how long a statement looks back for attempts that were recorded since ``began``."""
         return math.ceil(self._clock() - began) + RECORDED_MARGIN_S
+
+
+def _may_become(status: Status) -> set[str]:
+    """What an entry may be after it was settled with a status: what a person has cancelled does not become pending."""
+    return {status, Status.CANCELLED} if status is Status.PENDING else {status}
 
 
 def _settlement_row(settlement: Settlement) -> SettlementRow:

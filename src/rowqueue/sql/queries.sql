@@ -146,6 +146,22 @@ SELECT id, IFF(LENGTH(data) > %(longest)s, '', data) AS data, idempotency_key, r
    AND status = 'processing'
  ORDER BY priority DESC, available_at, id
 
+-- name: look
+-- What people have said since these claims: whether a hold stands, and which of their entries are cancelled. It takes no lock. There
+-- is always a row, with the number of holds and perhaps without an entry.
+-- The claims are one bound value, so that it stays one statement with any number of them.
+SELECT holds.standing, cancelled.id, cancelled.claim_token, cancelled.idempotency_key
+  FROM (SELECT COUNT(*) AS standing
+          FROM PROCESSING_HOLDS
+         WHERE scope IN ('*', %(destination)s)
+           AND (until_at IS NULL OR until_at > SYSDATE())) AS holds
+  LEFT JOIN (SELECT id, claim_token, idempotency_key
+               FROM {queue}
+              WHERE cancel_requested
+                AND status = 'processing'
+                AND claim_token IN (SELECT t.value::VARCHAR FROM TABLE(FLATTEN(INPUT => PARSE_JSON(%(tokens)s))) AS t)) AS cancelled
+    ON TRUE
+
 -- name: insert_attempts
 -- The audit trail, and with it the outcomes that `settle` reads. Attempts that this worker has recorded already are left out, so
 -- sending it twice does no harm. What the poller has recorded about a claim does not keep the worker's own outcome out.
@@ -198,8 +214,9 @@ SELECT made.entry_id,
 -- One attempt for each claimed entry, also where an INSERT ran twice: a success first, then the earliest. So the join is unambiguous.
 -- The claim token guards each row: a worker that lost its claim changes nothing. The idempotency key distinguishes rows with the
 -- same id. The caller compares the rows changed with the entries sent.
+-- What a person has cancelled becomes cancelled where it would become pending, here and wherever a claim ends.
 UPDATE {queue}
-   SET status = made.entry_status,
+   SET status = IFF(made.entry_status = 'pending' AND cancel_requested, 'cancelled', made.entry_status),
        updated_at = SYSDATE(),
        retry_count = retry_count + made.counted,
        doubts = doubts + made.doubted,
@@ -208,6 +225,7 @@ UPDATE {queue}
        claimed_at = IFF(made.released = 1, NULL, claimed_at),
        completed_at = IFF(made.entry_status = 'completed', SYSDATE(), NULL),
        failed_at = IFF(made.entry_status = 'failed', SYSDATE(), NULL),
+       cancelled_at = IFF(made.entry_status = 'pending' AND cancel_requested, SYSDATE(), NULL),
        response_status = IFF(made.released = 1, response_status, made.new_response_status),
        result = IFF(made.released = 1, result, made.new_result),
        error_message = IFF(made.released = 1, error_message, made.new_error_message)
@@ -232,7 +250,7 @@ UPDATE {queue}
 -- because it did not see their attempts. Guarded like `settle`. Each row is an array, because field names would make the statement
 -- much longer.
 UPDATE {queue}
-   SET status = settled.new_status,
+   SET status = IFF(settled.new_status = 'pending' AND cancel_requested, 'cancelled', settled.new_status),
        updated_at = SYSDATE(),
        retry_count = retry_count + settled.counted,
        doubts = doubts + settled.doubted,
@@ -242,6 +260,7 @@ UPDATE {queue}
        claimed_at = IFF(settled.released = 1, NULL, claimed_at),
        completed_at = IFF(settled.new_status = 'completed', SYSDATE(), NULL),
        failed_at = IFF(settled.new_status = 'failed', SYSDATE(), NULL),
+       cancelled_at = IFF(settled.new_status = 'pending' AND cancel_requested, SYSDATE(), NULL),
        response_status = IFF(settled.released = 1, response_status, settled.new_response_status),
        result = IFF(settled.released = 1, result, settled.new_result),
        error_message = IFF(settled.released = 1, error_message, settled.new_error_message)
@@ -353,11 +372,19 @@ UPDATE {queue}
 -- delivered without end. The claim token is removed, because a last write of the worker may still wait for the lock.
 -- One source row for each claimed entry: its attempt on record, a success first, then the earliest, as in `settle`.
 UPDATE {queue}
-   SET status = COALESCE(gone.entry_status,
-                         IFF(gone.counted = 1 AND retry_count + 1 >= COALESCE(max_retries, %(max_retries)s), 'failed', 'pending')),
+   SET status = CASE WHEN gone.entry_status <> 'pending' THEN gone.entry_status
+                     WHEN gone.entry_status IS NULL AND gone.counted = 1
+                      AND retry_count + 1 >= COALESCE(max_retries, %(max_retries)s) THEN 'failed'
+                     WHEN cancel_requested THEN 'cancelled'
+                     ELSE 'pending'
+                END,
        failed_at = IFF(COALESCE(gone.entry_status,
                                 IFF(gone.counted = 1 AND retry_count + 1 >= COALESCE(max_retries, %(max_retries)s),
                                     'failed', 'pending')) = 'failed', SYSDATE(), NULL),
+       cancelled_at = IFF(cancel_requested
+                          AND COALESCE(gone.entry_status,
+                                       IFF(gone.counted = 1 AND retry_count + 1 >= COALESCE(max_retries, %(max_retries)s),
+                                           'failed', 'pending')) = 'pending', SYSDATE(), NULL),
        completed_at = IFF(gone.entry_status = 'completed', SYSDATE(), NULL),
        updated_at = SYSDATE(),
        retry_count = retry_count + gone.counted,
@@ -434,11 +461,18 @@ SELECT in_hand.id,
 -- because it is unknown whether the entry was delivered. An entry without attempts left fails, with the reason. Only claims that
 -- are stale now, by Snowflake's clock.
 UPDATE {queue}
-   SET status = COALESCE(gone.entry_status,
-                         IFF(retry_count + 1 >= COALESCE(max_retries, %(max_retries)s), 'failed', 'pending')),
+   SET status = CASE WHEN gone.entry_status <> 'pending' THEN gone.entry_status
+                     WHEN gone.entry_status IS NULL AND retry_count + 1 >= COALESCE(max_retries, %(max_retries)s) THEN 'failed'
+                     WHEN cancel_requested THEN 'cancelled'
+                     ELSE 'pending'
+                END,
        failed_at = IFF(COALESCE(gone.entry_status,
                                 IFF(retry_count + 1 >= COALESCE(max_retries, %(max_retries)s), 'failed', 'pending')) = 'failed',
                        SYSDATE(), NULL),
+       cancelled_at = IFF(cancel_requested
+                          AND COALESCE(gone.entry_status,
+                                       IFF(retry_count + 1 >= COALESCE(max_retries, %(max_retries)s), 'failed', 'pending'))
+                              = 'pending', SYSDATE(), NULL),
        completed_at = IFF(gone.entry_status = 'completed', SYSDATE(), NULL),
        updated_at = SYSDATE(),
        retry_count = retry_count + gone.counted,
@@ -493,6 +527,16 @@ UPDATE {queue}
    AND destination = %(destination)s
    AND NOT cancel_requested
    AND retry_count >= COALESCE(max_retries, %(max_retries)s)
+
+-- name: end_cancelled
+-- Pending entries whose cancel was requested: a person changed their status, or a program of an earlier release wrote it. No claim
+-- takes them.
+UPDATE {queue}
+   SET status = 'cancelled',
+       cancelled_at = SYSDATE(),
+       updated_at = SYSDATE()
+ WHERE status = 'pending'
+   AND cancel_requested
 
 -- name: processors_seen
 -- Which of these processors have made their first claim. A live task that has not is still starting.
