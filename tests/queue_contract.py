@@ -11,7 +11,7 @@ import pytest
 
 from rowqueue.contract import SCHEMA_VERSION, AttemptOutcome
 from rowqueue.lifecycle import Settlement, Status
-from rowqueue.processor.queue import ClaimRequest
+from rowqueue.processor.queue import ClaimRequest, LookAnswer, key_of
 from rowqueue.sql import Attempt
 
 BIG = 10**9
@@ -449,6 +449,65 @@ async def test_suspects_are_counted_apart(tables, queue):
     tables.insert("2")
     ready = await queue.count_ready()
     assert (ready.for_worker(nothing_in_hand=True), ready.for_worker(nothing_in_hand=False)) == (2, 1)
+
+
+async def test_a_look_finds_what_is_cancelled_of_the_claims_that_it_names(tables, queue):
+    tables.insert("1", "2", "3", "4", "5")
+    one, two = await queue.claim(asking(2, token="a"))
+    (three,) = await queue.claim(asking(1, token="b"))
+    (four,) = await queue.claim(asking(1, token="c"))
+    tables.request_cancel(one.id, three.id, four.id)
+    assert await queue.look(["a", "b"]) == LookAnswer(cancelled=frozenset({key_of(one), key_of(three)}))
+    await queue.settle(*started([settlement(one)]))
+    assert await queue.look(["a", "b"]) == LookAnswer(cancelled=frozenset({key_of(three)}))
+    assert await queue.look([]) == LookAnswer()
+
+
+async def test_a_look_sees_the_holds_that_stand_for_its_destination(tables, queue):
+    tables.insert("{}")
+    (entry,) = await queue.claim(asking(token="a"))
+    tables.hold("another partner", created_by="me", scope="other")
+    assert await queue.look(["a"]) == LookAnswer()
+    await queue.place_hold(reason="x", seconds=60)
+    tables.request_cancel(entry.id)
+    assert await queue.look(["a"]) == LookAnswer(hold=True, cancelled=frozenset({key_of(entry)}))
+    tables.end_holds()
+    assert not (await queue.look(["a"])).hold
+    tables.hold("everything", created_by="me")
+    assert (await queue.look([])).hold
+
+
+async def test_a_look_with_as_many_claims_as_a_worker_may_have_in_hand_is_answered(tables, queue):
+    tables.insert("{}")
+    (entry,) = await queue.claim(asking(token="token-9999"))
+    tables.request_cancel(entry.id)
+    seen = await queue.look([f"token-{number}" for number in range(10_000)])
+    assert seen.cancelled == {key_of(entry)}
+
+
+@each_form
+async def test_what_a_person_has_cancelled_is_cancelled_where_it_would_become_pending(tables, queue, form):
+    tables.insert("1", "2", "3", "4", "5")
+    one, two, three, four, five = block = await queue.claim(asking())
+    tables.request_cancel(*[entry.id for entry in block])
+    settlements = [
+        settlement(one),
+        settlement(two, Status.FAILED, counted=True, error_message="no", response_status=400),
+        retried(three, delay_s=60),
+        released(four),
+        released(five, doubted=True),
+    ]
+    for _ in range(2):
+        assert await queue.settle(*form(settlements)) == frozenset()
+    assert tables.rows("status", "retry_count", "error_message", "cancelled_by", "cancel_reason") == [
+        ("completed", 0, None, "me", "a wrong batch"),
+        ("failed", 1, "no", "me", "a wrong batch"),
+        ("cancelled", 1, "503", "me", "a wrong batch"),
+        ("cancelled", 0, None, "me", "a wrong batch"),
+        ("cancelled", 0, None, "me", "a wrong batch"),
+    ]
+    assert [at is not None for (at,) in tables.rows("cancelled_at")] == [False, False, True, True, True]
+    assert (await queue.count_ready()).entries == 0
 
 
 async def test_the_first_claim_and_the_end_are_recorded(tables, queue):

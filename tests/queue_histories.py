@@ -89,6 +89,7 @@ class ModelEntry:
     retry_count: int = 0
     crash_count: int = 0
     doubts: int = 0
+    cancel_requested: bool = False
     token: str | None = None
     worker: str | None = None
     claimed_at: float | None = None
@@ -96,12 +97,17 @@ class ModelEntry:
 
     @property
     def exhausted(self):
-        return self.status is Status.PENDING and self.retry_count >= self.limit
+        return self.is_claimable and self.retry_count >= self.limit
+
+    @property
+    def is_claimable(self):
+        return self.status is Status.PENDING and not self.cancel_requested
 
     def columns(self, now):
         ready_in = round((self.available_at - now) / 100)
         counts = (self.retry_count, self.crash_count, self.doubts)
-        return (str(self.number), self.status.value, *counts, self.token, self.worker, ready_in)
+        rest = (self.token, self.worker, self.cancel_requested, ready_in)
+        return (str(self.number), self.status.value, *counts, *rest)
 
     def take_away(self):
         self.token = self.worker = self.claimed_at = None
@@ -109,7 +115,13 @@ class ModelEntry:
     def count(self):
         """Count an attempt; the last one fails the entry."""
         self.retry_count += 1
-        self.status = Status.FAILED if self.retry_count >= self.limit else Status.PENDING
+        self.give_back()
+        if self.retry_count >= self.limit:
+            self.status = Status.FAILED
+
+    def give_back(self):
+        """What a person has cancelled does not become pending."""
+        self.status = Status.CANCELLED if self.cancel_requested else Status.PENDING
 
 
 @dataclass
@@ -165,19 +177,29 @@ class QueueHistories(RuleBasedStateMachine):
         self._pass_time()
         self._insert(2, priority=priority, ready_in_s=ready_in_s, max_retries=max_retries)
 
-    @precondition(lambda self: self._in(Status.FAILED) or len(self._in(Status.PENDING)) > 2)
+    @precondition(lambda self: self._in(Status.FAILED) or self._in(Status.CANCELLED))
     @rule(pick=st.integers(0, 9), reset=st.sampled_from([True, True, False]))
-    def requeue_or_cancel(self, pick, reset):
+    def requeue(self, pick, reset):
+        """The action, or an UPDATE by hand that leaves the count, and a cancel that was requested."""
         self._pass_time()
-        failed = self._in(Status.FAILED)
-        entry = self._pick(failed or self._in(Status.PENDING), pick)
-        if not failed:
-            self.ground.cancel(str(entry.number))
-            entry.status = Status.CANCELLED
-            return
+        entry = self._pick(self._in(Status.FAILED) + self._in(Status.CANCELLED), pick)
         self.ground.requeue(str(entry.number), reset=reset)
+        self.final.pop(entry.number, None)
         entry.status, entry.available_at = Status.PENDING, self.now
-        entry.retry_count = 0 if reset else entry.retry_count
+        if reset:
+            entry.retry_count, entry.cancel_requested = 0, False
+
+    @precondition(lambda self: self._in(Status.PROCESSING) or len(self._in(Status.PENDING)) > 2)
+    @rule(pick=st.integers(0, 9))
+    def cancel(self, pick):
+        """What is pending becomes cancelled; for what is processing it is requested."""
+        self._pass_time()
+        entry = self._pick(self._in(Status.PENDING) + self._in(Status.PROCESSING), pick)
+        self.ground.cancel(str(entry.number))
+        if entry.status is Status.PENDING:
+            entry.status = Status.CANCELLED
+        else:
+            entry.cancel_requested = True
 
     # What workers do.
 
@@ -210,6 +232,17 @@ class QueueHistories(RuleBasedStateMachine):
             entry.status, entry.token, entry.worker = Status.PROCESSING, request.token, worker
             entry.claimed_at = entry.tried_at = self.now
         self.claims.append(ModelClaim(token=request.token, worker=worker, entries=taken))
+
+    @precondition(lambda self: self._busy())
+    @rule(pick=st.integers(0, 2))
+    def look(self, pick):
+        self._pass_time()
+        worker = self._pick(self._busy(), pick)
+        mine = [entry for entry in self._in(Status.PROCESSING) if entry.worker == worker]
+        seen = self.ground.store(worker).look(sorted({entry.token for entry in mine}))
+        assert seen.hold == (self.hold_until is not None and self.hold_until > self.now)
+        found = sorted((key.entry_id, key.claim_token) for key in seen.cancelled)
+        assert found == [(entry.number, entry.token) for entry in mine if entry.cancel_requested]
 
     @precondition(lambda self: self._of_the_living())
     @rule(
@@ -261,10 +294,10 @@ class QueueHistories(RuleBasedStateMachine):
 
     # What the poller does, and the clock.
 
-    @precondition(lambda self: self._in(Status.PROCESSING) or any(entry.exhausted for entry in self.entries.values()))
-    @rule(statements=st.sampled_from([1, 2, 3, 4, 5, 5, 5, 5]))
+    @precondition(lambda self: self._in(Status.PROCESSING) or self._nobody_takes())
+    @rule(statements=st.sampled_from([1, 2, 3, 4, 5, 6, 6, 6, 6]))
     def tick(self, statements):
-        """A tick fails what no claim would take, frees what dead workers have in hand, and resets stale claims.
+        """A tick ends what no claim would take, frees what dead workers have in hand, and resets stale claims.
 
         It may end after each of its statements.
         """
@@ -276,6 +309,7 @@ class QueueHistories(RuleBasedStateMachine):
             lambda: self._fail_poison(deaths),
             lambda: self._release_dead(deaths),
             self._reset_stale,
+            self._end_cancelled,
         )
         for duty in duties[:statements]:
             duty()
@@ -354,7 +388,7 @@ class QueueHistories(RuleBasedStateMachine):
             for entry in in_hand:
                 if entry.status is Status.PROCESSING and not self._settled_by_trail(entry):
                     entry.crash_count += death.crashed
-                    entry.status = Status.PENDING
+                    entry.give_back()
                     if death.counted:
                         entry.count()
                     entry.take_away()
@@ -368,7 +402,18 @@ class QueueHistories(RuleBasedStateMachine):
                 entry.count()
                 entry.take_away()
 
+    def _end_cancelled(self):
+        cancelled = [entry for entry in self._in(Status.PENDING) if entry.cancel_requested]
+        if cancelled:
+            assert self.ground.poller.end_cancelled() == len(cancelled)
+        for entry in cancelled:
+            entry.status = Status.CANCELLED
+
     # The model.
+
+    def _nobody_takes(self):
+        """Pending entries that no claim takes."""
+        return [entry for entry in self._in(Status.PENDING) if entry.exhausted or entry.cancel_requested]
 
     def _insert(self, entries, *, priority=0, ready_in_s=0, max_retries=None):
         first = len(self.entries) + 1
@@ -402,7 +447,8 @@ class QueueHistories(RuleBasedStateMachine):
         ready = [
             entry
             for entry in self._in(Status.PENDING)
-            if entry.available_at <= self.now
+            if entry.is_claimable
+            and entry.available_at <= self.now
             and not entry.exhausted
             and (request.nothing_in_hand or not entry.crash_count)
         ]
@@ -436,7 +482,8 @@ class QueueHistories(RuleBasedStateMachine):
         if entry.token != delivery.entry.claim_token:
             return False
         settlement = settlement_for(delivery.entry, delivery.outcome, POLICY, random=lambda: 1.0)
-        return entry.status in {Status.PROCESSING, settlement.status}
+        cancelled = {Status.CANCELLED} if settlement.status is Status.PENDING else set()
+        return entry.status in {Status.PROCESSING, settlement.status, *cancelled}
 
     def _record(self, claim, deliveries):
         """The audit trail gets the attempts that were made, also where the poller has noted how the claim ended."""
@@ -475,7 +522,8 @@ class QueueHistories(RuleBasedStateMachine):
                     entry.available_at = at + delay_s
             case Interrupted() | Doubted():
                 entry.doubts += isinstance(outcome, Doubted)
-                entry.status, entry.worker, entry.claimed_at = Status.PENDING, None, None
+                entry.give_back()
+                entry.worker = entry.claimed_at = None
 
     def _settled_by_trail(self, entry):
         """Whoever takes a claim away settles what its worker has recorded."""

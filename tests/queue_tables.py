@@ -54,6 +54,11 @@ class InMemory:
             if row.id == entry_id:
                 row.claim_token, row.processor_id = "new", "dev-2"
 
+    def request_cancel(self, *ids):
+        for row in self.tables.queue:
+            if row.id in ids:
+                row.cancel_requested, row.cancelled_by, row.cancel_reason = True, "me", "a wrong batch"
+
     def hold(self, reason, *, created_by, **columns):
         self.tables.holds.append(HoldRow(reason=reason, created_by=created_by, **columns))
 
@@ -148,6 +153,14 @@ class InSnowflake:
             "UPDATE PROCESSING_QUEUE SET claim_token = 'new', processor_id = 'dev-2' WHERE id = ?",
             entry_id,
         )
+
+    def request_cancel(self, *ids):
+        for entry_id in ids:
+            self.sql(
+                "UPDATE PROCESSING_QUEUE SET cancel_requested = TRUE, cancelled_by = 'me', "
+                "cancel_reason = 'a wrong batch' WHERE id = ?",
+                entry_id,
+            )
 
     def hold(self, reason, **columns):
         names, marks = ", ".join(["reason", *columns]), ", ".join("?" * (1 + len(columns)))

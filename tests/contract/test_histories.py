@@ -88,21 +88,28 @@ class SnowflakeGround:
         )
 
     def requeue(self, data, *, reset):
-        count = "retry_count = 0, " if reset else ""
+        action = "retry_count = 0, cancel_requested = FALSE, cancelled_at = NULL, " if reset else ""
         self.sql(
-            f"UPDATE PROCESSING_QUEUE SET status = 'pending', {count}available_at = SYSDATE() "
-            "WHERE status = 'failed' AND data = ?",
+            f"UPDATE PROCESSING_QUEUE SET status = 'pending', {action}available_at = SYSDATE() "
+            "WHERE status IN ('failed', 'cancelled') AND data = ?",
             data,
         )
 
     def cancel(self, data):
-        self.sql("UPDATE PROCESSING_QUEUE SET status = 'cancelled' WHERE status = 'pending' AND data = ?", data)
+        self.sql(
+            "UPDATE PROCESSING_QUEUE SET cancel_requested = IFF(status = 'processing', TRUE, cancel_requested), "
+            "cancelled_at = IFF(status = 'pending', SYSDATE(), NULL), "
+            "status = IFF(status = 'pending', 'cancelled', status) "
+            "WHERE status IN ('pending', 'processing') AND data = ?",
+            data,
+        )
 
     def rows(self):
         return [
             (*columns, round(seconds / 100))
             for *columns, seconds in self.sql(
-                "SELECT data, status, retry_count, crash_count, doubts, claim_token, processor_id, "
+                "SELECT data, IFF(status = 'cancelled' AND cancelled_at IS NULL, 'without a time', status), "
+                "retry_count, crash_count, doubts, claim_token, processor_id, cancel_requested, "
                 "DATEDIFF('second', SYSDATE(), available_at) FROM PROCESSING_QUEUE ORDER BY id"
             )
         ]

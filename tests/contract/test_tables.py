@@ -123,6 +123,19 @@ def test_exhausted_entries_of_another_destination_and_cancelled_ones_are_not_fai
     assert state(sql, "status") == ["failed", "pending", "pending"]
 
 
+def test_pending_entries_whose_cancel_was_requested_are_cancelled_whatever_their_destination(sql, poller, workers):
+    insert(sql, "1")
+    assert claim(workers)
+    insert(sql, "2", cancel_requested=True)
+    insert(sql, "3", cancel_requested=True, destination="acme", cancelled_by="me", cancel_reason="why")
+    insert(sql, "4")
+    sql("UPDATE PROCESSING_QUEUE SET updated_at = '2000-01-01', cancel_requested = cancel_requested OR data = '1'")
+    assert poller.end_cancelled() == poller.pulse().cancels + 2 == 2
+    assert state(sql, "status") == ["processing", "cancelled", "cancelled", "pending"]
+    times = state(sql, "cancelled_at", "updated_at > '2001-01-01'")
+    assert [(at is not None, updated) for at, updated in times] == [(False, False), *[(True, True)] * 2, (False, False)]
+
+
 def test_what_the_poller_records_and_changes_has_the_attempts_number_and_the_time(sql, poller, workers):
     insert(sql, "1", "2", "3", earlier_attempts=4, retry_count=1, crash_count=1)
     (one, *_) = [claim(workers, 1, token=f"{n}", processor=f"dev-{n}", suspects=1) for n in (1, 2, 3)]

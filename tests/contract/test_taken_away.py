@@ -130,6 +130,22 @@ def test_every_other_outcome_on_record_is_settled_as_its_worker_would_have_done(
 
 
 @taken_away
+def test_what_a_person_has_cancelled_does_not_become_pending(sql, poller, insert, claim, record, take_away):
+    insert("1", "2", "3", "4", "5")
+    insert("6", retry_count=2)
+    one, two, three, *_ = claim()
+    who_and_why = "cancelled_by = 'me', cancel_reason = 'why'"
+    sql(f"UPDATE PROCESSING_QUEUE SET cancel_requested = TRUE, {who_and_why} WHERE data <> '5'")
+    record(settlement(one), settlement(two, Status.FAILED, counted=True, error_message="no"), retried(three))
+    take_away(sql, poller)
+    last = "failed" if take_away is reset else "cancelled"  # a reset is its third attempt, and a crash none
+    found = rows(sql, "status", "cancelled_at", "cancelled_by", "cancel_reason")
+    assert [row[0] for row in found] == ["completed", "failed", "cancelled", "cancelled", "pending", last]
+    assert all((row[0] == "cancelled") == (row[1] is not None) for row in found)
+    assert {row[2:] for row in found if row[0] == "cancelled"} == {("me", "why")}
+
+
+@taken_away
 def test_what_is_not_on_record_is_released_beside_it(sql, poller, insert, claim, record, take_away):
     insert("1", "2", "3")
     entries = claim()

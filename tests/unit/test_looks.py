@@ -124,7 +124,7 @@ async def test_a_look_follows_each_flush_and_comes_at_most_four_seconds_after_th
     times = [at for at, _ in stage.queue.looks]
     assert max(later - earlier for earlier, later in zip([0.0, *times], times, strict=False)) <= 4
     for settled_at in (20.5, 40.5, 60.5):
-        assert any(settled_at <= at < settled_at + 0.1 for at in times), f"after the flush at {settled_at}: {times}"
+        assert any(settled_at <= at < settled_at + 1.3 for at in times), f"after the flush at {settled_at}: {times}"
     assert times[-1] < 100.1, "the last ten have begun"
 
 

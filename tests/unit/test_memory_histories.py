@@ -36,6 +36,9 @@ class MemoryStore:
             raise Killed
         return finished(self.queue.settle(settlements, attempts))
 
+    def look(self, tokens):
+        return finished(self.queue.look(tokens))
+
     def place_hold(self, **hold):
         finished(self.queue.place_hold(**hold))
 
@@ -80,16 +83,23 @@ class MemoryGround:
     def requeue(self, data, *, reset):
         row = self._row(data)
         row.status, row.available_at = Status.PENDING, self.now
-        row.retry_count = 0 if reset else row.retry_count
+        if reset:
+            row.retry_count, row.cancel_requested, row.cancelled_at = 0, False, None
 
     def cancel(self, data):
-        self._row(data).status = Status.CANCELLED
+        row = self._row(data)
+        if row.status == Status.PENDING:
+            row.status, row.cancelled_at = Status.CANCELLED, self.now
+        else:
+            row.cancel_requested = True
 
     def rows(self):
         return [
             (
-                *(row.data, str(row.status), row.retry_count, row.crash_count, row.doubts),
-                *(row.claim_token, row.processor_id),
+                row.data,
+                "without a time" if row.status == Status.CANCELLED and row.cancelled_at is None else str(row.status),
+                *(row.retry_count, row.crash_count, row.doubts),
+                *(row.claim_token, row.processor_id, row.cancel_requested),
                 round((row.available_at - self.now) / 100),
             )
             for row in self.tables.queue

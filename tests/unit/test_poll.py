@@ -466,6 +466,16 @@ def test_only_a_standing_hold_is_counted_as_a_hold(until_s, holds, capsys):
     assert json.loads(capsys.readouterr().out)["Holds"] == holds
 
 
+def test_pending_entries_whose_cancel_was_requested_are_ended_when_the_pulse_counts_any(capsys):
+    warehouse = PlayedWarehouse(pulse=pulse(cancels=2), end_cancelled=2)
+    tick(warehouse, ECS())
+    assert warehouse.sent == ["pulse", "end_cancelled"]
+    assert json.loads(capsys.readouterr().out.splitlines()[-1])["cancelled"] == 2
+    late = PlayedWarehouse(pulse=pulse(cancels=2))
+    tick(late, ECS(), seconds_left=lambda: 29)
+    assert late.sent == ["pulse"], "the count and the launch go first"
+
+
 def test_exhausted_entries_are_in_the_metric_of_failed_entries(capsys):
     tick(PlayedWarehouse(pulse=pulse(exhausted=2), fail_exhausted=2), ECS())
     lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]

@@ -369,6 +369,36 @@ def test_an_entry_whose_copies_became_different_is_lost():
     assert settled_with_a_copy(warehouse, attempts(3)) == {0}
 
 
+class AlreadySettled:
+    """A settle changes no row, and these statuses are read back."""
+
+    def __init__(self, statuses):
+        self.statuses = statuses
+
+    def change(self, statement, values):
+        return 0
+
+    def rows(self, statement, values):
+        return [(0, "t", "key-0", status) for status in self.statuses]
+
+
+@pytest.mark.parametrize(
+    ("status", "found", "lost"),
+    [
+        (Status.PENDING, ["cancelled"], False),
+        (Status.PENDING, ["cancelled", "pending"], False),
+        (Status.PENDING, [], True),
+        (Status.PENDING, ["failed"], True),
+        (Status.COMPLETED, ["cancelled"], True),
+    ],
+)
+def test_an_entry_that_a_person_has_cancelled_meanwhile_is_lost_only_if_it_would_not_become_pending(
+    status, found, lost
+):
+    (settled,) = settlements(1)
+    assert store(AlreadySettled(found)).settle([replace(settled, status=status)], []) == ({0} if lost else frozenset())
+
+
 def test_an_entry_whose_copy_is_still_processing_is_settled_again():
     warehouse = SettledCopies(["completed", "processing", "completed", "completed"], ["completed"] * 4)
     assert settled_with_a_copy(warehouse, attempts(3)) == frozenset()

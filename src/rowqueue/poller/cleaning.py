@@ -41,7 +41,7 @@ MOST_STOPS = 60
 the Amazon ECS API", cluster resource modify actions), RunTask included. So a launch always has requests left."""
 _STOPS_AT_ONCE = 10
 _EXHAUSTED_NEED_S = 3 * STEP_S
-"""Time that has to be left before exhausted or cancelled entries are ended: a step for this, the count, and the launch."""
+"""Time that has to be left before entries that nobody takes are ended: a step for this, the count, and the launch."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

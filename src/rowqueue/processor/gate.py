@@ -79,10 +79,10 @@ class Gate:
 
     def turn_away(self, keys: Collection[Hashable]) -> int:
         """End the wait of those of these deliveries that wait for admission, without it; returns how many."""
-        waiting = [admission for key, admission in self._admissions if key in keys and not admission.done()]
-        for admission in waiting:
+        ended = [admission for key, admission in self._admissions if key in keys and not admission.done()]
+        for admission in ended:
             admission.set_result(False)
-        return len(waiting)
+        return len(ended)
 
     def leave(self) -> None:
         """Record that a delivery has ended."""

@@ -22,7 +22,7 @@ class InHand:
     Attributes:
         entries: how many are in hand.
         nothing: set while there are none.
-        waiting: set while the delivery of any has not begun.
+        not_begun: set while the delivery of any has not begun.
         data_bytes: memory of long ``data``, until their deliveries have ended.
         answer_bytes: memory of long answers, until they are settled.
     """
@@ -31,11 +31,11 @@ class InHand:
         self.entries = 0
         self.nothing = asyncio.Event()
         self.nothing.set()
-        self.waiting = asyncio.Event()
+        self.not_begun = asyncio.Event()
         self.data_bytes = 0
         self.answer_bytes = 0
         self._unstarted: asyncio.Queue[Entry] = asyncio.Queue()
-        self._not_begun: dict[str, set[ClaimedKey]] = {}
+        self._of_claims: dict[str, set[ClaimedKey]] = {}
         self._looked_at: dict[str, float] = {}
 
     @property
@@ -51,7 +51,7 @@ class InHand:
     @property
     def tokens(self) -> list[str]:
         """The claims of which an entry has not begun."""
-        return list(self._not_begun)
+        return list(self._of_claims)
 
     @property
     def looked_at(self) -> float:
@@ -71,13 +71,13 @@ class InHand:
         for entry in claimed:
             self.data_bytes += memory.of_data(entry.data)
             self._unstarted.put_nowait(entry)
-            self._not_begun.setdefault(entry.claim_token, set()).add(key_of(entry))
+            self._of_claims.setdefault(entry.claim_token, set()).add(key_of(entry))
             self._looked_at[entry.claim_token] = at
-            self.waiting.set()
+            self.not_begun.set()
 
     def looked(self, tokens: Collection[str], *, at: float) -> None:
         """Record that somebody has looked whether the entries of these claims may still begin."""
-        self._looked_at |= {token: at for token in tokens if token in self._not_begun}
+        self._looked_at |= {token: at for token in tokens if token in self._of_claims}
 
     async def start(self) -> Entry:
         """Wait for the next entry that a delivery can take up. Call :meth:`finish` when the delivery has ended."""
@@ -85,13 +85,13 @@ class InHand:
 
     def begin(self, entry: Entry) -> None:
         """Record that the delivery of an entry begins, or that it will not begin."""
-        of_claim = self._not_begun.get(entry.claim_token, set())
+        of_claim = self._of_claims.get(entry.claim_token, set())
         of_claim.discard(key_of(entry))
         if not of_claim:
-            self._not_begun.pop(entry.claim_token, None)
+            self._of_claims.pop(entry.claim_token, None)
             self._looked_at.pop(entry.claim_token, None)
-        if not self._not_begun:
-            self.waiting.clear()
+        if not self._of_claims:
+            self.not_begun.clear()
 
     def finish(self) -> None:
         """Record that a delivery has ended."""

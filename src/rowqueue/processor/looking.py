@@ -60,7 +60,7 @@ class Looking:
     async def run(self) -> None:
         """Look until a hold stands, or until cancelled. A look that fails changes nothing but the log."""
         while not self._hold_seen.is_set():
-            await self._in_hand.waiting.wait()
+            await self._in_hand.not_begun.wait()
             age_s = self._clock() - self._in_hand.looked_at
             if age_s >= self._every_s or (self._flushed.is_set() and age_s >= _SHORTEST_S):
                 await self._look()
