@@ -9,7 +9,7 @@ import threading
 import pytest
 
 from rowqueue.errors import WarehouseUnavailable
-from rowqueue.processor.queue import Ready, SnowflakeQueue
+from rowqueue.processor.queue import LookAnswer, Ready, SnowflakeQueue
 
 TASK = contextvars.ContextVar("TASK", default="none")
 
@@ -81,3 +81,19 @@ async def test_after_a_close_nothing_is_sent(store):
     with pytest.raises(RuntimeError):
         await queue.count_ready()
     assert store.calls == []
+
+
+async def test_a_look_does_not_wait_for_a_statement_that_waits_for_the_lock(store):
+    class WatchedLooks:
+        def look(self, tokens):
+            return LookAnswer(hold=tokens == ["a"])
+
+    queue, free = SnowflakeQueue(store, looking=WatchedLooks()), threading.Event()
+    store.count_ready = lambda: free.wait(60)
+    counting = asyncio.create_task(queue.count_ready())
+    await asyncio.sleep(0)
+    assert (await queue.look(["a"])).hold
+    assert not counting.done()
+    free.set()
+    await counting
+    await asyncio.to_thread(queue.close)

@@ -1,4 +1,4 @@
-"""The queue as a processor uses it: claim, count, settle, hold, record.
+"""The queue as a processor uses it: claim, count, look, settle, hold, record.
 
 :class:`Queue` is the Protocol. :class:`SnowflakeQueue` implements it with the statements of
 :class:`~rowqueue.processor.store.ProcessorStore`, which it sends from one thread. A second implementation, in memory,
