@@ -598,3 +598,13 @@ async def test_a_claimed_entry_has_the_trace_of_its_producer(tables, queue):
     tables.insert("1", traceparent=parent)
     tables.insert("2")
     assert [entry.traceparent for entry in await queue.claim(asking())] == [parent, None]
+
+
+async def test_a_block_is_no_larger_than_asked_for_also_where_entries_have_one_id(tables, queue):
+    tables.insert("1", id=7, idempotency_key="a")
+    tables.insert("2", id=7, idempotency_key="b")
+    tables.insert("3", id=8, ready_in_s=-1)
+    taken = [
+        data_of(await queue.claim(asking(entries, token=token))) for entries, token in ((1, "a"), (1, "b"), (2, "c"))
+    ]
+    assert taken == [["3"], ["1"], ["2"]]

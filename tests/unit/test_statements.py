@@ -84,6 +84,20 @@ def test_every_update_says_when_the_row_was_changed(name):
     assert "updated_at = SYSDATE()" in [one.sql(dialect="snowflake") for one in changed]
 
 
+def test_a_claim_finds_the_best_entries_without_their_data():
+    parsed = sqlglot.parse_one(STATEMENTS["claim"].text, read="snowflake")
+    (best,) = [query for query in parsed.find_all(exp.Select) if query.args.get("limit")]
+    assert "data" not in {column.name.lower() for column in best.find_all(exp.Column)}
+
+
+def test_each_part_of_the_pulse_has_a_condition_that_skips_most_of_the_table():
+    parsed = sqlglot.parse_one(STATEMENTS["pulse"].text, read="snowflake")
+    scans = [scan for scan in parsed.find_all(exp.Table) if scan.name == "PROCESSING_QUEUE"]
+    conditions = [scan.find_ancestor(exp.Select).args["where"].sql() for scan in scans]
+    assert len(conditions) == 5
+    assert all(text.startswith(("WHERE status = ", "WHERE NOT status IN")) for text in conditions), conditions
+
+
 def test_the_columns_of_the_pulse_are_those_that_the_poller_names():
     parsed = sqlglot.parse_one(STATEMENTS["pulse"].text, read="snowflake")
     named = [{"reason": "hold_reason", "kind": "hold_kind"}.get(name, name) for name in parsed.named_selects]
