@@ -9,7 +9,7 @@ CHECKERS := .venv-terraform
 CHECKERS_INSTALLED := $(CHECKERS)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo bench test mutants unit terraform check lint types fences pins docs lock clean
+.PHONY: help setup demo bench test mutants unit terraform check lint types fences pins docs freeze lock clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -48,6 +48,9 @@ fences: $(INSTALLED) ## Check the directions of imports; note modules of more th
 
 docs: $(INSTALLED) ## Write docs/settings.md from the settings classes
 	@$(BIN)/python scripts/settings_page.py > docs/settings.md
+
+freeze: $(INSTALLED) ## Write tests/released from the present statements and scripts, for the release that is being made
+	@$(BIN)/python scripts/freeze.py
 
 .PHONY: docs-current
 docs-current: $(INSTALLED)

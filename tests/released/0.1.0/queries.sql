@@ -1,0 +1,525 @@
+-- name: pulse
+SELECT ours.pending, ours.exhausted, ours.earliest_available_at, claims.processing, claims.earliest_claimed_at, others.unknown,
+       cancelled.cancels, unserved.unserved, unserved.unserved_destination,
+       holds.holds, holds.held_until, holds.reason, holds.kind, holds.fenced_since,
+       versions.version, versions.oldest_program
+  FROM (SELECT COUNT(IFF(has_attempts, 1, NULL)) AS pending,
+               COUNT(IFF(has_attempts, NULL, 1)) AS exhausted,
+               MIN(IFF(has_attempts, available_at, NULL)) AS earliest_available_at
+          FROM (SELECT available_at, retry_count < COALESCE(max_retries, 3) AS has_attempts
+                  FROM PROCESSING_QUEUE
+                 WHERE status = 'pending'
+                   AND destination = 'default'
+                   AND NOT cancel_requested) AS entries) AS ours
+ CROSS JOIN (SELECT COUNT(*) AS processing, MIN(COALESCE(claimed_at, available_at)) AS earliest_claimed_at
+               FROM PROCESSING_QUEUE
+              WHERE status = 'processing') AS claims
+ CROSS JOIN (SELECT COUNT(*) AS unknown
+               FROM PROCESSING_QUEUE
+              WHERE status NOT IN ('pending', 'processing', 'completed', 'failed', 'cancelled')) AS others
+ CROSS JOIN (SELECT COUNT(*) AS cancels
+               FROM PROCESSING_QUEUE
+              WHERE status = 'pending'
+                AND cancel_requested) AS cancelled
+ CROSS JOIN (SELECT COUNT(*) AS unserved, MIN(destination) AS unserved_destination
+               FROM PROCESSING_QUEUE
+              WHERE status = 'pending'
+                AND destination <> 'default'
+                AND NOT cancel_requested) AS unserved
+ CROSS JOIN (SELECT COUNT(*) AS holds,
+                    MAX(COALESCE(until_at, '9999-12-31 00:00:00'::TIMESTAMP_NTZ)) AS held_until,
+                    MAX_BY(reason, COALESCE(until_at, '9999-12-31 00:00:00'::TIMESTAMP_NTZ)) AS reason,
+                    MAX_BY(kind, COALESCE(until_at, '9999-12-31 00:00:00'::TIMESTAMP_NTZ)) AS kind,
+                    MIN(IFF(kind = 'fence', created_at, NULL)) AS fenced_since
+               FROM PROCESSING_HOLDS
+              WHERE scope IN ('*', 'default')) AS holds
+ CROSS JOIN (SELECT MAX(version) AS version, MAX(oldest_program) AS oldest_program
+               FROM SCHEMA_VERSION) AS versions
+
+-- name: schema_version
+SELECT MAX(version) AS version, MAX(oldest_program) AS oldest_program
+  FROM SCHEMA_VERSION
+
+-- name: count_ready
+SELECT COUNT(*) AS entries, COUNT(IFF(crash_count > 0, 1, NULL)) AS suspects
+  FROM PROCESSING_QUEUE
+ WHERE status = 'pending'
+   AND destination = %(destination)s
+   AND NOT cancel_requested
+   AND available_at <= SYSDATE()
+   AND retry_count < COALESCE(max_retries, %(max_retries)s)
+   AND NOT EXISTS (SELECT 1
+                     FROM PROCESSING_HOLDS
+                    WHERE scope IN ('*', %(destination)s)
+                      AND (%(probe)s = 0 OR until_at IS NULL OR until_at > SYSDATE()))
+   AND NOT EXISTS (SELECT 1 FROM SCHEMA_VERSION WHERE oldest_program > 1)
+
+-- name: claim
+UPDATE PROCESSING_QUEUE
+   SET status = 'processing',
+       claim_token = %(claim_token)s,
+       processor_id = %(processor_id)s,
+       claimed_at = SYSDATE(),
+       tried_at = SYSDATE(),
+       updated_at = SYSDATE(),
+       retry_count = GREATEST(retry_count, ready.retries),
+       earlier_attempts = GREATEST(earlier_attempts, ready.earlier),
+       crash_count = GREATEST(crash_count, ready.crashes),
+       doubts = GREATEST(doubts, ready.most_doubts),
+       max_retries = IFF(ready.copies > 1, ready.retry_limit, max_retries)
+  FROM (SELECT ready_id, ready_key, copies, retries, earlier, crashes, most_doubts, retry_limit
+          FROM (SELECT id AS ready_id, idempotency_key AS ready_key, characters,
+                       COUNT(*) OVER (PARTITION BY id, idempotency_key) AS copies,
+                       MAX(retry_count) OVER (PARTITION BY id, idempotency_key) AS retries,
+                       MAX(earlier_attempts) OVER (PARTITION BY id, idempotency_key) AS earlier,
+                       MAX(crash_count) OVER (PARTITION BY id, idempotency_key) AS crashes,
+                       MAX(doubts) OVER (PARTITION BY id, idempotency_key) AS most_doubts,
+                       MIN(max_retries) OVER (PARTITION BY id, idempotency_key) AS retry_limit,
+                       ROW_NUMBER() OVER (ORDER BY tried, priority DESC, available_at, id, idempotency_key) AS place
+                  FROM (SELECT id, idempotency_key, priority, available_at, LENGTH(data) AS characters,
+                               IFF(%(probe)s = 1, COALESCE(tried_at, '1970-01-01 00:00:00'::TIMESTAMP_NTZ), NULL) AS tried,
+                               retry_count, earlier_attempts, crash_count, doubts, max_retries
+                          FROM PROCESSING_QUEUE
+                          JOIN (SELECT id AS best_id
+                                  FROM (SELECT id, ROW_NUMBER() OVER (ORDER BY tried, priority DESC, available_at, id) AS place
+                                          FROM (SELECT id, priority, available_at,
+                                                       IFF(%(probe)s = 1, COALESCE(tried_at, '1970-01-01 00:00:00'::TIMESTAMP_NTZ),
+                                                           NULL) AS tried
+                                                  FROM PROCESSING_QUEUE
+                                                 WHERE status = 'pending'
+                                                   AND destination = %(destination)s
+                                                   AND NOT cancel_requested
+                                                   AND available_at <= SYSDATE()
+                                                   AND retry_count < COALESCE(max_retries, %(max_retries)s)
+                                                   AND (crash_count = 0 OR %(nothing_in_hand)s = 1)
+                                                   AND NOT EXISTS (SELECT 1
+                                                                     FROM PROCESSING_HOLDS
+                                                                    WHERE scope IN ('*', %(destination)s)
+                                                                      AND (%(probe)s = 0 OR until_at IS NULL
+                                                                           OR until_at > SYSDATE()))
+                                                   AND NOT EXISTS (SELECT 1 FROM SCHEMA_VERSION WHERE oldest_program > 1)
+                                                 ORDER BY tried, priority DESC, available_at, id
+                                                 LIMIT 10000) AS first_rows) AS numbered
+                                 GROUP BY id
+                               QUALIFY ROW_NUMBER() OVER (ORDER BY MIN(place)) <= %(entries)s + %(suspects)s) AS best
+                            ON id = best.best_id
+                         WHERE status = 'pending'
+                           AND destination = %(destination)s
+                           AND NOT cancel_requested
+                           AND available_at <= SYSDATE()
+                           AND retry_count < COALESCE(max_retries, %(max_retries)s)
+                           AND (crash_count = 0 OR %(nothing_in_hand)s = 1)) AS candidates
+               QUALIFY ROW_NUMBER() OVER (PARTITION BY id, idempotency_key
+                                          ORDER BY tried, priority DESC, available_at) = 1) AS ranked
+       QUALIFY SUM(characters) OVER (ORDER BY place ROWS BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW) - characters
+               < %(characters)s
+           AND ROW_NUMBER() OVER (ORDER BY place)
+               <= CASE WHEN MAX(crashes) OVER (ORDER BY place ROWS BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW) = 0
+                       THEN %(entries)s
+                       WHEN MIN(crashes) OVER (ORDER BY place ROWS BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW) > 0
+                        AND MAX(crashes) OVER (ORDER BY place ROWS BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW) = 1
+                       THEN %(suspects)s
+                       ELSE 1
+                  END) AS ready
+ WHERE id = ready.ready_id
+   AND idempotency_key = ready.ready_key
+   AND status = 'pending'
+   AND destination = %(destination)s
+   AND NOT cancel_requested
+   AND available_at <= SYSDATE()
+   AND retry_count < COALESCE(max_retries, %(max_retries)s)
+   AND (crash_count = 0 OR %(nothing_in_hand)s = 1)
+
+-- name: claimed
+SELECT id, IFF(LENGTH(data) > %(longest)s, '', data) AS data, idempotency_key, retry_count, max_retries, crash_count, doubts,
+       DATEDIFF('second', created_at, SYSDATE()) AS age_s, LENGTH(data) AS characters, earlier_attempts, traceparent
+  FROM PROCESSING_QUEUE
+ WHERE claim_token = %(claim_token)s
+   AND status = 'processing'
+ ORDER BY priority DESC, available_at, id
+
+-- name: look
+SELECT holds.standing, cancelled.id, cancelled.claim_token, cancelled.idempotency_key
+  FROM (SELECT COUNT(*) AS standing
+          FROM PROCESSING_HOLDS
+         WHERE scope IN ('*', %(destination)s)
+           AND (until_at IS NULL OR until_at > SYSDATE())) AS holds
+  LEFT JOIN (SELECT id, claim_token, idempotency_key
+               FROM PROCESSING_QUEUE
+              WHERE cancel_requested
+                AND status = 'processing'
+                AND claim_token IN (SELECT t.value::VARCHAR FROM TABLE(FLATTEN(INPUT => PARSE_JSON(%(tokens)s))) AS t)) AS cancelled
+    ON TRUE
+
+-- name: insert_attempts
+INSERT INTO PROCESSING_ATTEMPTS (entry_id, claim_token, idempotency_key, attempt, processor_id, started_at, finished_at,
+                                 outcome, response_status, error_message, entry_status, ready_at, result, milliseconds, trace_id)
+SELECT made.entry_id,
+       made.claim_token,
+       made.idempotency_key,
+       made.attempt,
+       %(processor_id)s,
+       DATEADD('millisecond', -made.started_ms_ago, SYSDATE()),
+       DATEADD('millisecond', -made.finished_ms_ago, SYSDATE()),
+       made.outcome,
+       made.response_status,
+       made.error_message,
+       made.status,
+       DATEADD('millisecond', made.delay_ms, SYSDATE()),
+       made.result,
+       made.started_ms_ago - made.finished_ms_ago,
+       made.trace_id
+  FROM (SELECT a.value[0]::VARCHAR AS claim_token,
+               a.value[1]::NUMBER(38, 0) AS attempt,
+               a.value[2]::VARCHAR AS outcome,
+               a.value[3]::NUMBER(38, 0) AS response_status,
+               a.value[4]::VARCHAR AS status,
+               a.value[5]::NUMBER(38, 0) AS delay_ms,
+               a.value[6]::VARCHAR AS error_message,
+               a.value[7]::NUMBER(38, 0) AS entry_id,
+               a.value[8]::NUMBER(38, 0) AS started_ms_ago,
+               a.value[9]::NUMBER(38, 0) AS finished_ms_ago,
+               a.value[10]::VARCHAR AS idempotency_key,
+               a.value[11]::VARCHAR AS trace_id,
+               a.value[12]::VARCHAR AS result
+          FROM TABLE(FLATTEN(INPUT => PARSE_JSON(%(attempts)s))) AS a) AS made
+  LEFT JOIN (SELECT entry_id, claim_token, idempotency_key
+               FROM PROCESSING_ATTEMPTS
+              WHERE recorded_at >= DATEADD('second', -%(seconds)s, SYSDATE())
+                AND processor_id = %(processor_id)s
+                AND entry_status IS NOT NULL) AS recorded
+    ON recorded.entry_id = made.entry_id
+   AND recorded.claim_token = made.claim_token
+   AND recorded.idempotency_key = made.idempotency_key
+ WHERE recorded.entry_id IS NULL
+
+-- name: settle
+UPDATE PROCESSING_QUEUE
+   SET status = IFF(made.entry_status = 'pending' AND cancel_requested, 'cancelled', made.entry_status),
+       updated_at = SYSDATE(),
+       retry_count = retry_count + made.counted,
+       doubts = doubts + made.doubted,
+       available_at = COALESCE(made.ready_at, available_at),
+       processor_id = IFF(made.released = 1, NULL, processor_id),
+       claimed_at = IFF(made.released = 1, NULL, claimed_at),
+       completed_at = IFF(made.entry_status = 'completed', SYSDATE(), NULL),
+       failed_at = IFF(made.entry_status = 'failed', SYSDATE(), NULL),
+       cancelled_at = IFF(made.entry_status = 'pending' AND cancel_requested, SYSDATE(), NULL),
+       response_status = IFF(made.released = 1, response_status, made.new_response_status),
+       result = IFF(made.released = 1, result, made.new_result),
+       error_message = IFF(made.released = 1, error_message, made.new_error_message)
+  FROM (SELECT entry_id, claim_token AS made_token, idempotency_key AS made_key, entry_status, ready_at,
+               IFF(outcome IN ('transient', 'permanent'), 1, 0) AS counted,
+               IFF(outcome IN ('interrupted', 'doubtful'), 1, 0) AS released,
+               IFF(outcome = 'doubtful', 1, 0) AS doubted,
+               response_status AS new_response_status, result AS new_result, error_message AS new_error_message
+          FROM PROCESSING_ATTEMPTS
+         WHERE recorded_at >= DATEADD('second', -%(seconds)s, SYSDATE())
+           AND processor_id = %(processor_id)s
+           AND entry_status IS NOT NULL
+       QUALIFY ROW_NUMBER() OVER (PARTITION BY entry_id, claim_token, idempotency_key
+                                  ORDER BY IFF(outcome = 'succeeded', 0, 1), recorded_at, finished_at) = 1) AS made
+ WHERE id = made.entry_id
+   AND claim_token = made.made_token
+   AND idempotency_key = made.made_key
+   AND status = 'processing'
+
+-- name: settle_bound
+UPDATE PROCESSING_QUEUE
+   SET status = IFF(settled.new_status = 'pending' AND cancel_requested, 'cancelled', settled.new_status),
+       updated_at = SYSDATE(),
+       retry_count = retry_count + settled.counted,
+       doubts = doubts + settled.doubted,
+       available_at = IFF(settled.new_status = 'pending' AND settled.released = 0,
+                          DATEADD('millisecond', settled.delay_ms, SYSDATE()), available_at),
+       processor_id = IFF(settled.released = 1, NULL, processor_id),
+       claimed_at = IFF(settled.released = 1, NULL, claimed_at),
+       completed_at = IFF(settled.new_status = 'completed', SYSDATE(), NULL),
+       failed_at = IFF(settled.new_status = 'failed', SYSDATE(), NULL),
+       cancelled_at = IFF(settled.new_status = 'pending' AND cancel_requested, SYSDATE(), NULL),
+       response_status = IFF(settled.released = 1, response_status, settled.new_response_status),
+       result = IFF(settled.released = 1, result, settled.new_result),
+       error_message = IFF(settled.released = 1, error_message, settled.new_error_message)
+  FROM (SELECT s.value[0]::NUMBER(38, 0) AS settled_id,
+               s.value[1]::VARCHAR AS settled_token,
+               s.value[2]::VARCHAR AS settled_key,
+               s.value[3]::VARCHAR AS new_status,
+               s.value[4]::NUMBER(38, 0) AS counted,
+               s.value[5]::NUMBER(38, 0) AS released,
+               s.value[6]::NUMBER(38, 0) AS doubted,
+               s.value[7]::NUMBER(38, 0) AS delay_ms,
+               s.value[8]::NUMBER(38, 0) AS new_response_status,
+               s.value[9]::VARCHAR AS new_result,
+               s.value[10]::VARCHAR AS new_error_message
+          FROM TABLE(FLATTEN(INPUT => PARSE_JSON(%(settlements)s))) AS s) AS settled
+ WHERE id = settled.settled_id
+   AND claim_token = settled.settled_token
+   AND idempotency_key = settled.settled_key
+   AND status = 'processing'
+
+-- name: settled
+SELECT q.id, q.claim_token, q.idempotency_key, q.status
+  FROM PROCESSING_QUEUE AS q
+  JOIN (SELECT s.value[0]::NUMBER(38, 0) AS entry_id,
+               s.value[1]::VARCHAR AS sent_token,
+               s.value[2]::VARCHAR AS sent_key
+          FROM TABLE(FLATTEN(INPUT => PARSE_JSON(%(claimed)s))) AS s) AS sent
+    ON q.id = sent.entry_id
+   AND q.claim_token = sent.sent_token
+   AND q.idempotency_key = sent.sent_key
+
+-- name: claimants
+SELECT processor_id, COUNT(DISTINCT id, idempotency_key) AS entries, MIN(claimed_at) AS earliest_claimed_at
+  FROM PROCESSING_QUEUE
+ WHERE status = 'processing'
+ GROUP BY processor_id
+
+-- name: record_deaths
+INSERT INTO PROCESSING_ATTEMPTS (entry_id, claim_token, idempotency_key, attempt, processor_id, started_at, finished_at, outcome,
+                                 error_message)
+SELECT in_hand.id,
+       COALESCE(in_hand.claim_token, 'none'),
+       in_hand.idempotency_key,
+       in_hand.earlier_attempts + in_hand.retry_count + 1,
+       in_hand.processor_id,
+       COALESCE(in_hand.claimed_at, SYSDATE()),
+       SYSDATE(),
+       dead.outcome,
+       dead.reason
+  FROM PROCESSING_QUEUE AS in_hand
+  JOIN (SELECT d.value:processor_id::VARCHAR AS dead_id,
+               IFF(d.value:crashed::NUMBER(38, 0) = 1, 'crashed', 'interrupted') AS outcome,
+               d.value:reason::VARCHAR AS reason
+          FROM TABLE(FLATTEN(INPUT => PARSE_JSON(%(deaths)s))) AS d) AS dead
+    ON dead.dead_id = in_hand.processor_id
+  LEFT JOIN (SELECT entry_id, claim_token, idempotency_key
+               FROM PROCESSING_ATTEMPTS
+              WHERE recorded_at >= TO_TIMESTAMP_NTZ(%(since)s)) AS recorded
+    ON recorded.entry_id = in_hand.id
+   AND recorded.claim_token = in_hand.claim_token
+   AND recorded.idempotency_key = in_hand.idempotency_key
+ WHERE in_hand.status = 'processing'
+   AND recorded.entry_id IS NULL
+
+-- name: fail_poison
+UPDATE PROCESSING_QUEUE
+   SET status = 'failed',
+       failed_at = SYSDATE(),
+       updated_at = SYSDATE(),
+       error_message = LEFT('poison: ' || (crash_count + 1) || ' workers have died on it; the last: ' || gone.reason, 1000),
+       crash_count = crash_count + 1
+  FROM (SELECT in_hand.id AS gone_id, COALESCE(in_hand.claim_token, 'none') AS gone_token, in_hand.idempotency_key AS gone_key,
+               dead.dead_id, dead.reason
+          FROM PROCESSING_QUEUE AS in_hand
+          JOIN (SELECT d.value:processor_id::VARCHAR AS dead_id,
+                       d.value:reason::VARCHAR AS reason
+                  FROM TABLE(FLATTEN(INPUT => PARSE_JSON(%(deaths)s))) AS d) AS dead
+            ON dead.dead_id = in_hand.processor_id
+          LEFT JOIN (SELECT entry_id AS made_id, claim_token AS made_token, idempotency_key AS made_key
+                       FROM PROCESSING_ATTEMPTS
+                      WHERE recorded_at >= TO_TIMESTAMP_NTZ(%(since)s)
+                        AND entry_status IS NOT NULL) AS made
+            ON made.made_id = in_hand.id
+           AND made.made_token = in_hand.claim_token
+           AND made.made_key = in_hand.idempotency_key
+         WHERE in_hand.status = 'processing'
+           AND in_hand.crash_count >= %(max_crashes)s
+           AND made.made_id IS NULL
+       QUALIFY ROW_NUMBER() OVER (PARTITION BY in_hand.id, in_hand.claim_token, in_hand.idempotency_key, dead.dead_id
+                                  ORDER BY in_hand.crash_count) = 1) AS gone
+ WHERE id = gone.gone_id
+   AND COALESCE(claim_token, 'none') = gone.gone_token
+   AND idempotency_key = gone.gone_key
+   AND processor_id = gone.dead_id
+   AND status = 'processing'
+
+-- name: release_dead
+UPDATE PROCESSING_QUEUE
+   SET status = CASE WHEN gone.entry_status <> 'pending' THEN gone.entry_status
+                     WHEN gone.entry_status IS NULL AND gone.counted = 1
+                      AND retry_count + 1 >= COALESCE(max_retries, %(max_retries)s) THEN 'failed'
+                     WHEN cancel_requested THEN 'cancelled'
+                     ELSE 'pending'
+                END,
+       failed_at = IFF(COALESCE(gone.entry_status,
+                                IFF(gone.counted = 1 AND retry_count + 1 >= COALESCE(max_retries, %(max_retries)s),
+                                    'failed', 'pending')) = 'failed', SYSDATE(), NULL),
+       cancelled_at = IFF(cancel_requested
+                          AND COALESCE(gone.entry_status,
+                                       IFF(gone.counted = 1 AND retry_count + 1 >= COALESCE(max_retries, %(max_retries)s),
+                                           'failed', 'pending')) = 'pending', SYSDATE(), NULL),
+       completed_at = IFF(gone.entry_status = 'completed', SYSDATE(), NULL),
+       updated_at = SYSDATE(),
+       retry_count = retry_count + gone.counted,
+       crash_count = crash_count + gone.crashed,
+       doubts = doubts + gone.doubted,
+       available_at = COALESCE(gone.ready_at, available_at),
+       response_status = IFF(gone.released = 1, response_status, gone.new_response_status),
+       result = IFF(gone.released = 1, result, gone.new_result),
+       error_message = IFF(gone.released = 1, COALESCE(gone.reason, error_message), gone.new_error_message),
+       claim_token = IFF(gone.released = 1, NULL, claim_token),
+       processor_id = IFF(gone.released = 1, NULL, processor_id),
+       claimed_at = IFF(gone.released = 1, NULL, claimed_at)
+  FROM (SELECT in_hand.id AS gone_id, COALESCE(in_hand.claim_token, 'none') AS gone_token, in_hand.idempotency_key AS gone_key,
+               dead.dead_id, made.entry_status, made.ready_at,
+               made.response_status AS new_response_status, made.result AS new_result, made.error_message AS new_error_message,
+               CASE WHEN made.entry_status IS NULL THEN dead.counted
+                    WHEN made.outcome IN ('transient', 'permanent') THEN 1
+                    ELSE 0
+               END AS counted,
+               IFF(made.entry_status IS NULL, dead.crashed, 0) AS crashed,
+               IFF(made.outcome = 'doubtful', 1, 0) AS doubted,
+               IFF(made.entry_status IS NULL OR made.outcome IN ('interrupted', 'doubtful'), 1, 0) AS released,
+               IFF(made.entry_status IS NULL AND dead.crashed + dead.counted > 0, dead.reason, NULL) AS reason
+          FROM PROCESSING_QUEUE AS in_hand
+          JOIN (SELECT d.value:processor_id::VARCHAR AS dead_id,
+                       d.value:crashed::NUMBER(38, 0) AS crashed,
+                       d.value:counted::NUMBER(38, 0) AS counted,
+                       d.value:reason::VARCHAR AS reason
+                  FROM TABLE(FLATTEN(INPUT => PARSE_JSON(%(deaths)s))) AS d) AS dead
+            ON dead.dead_id = in_hand.processor_id
+          LEFT JOIN (SELECT entry_id AS made_id, claim_token AS made_token, idempotency_key AS made_key, outcome,
+                            entry_status, ready_at, response_status, result, error_message, recorded_at, finished_at
+                       FROM PROCESSING_ATTEMPTS
+                      WHERE recorded_at >= TO_TIMESTAMP_NTZ(%(since)s)
+                        AND entry_status IS NOT NULL) AS made
+            ON made.made_id = in_hand.id
+           AND made.made_token = in_hand.claim_token
+           AND made.made_key = in_hand.idempotency_key
+         WHERE in_hand.status = 'processing'
+       QUALIFY ROW_NUMBER() OVER (PARTITION BY in_hand.id, in_hand.claim_token, in_hand.idempotency_key, dead.dead_id
+                                  ORDER BY IFF(made.outcome = 'succeeded', 0, 1), made.recorded_at, made.finished_at) = 1) AS gone
+ WHERE id = gone.gone_id
+   AND COALESCE(claim_token, 'none') = gone.gone_token
+   AND idempotency_key = gone.gone_key
+   AND processor_id = gone.dead_id
+   AND status = 'processing'
+
+-- name: record_resets
+INSERT INTO PROCESSING_ATTEMPTS (entry_id, claim_token, idempotency_key, attempt, processor_id, started_at, finished_at, outcome,
+                                 error_message)
+SELECT in_hand.id,
+       COALESCE(in_hand.claim_token, 'none'),
+       in_hand.idempotency_key,
+       in_hand.earlier_attempts + in_hand.retry_count + 1,
+       COALESCE(in_hand.processor_id, 'unknown'),
+       COALESCE(in_hand.claimed_at, in_hand.available_at),
+       SYSDATE(),
+       'reset',
+       'no answer within the stale threshold'
+  FROM PROCESSING_QUEUE AS in_hand
+  LEFT JOIN (SELECT entry_id, claim_token, idempotency_key
+               FROM PROCESSING_ATTEMPTS
+              WHERE recorded_at >= TO_TIMESTAMP_NTZ(%(since)s)) AS recorded
+    ON recorded.entry_id = in_hand.id
+   AND recorded.claim_token = in_hand.claim_token
+   AND recorded.idempotency_key = in_hand.idempotency_key
+ WHERE in_hand.status = 'processing'
+   AND COALESCE(in_hand.claimed_at, in_hand.available_at) < DATEADD('second', -%(stale_threshold_s)s, SYSDATE())
+   AND recorded.entry_id IS NULL
+
+-- name: reset_stale
+UPDATE PROCESSING_QUEUE
+   SET status = CASE WHEN gone.entry_status <> 'pending' THEN gone.entry_status
+                     WHEN gone.entry_status IS NULL AND retry_count + 1 >= COALESCE(max_retries, %(max_retries)s) THEN 'failed'
+                     WHEN cancel_requested THEN 'cancelled'
+                     ELSE 'pending'
+                END,
+       failed_at = IFF(COALESCE(gone.entry_status,
+                                IFF(retry_count + 1 >= COALESCE(max_retries, %(max_retries)s), 'failed', 'pending')) = 'failed',
+                       SYSDATE(), NULL),
+       cancelled_at = IFF(cancel_requested
+                          AND COALESCE(gone.entry_status,
+                                       IFF(retry_count + 1 >= COALESCE(max_retries, %(max_retries)s), 'failed', 'pending'))
+                              = 'pending', SYSDATE(), NULL),
+       completed_at = IFF(gone.entry_status = 'completed', SYSDATE(), NULL),
+       updated_at = SYSDATE(),
+       retry_count = retry_count + gone.counted,
+       doubts = doubts + gone.doubted,
+       available_at = COALESCE(gone.ready_at, available_at),
+       response_status = IFF(gone.released = 1, response_status, gone.new_response_status),
+       result = IFF(gone.released = 1, result, gone.new_result),
+       error_message = CASE WHEN gone.entry_status IS NULL
+                            THEN 'no answer from ' || LEFT(COALESCE(processor_id, 'an unknown worker'), 200)
+                                 || ' within the stale threshold'
+                                 || IFF(retry_count + 1 >= COALESCE(max_retries, %(max_retries)s), ', and no attempts left', '')
+                            WHEN gone.released = 1 THEN error_message
+                            ELSE gone.new_error_message
+                       END,
+       claim_token = IFF(gone.released = 1, NULL, claim_token),
+       processor_id = IFF(gone.released = 1, NULL, processor_id),
+       claimed_at = IFF(gone.released = 1, NULL, claimed_at)
+  FROM (SELECT in_hand.id AS gone_id, COALESCE(in_hand.claim_token, 'none') AS gone_token, in_hand.idempotency_key AS gone_key,
+               made.entry_status, made.ready_at,
+               made.response_status AS new_response_status, made.result AS new_result, made.error_message AS new_error_message,
+               IFF(made.entry_status IS NULL OR made.outcome IN ('transient', 'permanent'), 1, 0) AS counted,
+               IFF(made.outcome = 'doubtful', 1, 0) AS doubted,
+               IFF(made.entry_status IS NULL OR made.outcome IN ('interrupted', 'doubtful'), 1, 0) AS released
+          FROM PROCESSING_QUEUE AS in_hand
+          LEFT JOIN (SELECT entry_id AS made_id, claim_token AS made_token, idempotency_key AS made_key, outcome,
+                            entry_status, ready_at, response_status, result, error_message, recorded_at, finished_at
+                       FROM PROCESSING_ATTEMPTS
+                      WHERE recorded_at >= TO_TIMESTAMP_NTZ(%(since)s)
+                        AND entry_status IS NOT NULL) AS made
+            ON made.made_id = in_hand.id
+           AND made.made_token = in_hand.claim_token
+           AND made.made_key = in_hand.idempotency_key
+         WHERE in_hand.status = 'processing'
+           AND COALESCE(in_hand.claimed_at, in_hand.available_at) < DATEADD('second', -%(stale_threshold_s)s, SYSDATE())
+       QUALIFY ROW_NUMBER() OVER (PARTITION BY in_hand.id, in_hand.claim_token, in_hand.idempotency_key
+                                  ORDER BY IFF(made.outcome = 'succeeded', 0, 1), made.recorded_at, made.finished_at) = 1) AS gone
+ WHERE id = gone.gone_id
+   AND COALESCE(claim_token, 'none') = gone.gone_token
+   AND idempotency_key = gone.gone_key
+   AND status = 'processing'
+   AND COALESCE(claimed_at, available_at) < DATEADD('second', -%(stale_threshold_s)s, SYSDATE())
+
+-- name: fail_exhausted
+UPDATE PROCESSING_QUEUE
+   SET status = 'failed',
+       failed_at = SYSDATE(),
+       updated_at = SYSDATE(),
+       error_message = LEFT(COALESCE(error_message || '; ', '') || 'no attempts left: to requeue, set retry_count to 0', 1000)
+ WHERE status = 'pending'
+   AND destination = %(destination)s
+   AND NOT cancel_requested
+   AND retry_count >= COALESCE(max_retries, %(max_retries)s)
+
+-- name: end_cancelled
+UPDATE PROCESSING_QUEUE
+   SET status = 'cancelled',
+       cancelled_at = SYSDATE(),
+       updated_at = SYSDATE()
+ WHERE status = 'pending'
+   AND cancel_requested
+
+-- name: processors_seen
+SELECT DISTINCT processor_id
+  FROM PROCESSORS
+ WHERE processor_id IN (SELECT p.value::VARCHAR FROM TABLE(FLATTEN(INPUT => PARSE_JSON(%(processor_ids)s))) AS p)
+
+-- name: recent_take
+SELECT MEDIAN(entries) AS entries
+  FROM PROCESSORS
+ WHERE event = 'ended'
+   AND entries > 0
+   AND recorded_at > DATEADD('hour', -1, SYSDATE())
+
+-- name: record_processor
+INSERT INTO PROCESSORS (processor_id, event, entries, seconds, reason, stale_threshold_s)
+SELECT %(processor_id)s, %(event)s, %(entries)s, %(seconds)s, %(reason)s, %(stale_threshold_s)s
+
+-- name: place_hold
+INSERT INTO PROCESSING_HOLDS (scope, kind, reason, until_at, created_by)
+SELECT placed.scope, 'credentials', placed.reason, DATEADD('second', placed.seconds, SYSDATE()), placed.created_by
+  FROM (SELECT %(destination)s AS scope, %(reason)s AS reason, %(seconds)s AS seconds, %(created_by)s AS created_by) AS placed
+ WHERE NOT EXISTS (SELECT 1
+                     FROM PROCESSING_HOLDS
+                    WHERE scope IN ('*', %(destination)s)
+                      AND (until_at IS NULL OR until_at > SYSDATE()))
+
+-- name: lift_ended_holds
+DELETE FROM PROCESSING_HOLDS
+ WHERE scope IN ('*', %(destination)s)
+   AND kind <> 'fence'
+   AND until_at <= SYSDATE()
