@@ -1,7 +1,12 @@
--- Five views that answer frequent questions. Safe to run again. Times are UTC.
+-- Eight views that answer frequent questions. Safe to run again; grants stay. Times are UTC.
+--
+-- Data, results and answers are shown only to a session that has the role QUEUE_DB_PAYLOAD; others see NULL there. `rowqueue
+-- migrate` puts the name of the database in place of QUEUE_DB. Views with such a column are secure, so that no query sees what they
+-- hide.
 
 -- How many entries have each status, and how old is the oldest?
 CREATE OR REPLACE VIEW QUEUE_STATUS_SUMMARY
+COPY GRANTS
 COMMENT = 'Entries by status: number, ready to be claimed, retried, oldest and newest'
 AS
 SELECT status,
@@ -16,6 +21,7 @@ SELECT status,
 
 -- For each day: how many entries completed and failed, and how long did they take from INSERT to completion?
 CREATE OR REPLACE VIEW PROCESSING_METRICS
+COPY GRANTS
 COMMENT = 'By day of insertion: entries, outcomes, and seconds from INSERT to completion'
 AS
 SELECT DATE_TRUNC('day', created_at)::DATE AS day,
@@ -35,6 +41,7 @@ SELECT DATE_TRUNC('day', created_at)::DATE AS day,
 
 -- What did each processor deliver, how fast did the service answer it, and why did the processor end?
 CREATE OR REPLACE VIEW PROCESSOR_PERFORMANCE
+COPY GRANTS
 COMMENT = 'One row per processor: deliveries by outcome, their duration, and its end'
 AS
 SELECT deliveries.processor_id,
@@ -80,6 +87,7 @@ SELECT deliveries.processor_id,
 -- Which claims are stale? The next tick resets them. The threshold is the setting STALE_THRESHOLD_MINUTES, as the processor that
 -- started last recorded it; 30 minutes, the default, if none has.
 CREATE OR REPLACE VIEW STALE_ENTRIES
+COPY GRANTS
 COMMENT = 'In hand for longer than the stale threshold; the poller resets them with its next tick'
 AS
 SELECT id,
@@ -96,18 +104,154 @@ SELECT id,
  WHERE status = 'processing'
    AND COALESCE(claimed_at, available_at) < DATEADD('second', -setting.threshold_s, SYSDATE());
 
--- Why do entries fail? Numbers in the messages become #, so that equal reasons are counted together.
-CREATE OR REPLACE VIEW FAILED_ENTRIES_ANALYSIS
-COMMENT = 'Failed entries by reason, with an example'
+-- Why do entries fail? Entries that failed for the same reason and got the same answer are one group, with an example. In both
+-- texts each word with a digit in it becomes #: numbers, ids, times and UUIDs. So the same cause is one group, and answers that
+-- say something else are different groups.
+CREATE OR REPLACE SECURE VIEW FAILED_ENTRIES_ANALYSIS
+COPY GRANTS
+COMMENT = 'Failed entries by reason and answer, with an example'
 AS
-SELECT response_status,
-       REGEXP_REPLACE(error_message, '[0-9]+', '#') AS reason,
+SELECT destination,
+       response_status,
+       reason,
+       IFF(IS_ROLE_IN_SESSION('QUEUE_DB_PAYLOAD'), pattern, NULL) AS answer,
        COUNT(*) AS entries,
        ROUND(AVG(retry_count), 1) AS average_attempts,
        MIN(failed_at) AS first_failed_at,
        MAX(failed_at) AS last_failed_at,
        MAX(id) AS example_id,
-       MAX(error_message) AS example_message
-  FROM PROCESSING_QUEUE
- WHERE status = 'failed'
- GROUP BY response_status, REGEXP_REPLACE(error_message, '[0-9]+', '#');
+       MAX_BY(error_message, id) AS example_message,
+       IFF(IS_ROLE_IN_SESSION('QUEUE_DB_PAYLOAD'), MAX_BY(LEFT(result, 1000), id), NULL) AS example_answer
+  FROM (SELECT id, destination, response_status, retry_count, failed_at, error_message, result,
+               REGEXP_REPLACE(error_message,
+                              '[A-Za-z0-9_-]*[0-9][A-Za-z0-9_-]*([.:+ ][0-9][A-Za-z0-9_-]*)*', '#') AS reason,
+               LEFT(REGEXP_REPLACE(REGEXP_REPLACE(LEFT(result, 4000),
+                              '[A-Za-z0-9_-]*[0-9][A-Za-z0-9_-]*([.:+ ][0-9][A-Za-z0-9_-]*)*', '#'),
+                              '[[:space:]]+', ' '), 300) AS pattern
+          FROM PROCESSING_QUEUE
+         WHERE status = 'failed') AS failures
+ GROUP BY destination, response_status, reason, pattern;
+
+-- The entries, as in the table.
+CREATE OR REPLACE SECURE VIEW QUEUE_ENTRIES
+COPY GRANTS
+COMMENT = 'The entries; data and result only for those who may see them'
+AS
+SELECT id,
+       destination,
+       IFF(IS_ROLE_IN_SESSION('QUEUE_DB_PAYLOAD'), entry.data, NULL) AS data,
+       LENGTH(entry.data) AS data_characters,
+       reference,
+       parent_id,
+       dedup_key,
+       idempotency_key,
+       traceparent,
+       status,
+       priority,
+       available_at,
+       retry_count,
+       max_retries,
+       crash_count,
+       doubts,
+       requeued,
+       earlier_attempts,
+       cancel_requested,
+       created_at,
+       updated_at,
+       processor_id,
+       claim_token,
+       claimed_at,
+       tried_at,
+       completed_at,
+       failed_at,
+       cancelled_at,
+       cancelled_by,
+       cancel_reason,
+       action_id,
+       response_status,
+       IFF(IS_ROLE_IN_SESSION('QUEUE_DB_PAYLOAD'), entry.result, NULL) AS result,
+       error_message
+  FROM PROCESSING_QUEUE AS entry;
+
+-- The audit trail, as in the table.
+CREATE OR REPLACE SECURE VIEW DELIVERY_ATTEMPTS
+COPY GRANTS
+COMMENT = 'Each delivery with its time, its worker and its outcome; the answer only for those who may see it'
+AS
+SELECT entry_id,
+       claim_token,
+       idempotency_key,
+       attempt,
+       processor_id,
+       started_at,
+       finished_at,
+       outcome,
+       response_status,
+       error_message,
+       entry_status,
+       ready_at,
+       IFF(IS_ROLE_IN_SESSION('QUEUE_DB_PAYLOAD'), delivery.result, NULL) AS result,
+       milliseconds,
+       trace_id,
+       recorded_at
+  FROM PROCESSING_ATTEMPTS AS delivery;
+
+-- What happened to an entry? SELECT * FROM ENTRY_HISTORY WHERE entry_id = 42 ORDER BY place
+-- Claims have no rows of their own. The time of the present claim is in the entry; an earlier one was made before its first
+-- delivery began, and has that time. The end of a task is shown with each entry that it claimed.
+CREATE OR REPLACE SECURE VIEW ENTRY_HISTORY
+COPY GRANTS
+COMMENT = 'Each entry from its INSERT to its end, in order: claims, attempts, tasks, actions of people'
+AS
+SELECT entry_id,
+       ROW_NUMBER() OVER (PARTITION BY entry_id ORDER BY happened_at, step, detail) AS place,
+       happened_at,
+       event,
+       done_by,
+       attempt,
+       response_status,
+       milliseconds,
+       detail,
+       IFF(IS_ROLE_IN_SESSION('QUEUE_DB_PAYLOAD'), events.answer, NULL) AS answer,
+       trace_id
+  FROM (SELECT id AS entry_id, created_at AS happened_at, 1 AS step, 'inserted' AS event, NULL::VARCHAR AS done_by,
+               NULL::NUMBER(38, 0) AS attempt, NULL::NUMBER(38, 0) AS response_status, NULL::NUMBER(38, 0) AS milliseconds,
+               'for ' || destination || COALESCE(', reference ' || reference, '') AS detail,
+               NULL::VARCHAR AS answer, NULL::VARCHAR AS trace_id
+          FROM PROCESSING_QUEUE
+        UNION ALL
+        SELECT changed.entry_id, done.acted_at, 2, done.action, done.acted_by, NULL, NULL, NULL, done.reason, NULL, NULL
+          FROM PROCESSING_ACTION_ENTRIES AS changed
+          JOIN PROCESSING_ACTIONS AS done
+            ON done.action_id = changed.action_id
+        UNION ALL
+        SELECT entry_id, MIN(claimed_at), 3, 'claimed', MAX(processor_id), NULL, NULL, NULL, NULL, NULL, NULL
+          FROM (SELECT id AS entry_id, claim_token, claimed_at, processor_id
+                  FROM PROCESSING_QUEUE
+                 WHERE claimed_at IS NOT NULL
+                UNION ALL
+                SELECT entry_id, claim_token, started_at, processor_id
+                  FROM PROCESSING_ATTEMPTS) AS claims
+         GROUP BY entry_id, claim_token
+        UNION ALL
+        SELECT entry_id, finished_at, IFF(entry_status IS NULL, 5, 4),
+               IFF(entry_status IS NULL, 'taken away: ', 'delivered: ') || outcome,
+               processor_id, attempt, response_status, milliseconds, error_message, result, trace_id
+          FROM PROCESSING_ATTEMPTS
+       QUALIFY entry_status IS NULL
+            OR ROW_NUMBER() OVER (PARTITION BY entry_id, claim_token, idempotency_key, IFF(entry_status IS NULL, 0, 1)
+                                  ORDER BY IFF(outcome = 'succeeded', 0, 1), recorded_at, finished_at) = 1
+        UNION ALL
+        SELECT id, COALESCE(completed_at, cancelled_at, failed_at), 6, status,
+               IFF(status = 'cancelled', cancelled_by, processor_id), NULL, response_status, NULL,
+               IFF(status = 'cancelled', cancel_reason, error_message), NULL, NULL
+          FROM PROCESSING_QUEUE
+         WHERE status IN ('completed', 'failed', 'cancelled')
+        UNION ALL
+        SELECT worked.entry_id, ended.recorded_at, 7, 'task ended', ended.processor_id, NULL, NULL, NULL, ended.reason, NULL, NULL
+          FROM (SELECT id AS entry_id, processor_id FROM PROCESSING_QUEUE
+                UNION
+                SELECT entry_id, processor_id FROM PROCESSING_ATTEMPTS) AS worked
+          JOIN PROCESSORS AS ended
+            ON ended.processor_id = worked.processor_id
+           AND ended.event = 'ended') AS events;

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 from queue_contract import attempt, retried, settlement, started
@@ -17,6 +19,7 @@ from rowqueue.processor.store import ProcessorStore
 from rowqueue.settings import SnowflakeSettings
 
 BIG = 10**9
+MONITORING = (Path(__file__).parents[2] / "snowflake" / "03_monitoring_views.sql").read_text(encoding="utf-8")
 
 
 def test_the_contract_is_run_on_a_real_account():
@@ -221,31 +224,29 @@ def test_a_missing_table_is_named(sql, poller):
         poller.pulse()
 
 
-@pytest.mark.parametrize(
-    "view",
-    ["QUEUE_STATUS_SUMMARY", "PROCESSING_METRICS", "PROCESSOR_PERFORMANCE", "STALE_ENTRIES", "FAILED_ENTRIES_ANALYSIS"],
-)
-def test_every_view_answers_on_an_empty_queue_and_on_one_with_every_status(view, sql, workers):
-    sql(f"SELECT * FROM {view}")
+VIEWS = re.findall(r"^CREATE OR REPLACE (?:SECURE )?VIEW (\w+)", MONITORING, re.MULTILINE)
+
+
+def test_every_view_answers_on_an_empty_queue_and_on_one_with_every_status(sql, workers):
+    assert len(VIEWS) == 8
+    for view in VIEWS:
+        sql(f"SELECT * FROM {view}")
     insert(sql, "1", "2", "3", "4")
     one, two, three = claim(workers, 3)
     failed = settlement(two, Status.FAILED, counted=True, error_message="the service answered 400", response_status=400)
     workers().settle(*started([settlement(one), failed]))
     workers().record_end(entries=2, seconds=2.0, reason="nothing is ready")
     sql("UPDATE PROCESSING_QUEUE SET claimed_at = DATEADD('minute', -31, SYSDATE()) WHERE id = ?", three.id)
-    rows = sql(f"SELECT * FROM {view}")
-    assert rows
-    if view == "QUEUE_STATUS_SUMMARY":
-        assert {(row[0], row[1]) for row in rows} == {
-            ("completed", 1),
-            ("failed", 1),
-            ("processing", 1),
-            ("pending", 1),
-        }
-    if view == "FAILED_ENTRIES_ANALYSIS":
-        assert tuple(rows[0])[:3] == (400, "the service answered #", 1)
-    if view == "PROCESSOR_PERFORMANCE":
-        assert tuple(rows[0])[:4] == ("dev-1", 2, 1, 0)
+    rows = {view: [tuple(row) for row in sql(f"SELECT * FROM {view}")] for view in VIEWS}
+    assert all(rows.values())
+    assert {row[:2] for row in rows["QUEUE_STATUS_SUMMARY"]} == {
+        ("completed", 1),
+        ("failed", 1),
+        ("processing", 1),
+        ("pending", 1),
+    }
+    assert rows["FAILED_ENTRIES_ANALYSIS"][0][:5] == ("default", 400, "the service answered #", None, 1)
+    assert rows["PROCESSOR_PERFORMANCE"][0][:4] == ("dev-1", 2, 1, 0)
 
 
 def test_the_view_of_stale_entries_uses_the_threshold_of_the_programs(sql, environ, warehouses, workers):

@@ -33,7 +33,9 @@ SELECT e.value:data::VARCHAR, e.value:reference::VARCHAR
 """
 _COUNTS = "SELECT status, COUNT(*) FROM PROCESSING_QUEUE GROUP BY status"
 _ATTEMPTS = "SELECT COUNT(*) FROM PROCESSING_ATTEMPTS"
-_REASONS = "SELECT reason, entries FROM FAILED_ENTRIES_ANALYSIS ORDER BY entries DESC, reason"
+_REASONS = (
+    "SELECT reason, SUM(entries) AS failed FROM FAILED_ENTRIES_ANALYSIS GROUP BY reason ORDER BY failed DESC, reason"
+)
 
 _TOO_MANY = {"status": 429, "retry_after": 1, "first": 1}
 _ONCE_MORE = {"status": 500, "first": 1}
@@ -216,7 +218,7 @@ class _Demo:
             duplicate_deliveries=partner["duplicates"],
             seconds=round(last.seconds, 1),
             answers=partner["answers"],
-            reasons=[(reason, count) for reason, count in self._sql("select", _REASONS)],
+            reasons=[(reason, int(count)) for reason, count in self._sql("select", _REASONS)],
             in_flight=partner["most_in_flight"],
             most_tasks=self._running.most_tasks(),
         )

@@ -109,8 +109,8 @@ BEGIN
         SELECT DISTINCT action_id, id
           FROM PROCESSING_QUEUE
          WHERE action_id = :this_action;
-        INSERT INTO PROCESSING_ACTIONS (action_id, action, selector, reason, entries, acted_by)
-        SELECT :this_action, 'requeue', :selector, :reason, COUNT(*), CURRENT_USER()
+        INSERT INTO PROCESSING_ACTIONS (action_id, action, selector, reason, entries, acted_by, acted_at)
+        SELECT :this_action, 'requeue', :selector, :reason, COUNT(*), CURRENT_USER(), COALESCE(MIN(updated_at), SYSDATE())
           FROM PROCESSING_QUEUE
          WHERE action_id = :this_action;
         SELECT entries INTO :changed FROM PROCESSING_ACTIONS WHERE action_id = :this_action;
@@ -165,8 +165,8 @@ BEGIN
         SELECT DISTINCT action_id, id
           FROM PROCESSING_QUEUE
          WHERE action_id = :this_action;
-        INSERT INTO PROCESSING_ACTIONS (action_id, action, selector, reason, entries, acted_by)
-        SELECT :this_action, 'cancel', :selector, :reason, COUNT(*), CURRENT_USER()
+        INSERT INTO PROCESSING_ACTIONS (action_id, action, selector, reason, entries, acted_by, acted_at)
+        SELECT :this_action, 'cancel', :selector, :reason, COUNT(*), CURRENT_USER(), COALESCE(MIN(updated_at), SYSDATE())
           FROM PROCESSING_QUEUE
          WHERE action_id = :this_action;
         SELECT entries INTO :changed FROM PROCESSING_ACTIONS WHERE action_id = :this_action;
@@ -219,8 +219,8 @@ BEGIN
         SELECT DISTINCT action_id, id
           FROM PROCESSING_QUEUE
          WHERE action_id = :this_action;
-        INSERT INTO PROCESSING_ACTIONS (action_id, action, selector, reason, entries, acted_by)
-        SELECT :this_action, 'discard', :selector, :reason, COUNT(*), CURRENT_USER()
+        INSERT INTO PROCESSING_ACTIONS (action_id, action, selector, reason, entries, acted_by, acted_at)
+        SELECT :this_action, 'discard', :selector, :reason, COUNT(*), CURRENT_USER(), COALESCE(MIN(updated_at), SYSDATE())
           FROM PROCESSING_QUEUE
          WHERE action_id = :this_action;
         SELECT entries INTO :changed FROM PROCESSING_ACTIONS WHERE action_id = :this_action;
@@ -272,8 +272,9 @@ BEGIN
         SELECT DISTINCT action_id, id
           FROM PROCESSING_QUEUE
          WHERE action_id = :this_action;
-        INSERT INTO PROCESSING_ACTIONS (action_id, action, selector, reason, entries, acted_by)
-        SELECT :this_action, 'reprioritise', :selector || ' -> priority ' || :priority, :reason, COUNT(*), CURRENT_USER()
+        INSERT INTO PROCESSING_ACTIONS (action_id, action, selector, reason, entries, acted_by, acted_at)
+        SELECT :this_action, 'reprioritise', :selector || ' -> priority ' || :priority, :reason, COUNT(*), CURRENT_USER(),
+               COALESCE(MIN(updated_at), SYSDATE())
           FROM PROCESSING_QUEUE
          WHERE action_id = :this_action;
         SELECT entries INTO :changed FROM PROCESSING_ACTIONS WHERE action_id = :this_action;
@@ -314,8 +315,9 @@ BEGIN
         BEGIN TRANSACTION;
         INSERT INTO PROCESSING_HOLDS (scope, kind, reason, until_at, created_by)
         SELECT :scope, 'person', :reason, DATEADD('second', :seconds, SYSDATE()), CURRENT_USER();
-        INSERT INTO PROCESSING_ACTIONS (action_id, action, selector, reason, entries, acted_by)
-        SELECT :this_action, 'hold', TO_JSON(OBJECT_CONSTRUCT('scope', :scope, 'seconds', :seconds)), :reason, 1, CURRENT_USER();
+        INSERT INTO PROCESSING_ACTIONS (action_id, action, selector, reason, entries, acted_by, acted_at)
+        SELECT :this_action, 'hold', TO_JSON(OBJECT_CONSTRUCT('scope', :scope, 'seconds', :seconds)), :reason, 1, CURRENT_USER(),
+               SYSDATE();
         SELECT entries INTO :changed FROM PROCESSING_ACTIONS WHERE action_id = :this_action;
         COMMIT;
     EXCEPTION
@@ -351,8 +353,8 @@ BEGIN
       INTO :checked;
     BEGIN
         BEGIN TRANSACTION;
-        INSERT INTO PROCESSING_ACTIONS (action_id, action, selector, reason, entries, acted_by)
-        SELECT :this_action, 'lift', TO_JSON(OBJECT_CONSTRUCT('scope', :scope)), :reason, COUNT(*), CURRENT_USER()
+        INSERT INTO PROCESSING_ACTIONS (action_id, action, selector, reason, entries, acted_by, acted_at)
+        SELECT :this_action, 'lift', TO_JSON(OBJECT_CONSTRUCT('scope', :scope)), :reason, COUNT(*), CURRENT_USER(), SYSDATE()
           FROM PROCESSING_HOLDS
          WHERE scope = :scope
            AND kind <> 'fence';

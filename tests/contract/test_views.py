@@ -1,0 +1,145 @@
+"""What an investigation needs: the views show each failure's cause, each entry's history, and no payload to others."""
+
+from __future__ import annotations
+
+import pytest
+
+from rowqueue.operator import Operator, Selector
+
+
+@pytest.fixture
+def read(sql):
+    return lambda text, *values: [tuple(row) for row in sql(text, *values)]
+
+
+@pytest.fixture
+def payload(sql):
+    """The session gets the role that may see data, results and answers."""
+    sql("CREATE ROLE IF NOT EXISTS QUEUE_DB_PAYLOAD")
+    sql("GRANT ROLE QUEUE_DB_PAYLOAD TO ROLE ACCOUNTADMIN")
+    yield
+    sql("DROP ROLE QUEUE_DB_PAYLOAD")
+
+
+def failed(sql, *, status, message, answer):
+    sql(
+        "INSERT INTO PROCESSING_QUEUE (data, status, response_status, error_message, result, failed_at)"
+        " SELECT '{}', 'failed', ?, ?, ?, SYSDATE()",
+        status,
+        message,
+        answer,
+    )
+
+
+SAME = [
+    '{"error": "unknown currency", "order": "ORD-4711", "at": "2026-11-20T10:00:00.123Z"}',
+    '{"error": "unknown currency", "order": "ORD-12", "at": "2026-11-21T23:59:59Z"}',
+    '{"error": "unknown currency",\n "order": "b0a1c5f2-7c3e-4b57-9d34-5a6b7c8d9e0f", "at": "2026-11-21 09:59+01:00"}',
+    '{"error": "unknown currency", "order": "0f8e", "at": "17.5"}',
+]
+OTHERS = [
+    '{"error": "amount missing", "order": "ORD-4711", "at": "2026-11-20T10:00:00.123Z"}',
+    '{"error": "unknown country", "order": "ORD-4711", "at": "2026-11-20T10:00:00.123Z"}',
+    None,
+]
+
+
+def test_item_6_failures_with_different_answers_are_different_groups_and_numbers_and_ids_make_none(sql, read, payload):
+    for answer in (*SAME, *OTHERS):
+        failed(sql, status=400, message="the service answered 400 Bad Request", answer=answer)
+    failed(sql, status=422, message="the service answered 422 Unprocessable", answer=SAME[0])
+    groups = read("SELECT response_status, entries, reason FROM FAILED_ENTRIES_ANALYSIS ORDER BY entries DESC, 1")
+    bad = "the service answered # Bad Request"
+    assert groups == [
+        (400, 4, bad),
+        (400, 1, bad),
+        (400, 1, bad),
+        (400, 1, bad),
+        (422, 1, "the service answered # Unprocessable"),
+    ]
+    ((answer, example, shown),) = read(
+        "SELECT answer, example_id, example_answer FROM FAILED_ENTRIES_ANALYSIS WHERE entries = 4"
+    )
+    assert (answer, example, shown) == ('{"error": "unknown currency", "order": "#", "at": "#"}', 4, SAME[3])
+
+
+def test_item_6_one_entry_is_shown_whole_and_in_order(sql, read, run_script, warehouses, payload):
+    run_script("03_actions.sql")
+    operator = Operator(warehouses())
+    minute = "DATEADD('minute', {}, '2026-11-20 10:00:00'::TIMESTAMP_NTZ)".format
+    sql(f"INSERT INTO PROCESSING_QUEUE (data, reference, created_at) SELECT '{{}}', 'order-1', {minute(0)}")
+    sql("INSERT INTO PROCESSING_QUEUE (data, reference) SELECT '{}', 'another'")
+    ((key,),) = read("SELECT idempotency_key FROM PROCESSING_QUEUE WHERE id = 1")
+    for token, worker, at, outcome, status, error in (
+        ("t1", "dev-a", 1, "transient", "pending", "503"),
+        ("t2", "dev-b", 4, "crashed", None, "exit code 137"),
+        ("t3", "dev-c", 7, "permanent", "failed", "400"),
+        ("t3", "dev-c", 7, "permanent", "failed", "400"),
+    ):
+        sql(
+            f"""
+            INSERT INTO PROCESSING_ATTEMPTS (entry_id, claim_token, idempotency_key, attempt, processor_id, started_at,
+                                             finished_at, outcome, entry_status, error_message, result, milliseconds,
+                                             trace_id, response_status)
+            SELECT 1, '{token}', ?, {at}, '{worker}', {minute(at)}, {minute(at + 1)}, '{outcome}', ?, '{error}', 'no',
+                   60000, 'abc', 503""",
+            key,
+            status,
+        )
+    ended = "INSERT INTO PROCESSORS (processor_id, event, recorded_at, reason)"
+    sql(f"{ended} SELECT 'dev-a', 'ended', {minute(3)}, 'done'")
+    sql(f"{ended} SELECT 'dev-other', 'ended', {minute(3)}, 'not this one'")
+    sql("UPDATE PROCESSING_QUEUE SET status = 'failed', retry_count = 3, claim_token = 't3' WHERE id = 1")
+    operator.requeue(Selector(ids=(1,)), reason="mended")
+    operator.cancel(Selector(ids=(1,)), reason="no longer wanted")
+    history = read("""
+        SELECT place, event, done_by, attempt, response_status, milliseconds, detail, answer, trace_id
+          FROM ENTRY_HISTORY WHERE entry_id = 1 ORDER BY place""")
+    nothing = (None, None, None)
+    assert history == [
+        (1, "inserted", None, *nothing, "for default, reference order-1", None, None),
+        (2, "claimed", "dev-a", *nothing, None, None, None),
+        (3, "delivered: transient", "dev-a", 1, 503, 60000, "503", "no", "abc"),
+        (4, "task ended", "dev-a", *nothing, "done", None, None),
+        (5, "claimed", "dev-b", *nothing, None, None, None),
+        (6, "taken away: crashed", "dev-b", 4, 503, 60000, "exit code 137", "no", "abc"),
+        (7, "claimed", "dev-c", *nothing, None, None, None),
+        (8, "delivered: permanent", "dev-c", 7, 503, 60000, "400", "no", "abc"),
+        (9, "requeue", "TESTER", *nothing, "mended", None, None),
+        (10, "cancel", "TESTER", *nothing, "no longer wanted", None, None),
+        (11, "cancelled", "TESTER", *nothing, "no longer wanted", None, None),
+    ]
+
+
+def test_item_6_a_claim_of_now_and_its_end_have_their_own_times(sql, read):
+    sql("""
+        INSERT INTO PROCESSING_QUEUE (data, status, claim_token, processor_id, response_status, claimed_at,
+                                      completed_at)
+        SELECT '{}', 'completed', 't', 'dev-a', 200, SYSDATE(), DATEADD('second', 5, SYSDATE())""")
+    assert read("SELECT event, done_by, response_status FROM ENTRY_HISTORY ORDER BY place") == [
+        ("inserted", None, None),
+        ("claimed", "dev-a", None),
+        ("completed", "dev-a", 200),
+    ]
+
+
+def test_item_6_data_results_and_answers_are_shown_only_to_who_has_the_role(sql, read, run_script):
+    failed(sql, status=400, message="400", answer="secret")
+    sql("""
+        INSERT INTO PROCESSING_ATTEMPTS (entry_id, claim_token, attempt, processor_id, started_at, finished_at, outcome,
+                                         result, entry_status)
+        SELECT 1, 't', 1, 'dev-a', SYSDATE(), SYSDATE(), 'permanent', 'secret', 'failed'""")
+    shown = {
+        "QUEUE_ENTRIES": "data, result",
+        "DELIVERY_ATTEMPTS": "result",
+        "ENTRY_HISTORY": "MAX(answer)",
+        "FAILED_ENTRIES_ANALYSIS": "answer, example_answer",
+    }
+    for view, columns in shown.items():
+        assert set(read(f"SELECT {columns} FROM {view}")[0]) == {None}
+    sql("CREATE ROLE QUEUE_DB_PAYLOAD")
+    sql("GRANT ROLE QUEUE_DB_PAYLOAD TO ROLE ACCOUNTADMIN")
+    for view, columns in shown.items():
+        assert "secret" in read(f"SELECT {columns} FROM {view}")[0]
+    sql("DROP ROLE QUEUE_DB_PAYLOAD")
+    assert read("SELECT id, status, data_characters, error_message FROM QUEUE_ENTRIES") == [(1, "failed", 2, "400")]
