@@ -14,6 +14,7 @@ from rowqueue_local.drills.all import ALL
 DRILL = [sys.executable, "-m", "rowqueue.cli", "drill"]
 
 EXPECTED = {
+    "cancel": {"in_hand": 500, "pending": 500, "begun_after_cancel": 0},
     "sigterm": {"lost": 0, "attempts_spent_on_unstarted": 0, "in_flight": 50, "exit_code": 0},
     "certificate": {
         "claimed": 0,
@@ -41,7 +42,7 @@ EXPECTED = {
         "cap_exceeded": 0,
     },
 }
-OPTIONS = {"storm": ["--seed", "50", "--minutes", "0.15"]}
+OPTIONS = {"cancel": ["--entries", "500"], "storm": ["--seed", "50", "--minutes", "0.15"]}
 # Figures that may vary, and their upper bounds.
 LESS = {
     "sigterm": [("seconds_to_exit", "grace_seconds")],

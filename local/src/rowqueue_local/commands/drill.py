@@ -12,7 +12,7 @@ from rich.table import Table
 
 from rowqueue_local.commands.console import FOLDER, console
 from rowqueue_local.drills import all as drills
-from rowqueue_local.drills import storm
+from rowqueue_local.drills import cancel, storm
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -32,9 +32,21 @@ if TYPE_CHECKING:
     type=click.FloatRange(min=0.05, max=1440),
     help=f"Of storm only: how long faults happen. Default: {storm.MINUTES:g}.",
 )
+@click.option(
+    "--entries",
+    type=click.IntRange(min=500, max=10_000),
+    help=f"Of cancel only: entries in hand, and as many pending. Default: {cancel.ENTRIES}.",
+)
 @click.option("--state-dir", type=FOLDER, default=Path(".local/drill"), show_default=True)
 def drill_command(
-    name: str | None, state_dir: Path, *, seed: int | None, minutes: float | None, listed: bool, as_json: bool
+    name: str | None,
+    state_dir: Path,
+    *,
+    seed: int | None,
+    minutes: float | None,
+    entries: int | None,
+    listed: bool,
+    as_json: bool,
 ) -> None:
     """Cause a fault, or with storm many, on a fresh embedded stack. Exit code 0 only if the promise was kept."""
     if listed or name is None:
@@ -46,6 +58,10 @@ def drill_command(
         drill = storm.drill(seed=seed, minutes=storm.MINUTES if minutes is None else minutes)
     elif seed is not None or minutes is not None:
         raise click.UsageError(f"--seed and --minutes are options of the drill storm, not of {name}")
+    if drill is cancel.DRILL:
+        drill = cancel.drill(entries=cancel.ENTRIES if entries is None else entries)
+    elif entries is not None:
+        raise click.UsageError(f"--entries is an option of the drill cancel, not of {name}")
     terminal.print(f"[bold]{drill.name}[/bold]  {drill.promise}")
     verdict = drill.play(state_dir.resolve(), lambda line: terminal.print(f"  {line}", markup=False))
     _show(terminal, verdict)
