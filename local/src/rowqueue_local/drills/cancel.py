@@ -86,7 +86,7 @@ def _seconds(stage: Stage) -> float:
         f"SELECT DATEDIFF('millisecond', MIN(IFF({_CANCELLED_NOW}, cancelled_at, NULL)), MAX(cancelled_at)) "  # noqa: S608
         "FROM PROCESSING_QUEUE"
     )
-    return round(milliseconds / 1000, 2)
+    return round(float(milliseconds) / 1000, 2)
 
 
 def _unfinished(stage: Stage) -> int:
