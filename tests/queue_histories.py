@@ -22,7 +22,7 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from rowqueue.contract import AttemptOutcome
+from rowqueue.contract import DEFAULT_DESTINATION, AttemptOutcome, HoldKind
 from rowqueue.lifecycle import (
     Doubted,
     Interrupted,
@@ -57,6 +57,14 @@ OUTCOMES = {
 LONG = int(os.environ.get("HISTORIES", "0"))
 
 
+HOME, ELSEWHERE = DEFAULT_DESTINATION, "acme"
+
+
+def destination_of(worker):
+    """Two of the three workers are of the default destination, as the poller is."""
+    return ELSEWHERE if worker.startswith("dev-c-") else HOME
+
+
 class Killed(BaseException):
     """The worker was killed between two of its statements."""
 
@@ -83,10 +91,12 @@ class ModelEntry:
 
     number: int
     available_at: float
+    destination: str = HOME
     priority: int = 0
     limit: int = LIMIT
     status: Status = Status.PENDING
     retry_count: int = 0
+    earlier_attempts: int = 0
     crash_count: int = 0
     doubts: int = 0
     cancel_requested: bool = False
@@ -97,7 +107,12 @@ class ModelEntry:
 
     @property
     def exhausted(self):
-        return self.is_claimable and self.retry_count >= self.limit
+        return self.is_claimable and self.destination == HOME and self.retry_count >= self.limit
+
+    @property
+    def attempt(self):
+        """The number of the attempt that its claim makes."""
+        return self.earlier_attempts + self.retry_count + 1
 
     @property
     def is_claimable(self):
@@ -105,7 +120,7 @@ class ModelEntry:
 
     def columns(self, now):
         ready_in = round((self.available_at - now) / 100)
-        counts = (self.retry_count, self.crash_count, self.doubts)
+        counts = (self.retry_count, self.earlier_attempts, self.crash_count, self.doubts)
         rest = (self.token, self.worker, self.cancel_requested, ready_in)
         return (str(self.number), self.status.value, *counts, *rest)
 
@@ -122,6 +137,18 @@ class ModelEntry:
     def give_back(self):
         """What a person has cancelled does not become pending."""
         self.status = Status.CANCELLED if self.cancel_requested else Status.PENDING
+
+
+@dataclass(frozen=True)
+class ModelHold:
+    """A hold. Without an end it stands until it is deleted."""
+
+    scope: str
+    kind: HoldKind
+    until: float | None = None
+
+    def stands(self, now):
+        return self.until is None or self.until > now
 
 
 @dataclass
@@ -153,7 +180,8 @@ class QueueHistories(RuleBasedStateMachine):
         self.workers = {name: f"dev-{name}-0" for name in "abc"}
         self.dead = {}
         self.killed = set()
-        self.hold_until = None
+        self.holds = []
+        self.numbers = {}
         self.births = 0
         self.final = {}
         self.promised = set()
@@ -172,10 +200,11 @@ class QueueHistories(RuleBasedStateMachine):
         priority=st.sampled_from([0, 0, 1]),
         ready_in_s=st.sampled_from([0, 0, 200]),
         max_retries=st.sampled_from([None, 1, 5]),
+        destination=st.sampled_from([HOME, HOME, ELSEWHERE]),
     )
-    def insert(self, priority, ready_in_s, max_retries):
+    def insert(self, priority, ready_in_s, max_retries, destination):
         self._pass_time()
-        self._insert(2, priority=priority, ready_in_s=ready_in_s, max_retries=max_retries)
+        self._insert(2, priority=priority, ready_in_s=ready_in_s, max_retries=max_retries, destination=destination)
 
     @precondition(lambda self: self._in(Status.FAILED) or self._in(Status.CANCELLED))
     @rule(pick=st.integers(0, 9), reset=st.sampled_from([True, True, False]))
@@ -187,7 +216,19 @@ class QueueHistories(RuleBasedStateMachine):
         self.final.pop(entry.number, None)
         entry.status, entry.available_at = Status.PENDING, self.now
         if reset:
+            entry.earlier_attempts += entry.retry_count
             entry.retry_count, entry.cancel_requested = 0, False
+
+    @precondition(lambda self: len(self.claims) > 3)
+    @rule(scope=st.sampled_from(["*", HOME, ELSEWHERE]), kind=st.sampled_from([HoldKind.PERSON, HoldKind.FENCE]))
+    def place_or_delete_a_hold_by_hand(self, scope, kind):
+        self._pass_time()
+        if any(hold.until is None for hold in self.holds):
+            self.ground.delete_holds_without_end()
+            self.holds = [hold for hold in self.holds if hold.until is not None]
+        else:
+            self.ground.hold(scope, kind)
+            self.holds.append(ModelHold(scope=scope, kind=kind))
 
     @precondition(lambda self: self._in(Status.PROCESSING) or len(self._in(Status.PENDING)) > 2)
     @rule(pick=st.integers(0, 9))
@@ -223,7 +264,7 @@ class QueueHistories(RuleBasedStateMachine):
             nothing_in_hand=alone and not any(entry.worker == worker for entry in self._in(Status.PROCESSING)),
             probe=probe,
         )
-        expected = self._block(request)
+        expected = self._block(request, destination_of(worker))
         taken = self.ground.store(worker).claim(request)
         again = {int(entry.data) for entry in taken} & self.promised
         assert not again, f"claimed again after a success on record: {again}"
@@ -231,6 +272,7 @@ class QueueHistories(RuleBasedStateMachine):
         for entry in expected:
             entry.status, entry.token, entry.worker = Status.PROCESSING, request.token, worker
             entry.claimed_at = entry.tried_at = self.now
+            self.numbers[entry.number, request.token] = entry.attempt
         self.claims.append(ModelClaim(token=request.token, worker=worker, entries=taken))
 
     @precondition(lambda self: self._busy())
@@ -240,7 +282,7 @@ class QueueHistories(RuleBasedStateMachine):
         worker = self._pick(self._busy(), pick)
         mine = [entry for entry in self._in(Status.PROCESSING) if entry.worker == worker]
         seen = self.ground.store(worker).look(sorted({entry.token for entry in mine}))
-        assert seen.hold == (self.hold_until is not None and self.hold_until > self.now)
+        assert seen.hold == any(hold.stands(self.now) for hold in self._obeyed(destination_of(worker)))
         found = sorted((key.entry_id, key.claim_token) for key in seen.cancelled)
         assert found == [(entry.number, entry.token) for entry in mine if entry.cancel_requested]
 
@@ -280,17 +322,19 @@ class QueueHistories(RuleBasedStateMachine):
     def crash(self, pick, how):
         self._die(self._pick(self._busy(), pick), **how)
 
-    @precondition(lambda self: self.hold_until is not None or len(self.claims) > 3)
-    @rule()
-    def place_or_lift_holds(self):
+    @precondition(lambda self: self.holds or len(self.claims) > 3)
+    @rule(name=st.sampled_from("aac"))
+    def place_or_lift_holds(self, name):
         self._pass_time()
-        store = self.ground.store("dev-a-0")
-        if self.hold_until is not None:
+        worker = self.workers[name]
+        store, obeyed = self.ground.store(worker), self._obeyed(destination_of(worker))
+        if obeyed:
             store.lift_ended_holds()
-            self.hold_until = None if self.hold_until <= self.now else self.hold_until
+            self.holds = [hold for hold in self.holds if hold not in obeyed or hold.stands(self.now)]
         else:
             store.place_hold(reason="refused", seconds=HOLD_S)
-            self.hold_until = self.now + HOLD_S
+            scope, until = destination_of(worker), self.now + HOLD_S
+            self.holds.append(ModelHold(scope=scope, kind=HoldKind.CREDENTIALS, until=until))
 
     # What the poller does, and the clock.
 
@@ -329,9 +373,14 @@ class QueueHistories(RuleBasedStateMachine):
 
     @invariant()
     def the_trail_has_each_delivery_once(self):
-        recorded = [(str(number), token, outcome, False) for (number, token), (outcome, _) in self.recorded.items()]
-        noted = [(str(number), token, word, True) for (number, token), word in self.noted.items()]
-        assert sorted(self.ground.trail()) == sorted(recorded + noted)
+        recorded = [(key, outcome, False) for key, (outcome, _) in self.recorded.items()]
+        noted = [(key, word, True) for key, word in self.noted.items()]
+        expected = [(str(key[0]), key[1], self.numbers[key], word, by) for key, word, by in recorded + noted]
+        assert sorted(self.ground.trail()) == sorted(expected)
+
+    @invariant()
+    def the_holds_are_those_that_were_placed_and_not_removed(self):
+        assert sorted(self.ground.holds()) == sorted((hold.scope, hold.kind.value) for hold in self.holds)
 
     @invariant()
     def what_has_ended_never_changes(self):
@@ -415,15 +464,20 @@ class QueueHistories(RuleBasedStateMachine):
         """Pending entries that no claim takes."""
         return [entry for entry in self._in(Status.PENDING) if entry.exhausted or entry.cancel_requested]
 
-    def _insert(self, entries, *, priority=0, ready_in_s=0, max_retries=None):
+    def _obeyed(self, destination):
+        """The holds that stop the workers of a destination."""
+        return [hold for hold in self.holds if hold.scope in {"*", destination}]
+
+    def _insert(self, entries, *, priority=0, ready_in_s=0, max_retries=None, destination=HOME):
         first = len(self.entries) + 1
         numbers = range(first, first + entries)
-        columns = {"priority": priority, "max_retries": max_retries}
+        columns = {"priority": priority, "max_retries": max_retries, "destination": destination}
         self.ground.insert([str(number) for number in numbers], ready_in_s=ready_in_s, **columns)
         for number in numbers:
             self.entries[number] = ModelEntry(
                 number=number,
                 available_at=self.now + ready_in_s,
+                destination=destination,
                 priority=priority,
                 limit=LIMIT if max_retries is None else max_retries,
             )
@@ -440,16 +494,17 @@ class QueueHistories(RuleBasedStateMachine):
         """One of the latest: histories of the same entry find more than entries that are soon forgotten."""
         return choices[-1 - number % len(choices)]
 
-    def _block(self, request):
+    def _block(self, request, destination):
         """What a claim must take: the best ready entries of one kind."""
-        if self.hold_until is not None and (not request.probe or self.hold_until > self.now):
+        if any(not request.probe or hold.stands(self.now) for hold in self._obeyed(destination)):
             return []
         ready = [
             entry
             for entry in self._in(Status.PENDING)
             if entry.is_claimable
+            and entry.destination == destination
             and entry.available_at <= self.now
-            and not entry.exhausted
+            and entry.retry_count < entry.limit
             and (request.nothing_in_hand or not entry.crash_count)
         ]
         ready.sort(key=lambda entry: (-entry.priority, entry.available_at, entry.number))
@@ -518,7 +573,7 @@ class QueueHistories(RuleBasedStateMachine):
             case Transient():
                 delay_s = 100 * 2**entry.retry_count
                 entry.count()
-                if entry.status is Status.PENDING:
+                if entry.status is not Status.FAILED:
                     entry.available_at = at + delay_s
             case Interrupted() | Doubted():
                 entry.doubts += isinstance(outcome, Doubted)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 
-from queue_histories import LIMIT, Killed, play
+from queue_histories import LIMIT, Killed, destination_of, play
 
 from rowqueue.poller.queue import PollerQueue
 from rowqueue.processor.store import ProcessorStore
@@ -68,7 +68,11 @@ class SnowflakeGround:
     def store(self, worker):
         if worker not in self.stores:
             self.stores[worker] = ProcessorStore(
-                self.warehouse, queue=self.table, processor_id=worker, max_retries=LIMIT
+                self.warehouse,
+                queue=self.table,
+                processor_id=worker,
+                max_retries=LIMIT,
+                destination=destination_of(worker),
             )
         return self.stores[worker]
 
@@ -79,16 +83,20 @@ class SnowflakeGround:
             yield
         self.warehouse.last = None
 
-    def insert(self, data, *, ready_in_s, priority, max_retries):
+    def insert(self, data, *, ready_in_s, priority, max_retries, destination):
         self.sql(
-            "INSERT INTO PROCESSING_QUEUE (data, available_at, priority, max_retries) "
-            "SELECT f.value::VARCHAR, DATEADD('second', ?, SYSDATE()), ?, ? "
+            "INSERT INTO PROCESSING_QUEUE (data, available_at, priority, max_retries, destination) "
+            "SELECT f.value::VARCHAR, DATEADD('second', ?, SYSDATE()), ?, ?, ? "
             "FROM TABLE(FLATTEN(INPUT => PARSE_JSON(?))) AS f ORDER BY f.index",
-            *(ready_in_s, priority, max_retries, json.dumps(data)),
+            *(ready_in_s, priority, max_retries, destination, json.dumps(data)),
         )
 
     def requeue(self, data, *, reset):
-        action = "retry_count = 0, cancel_requested = FALSE, cancelled_at = NULL, " if reset else ""
+        action = (
+            "earlier_attempts = earlier_attempts + retry_count, retry_count = 0, cancel_requested = FALSE, cancelled_at = NULL, "
+            if reset
+            else ""
+        )
         self.sql(
             f"UPDATE PROCESSING_QUEUE SET status = 'pending', {action}available_at = SYSDATE() "
             "WHERE status IN ('failed', 'cancelled') AND data = ?",
@@ -109,16 +117,28 @@ class SnowflakeGround:
             (*columns, round(seconds / 100))
             for *columns, seconds in self.sql(
                 "SELECT data, IFF(status = 'cancelled' AND cancelled_at IS NULL, 'without a time', status), "
-                "retry_count, crash_count, doubts, claim_token, processor_id, cancel_requested, "
+                "retry_count, earlier_attempts, crash_count, doubts, claim_token, processor_id, cancel_requested, "
                 "DATEDIFF('second', SYSDATE(), available_at) FROM PROCESSING_QUEUE ORDER BY id"
             )
         ]
+
+    def hold(self, scope, kind):
+        self.sql(
+            "INSERT INTO PROCESSING_HOLDS (scope, kind, reason, created_by) VALUES (?, ?, 'maintenance', 'me')",
+            *(scope, kind.value),
+        )
+
+    def delete_holds_without_end(self):
+        self.sql("DELETE FROM PROCESSING_HOLDS WHERE until_at IS NULL")
+
+    def holds(self):
+        return [tuple(row) for row in self.sql("SELECT scope, kind FROM PROCESSING_HOLDS")]
 
     def trail(self):
         return [
             tuple(row)
             for row in self.sql(
-                "SELECT q.data, a.claim_token, a.outcome, a.entry_status IS NULL FROM PROCESSING_ATTEMPTS AS a "
+                "SELECT q.data, a.claim_token, a.attempt, a.outcome, a.entry_status IS NULL FROM PROCESSING_ATTEMPTS AS a "
                 "JOIN PROCESSING_QUEUE AS q ON q.id = a.entry_id"
             )
         ]

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import contextlib
 
-from queue_histories import LIMIT, Killed, play
+from queue_histories import LIMIT, Killed, destination_of, play
 
 from rowqueue.lifecycle import Status
 from rowqueue_local.memory_poller import MemoryPoller
-from rowqueue_local.memory_queue import MemoryQueue, MemoryTables
+from rowqueue_local.memory_queue import HoldRow, MemoryQueue, MemoryTables
 
 
 def finished(coroutine):
@@ -67,7 +67,9 @@ class MemoryGround:
         return {}
 
     def store(self, worker):
-        return MemoryStore(self, MemoryQueue(self.tables, processor_id=worker, max_retries=LIMIT))
+        destination = destination_of(worker)
+        queue = MemoryQueue(self.tables, processor_id=worker, max_retries=LIMIT, destination=destination)
+        return MemoryStore(self, queue)
 
     @contextlib.contextmanager
     def killed_after(self, statement):
@@ -84,6 +86,7 @@ class MemoryGround:
         row = self._row(data)
         row.status, row.available_at = Status.PENDING, self.now
         if reset:
+            row.earlier_attempts += row.retry_count
             row.retry_count, row.cancel_requested, row.cancelled_at = 0, False, None
 
     def cancel(self, data):
@@ -98,7 +101,7 @@ class MemoryGround:
             (
                 row.data,
                 "without a time" if row.status == Status.CANCELLED and row.cancelled_at is None else str(row.status),
-                *(row.retry_count, row.crash_count, row.doubts),
+                *(row.retry_count, row.earlier_attempts, row.crash_count, row.doubts),
                 *(row.claim_token, row.processor_id, row.cancel_requested),
                 round((row.available_at - self.now) / 100),
             )
@@ -108,9 +111,18 @@ class MemoryGround:
     def trail(self):
         data = {row.id: row.data for row in self.tables.queue}
         return [
-            (data[row.made.entry_id], row.made.claim_token, str(row.made.outcome), row.by_poller)
+            (data[row.made.entry_id], row.made.claim_token, row.made.attempt, str(row.made.outcome), row.by_poller)
             for row in self.tables.attempts
         ]
+
+    def hold(self, scope, kind):
+        self.tables.holds.append(HoldRow(reason="maintenance", scope=scope, kind=kind))
+
+    def delete_holds_without_end(self):
+        self.tables.holds[:] = [hold for hold in self.tables.holds if hold.until_at is not None]
+
+    def holds(self):
+        return [(hold.scope, str(hold.kind)) for hold in self.tables.holds]
 
     def _row(self, data):
         return next(row for row in self.tables.queue if row.data == data)
