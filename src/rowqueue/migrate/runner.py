@@ -130,7 +130,8 @@ def _announced(rebuild: Rebuild) -> list[str]:
     if rebuild.is_queue:
         lines.append(
             "Pause the producers and the programs of the old table first: what they change meanwhile is lost. "
-            "Afterwards grant the producers their privileges again."
+            "Privileges stay with the old table: run snowflake/04_grants.sql after it, as setup_database.sh does, and "
+            "grant the producers theirs again."
         )
     return lines
 
