@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import json
+import re
 from datetime import UTC, datetime, timedelta
 from functools import partial
+from pathlib import Path
 
 import pytest
 
+from rowqueue import sql as statements
 from rowqueue.errors import WarehouseError
 from rowqueue.operator import Operator, Selector
 
 WHY = "the partner's mistake"
+ROOT = Path(__file__).parents[2]
+PAGES = [ROOT / "README.md", ROOT / "SECURITY.md", *sorted((ROOT / "docs").glob("*.md"))]
 STATUSES = ("pending", "processing", "completed", "failed", "cancelled")
 
 
@@ -243,3 +248,32 @@ def test_item_4_a_statement_that_fails_leaves_nothing_of_the_action(sql, operato
         assert read("status", "requeued", "action_id") == [("failed", 0, None)]
         assert [sql(f"SELECT COUNT(*) FROM {each}")[0][0] for each in steps] == [0, 0, 1]
     assert operator.requeue(Selector(ids=(1,)), reason=WHY) == 1, "and the session goes on"
+
+
+def calls():
+    """Each CALL that a page tells people to run, with the literals that stand for its values."""
+    for page in PAGES:
+        for call in re.findall(r"\bCALL [A-Z_]+\([^;`]*\)(?=[;`])", page.read_text(encoding="utf-8")):
+            yield page.name, call
+
+
+def test_item_4_the_sql_for_people_is_the_statements_of_the_operator_and_runs(sql, operator, insert):
+    known = {text.text for text in statements.statements(queue="", file="operator.sql").values()}
+    named = set()
+    insert(status="failed")
+    for page, call in calls():
+        template = re.sub(r"'[^']*'|\b[0-9]+\b|NULL", "?", call)
+        assert template in known, f"{page}: {call}"
+        if "idd" in call:
+            continue  # a page shows what is refused
+        assert sql(call)[0][0] >= 0
+        named.add(template)
+    assert named == known, "the pages show each action"
+
+
+def test_item_4_no_page_tells_people_to_change_entries_or_holds_without_a_record():
+    changes = re.compile(
+        r"\b(?:UPDATE PROCESSING_QUEUE|DELETE FROM PROCESSING_(?:QUEUE|HOLDS)|INSERT INTO PROCESSING_HOLDS)\b[^`;]*"
+    )
+    found = {page.name: changes.findall(page.read_text(encoding="utf-8")) for page in PAGES}
+    assert {page: texts for page, texts in found.items() if texts} == {}

@@ -273,7 +273,7 @@ def test_pending_entries_without_attempts_left_are_counted_apart_and_failed_with
     pulse = poller.pulse()
     assert (pulse.pending, pulse.exhausted) == (1, 2)
     assert poller.fail_exhausted() == 2
-    message = "no attempts left: to requeue, set retry_count to 0"
+    message = "no attempts left; REQUEUE_ENTRIES gives new ones"
     assert state(sql, "status", "error_message") == [
         ("pending", None),
         ("failed", f"503; {message}"),

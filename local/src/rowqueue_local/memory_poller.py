@@ -46,7 +46,7 @@ class MemoryPoller:
         ]
         for row in exhausted:
             earlier = f"{row.error_message}; " if row.error_message else ""
-            self._fail(row, f"{earlier}no attempts left: to requeue, set retry_count to 0")
+            self._fail(row, f"{earlier}no attempts left; REQUEUE_ENTRIES gives new ones")
         return len(exhausted)
 
     def end_cancelled(self) -> int:

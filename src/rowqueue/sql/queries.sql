@@ -550,7 +550,7 @@ UPDATE {queue}
    SET status = 'failed',
        failed_at = SYSDATE(),
        updated_at = SYSDATE(),
-       error_message = LEFT(COALESCE(error_message || '; ', '') || 'no attempts left: to requeue, set retry_count to 0', 1000)
+       error_message = LEFT(COALESCE(error_message || '; ', '') || 'no attempts left; REQUEUE_ENTRIES gives new ones', 1000)
  WHERE status = 'pending'
    AND destination = %(destination)s
    AND NOT cancel_requested
