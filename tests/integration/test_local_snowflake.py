@@ -325,6 +325,12 @@ class TestAsynchronousQueries:
             assert reply["data"]["getResultUrl"] == f"/queries/{cursor.sfqid}/result"
         assert waiter.cursor().query_result(cursor.sfqid).fetchall() == [(3,)]
 
+    def test_the_connector_5_asks_for_the_status_with_two_slashes(self, stand_in, connection):
+        cursor = connection.cursor()
+        cursor.execute("SELECT 1")
+        reply = stand_in.get(f"/monitoring/queries//{cursor.sfqid}", token=connection.rest.token)
+        assert reply["data"]["queries"] == [{"id": cursor.sfqid, "status": "SUCCESS"}]
+
     def test_an_error_is_in_the_status_and_in_the_result(self, connection):
         cursor = connection.cursor()
         cursor.execute_async("SELECT * FROM nowhere")
@@ -385,6 +391,14 @@ class TestSeveralStatements:
         assert (cursor.fetchall(), cursor.nextset().fetchall()) == ([(1,)], [(2,)])
         run(connection, "ALTER SESSION UNSET MULTI_STATEMENT_COUNT")
         assert refused(connection, "SELECT 1; SELECT 2").errno == 8
+
+    def test_the_answer_has_the_kind_by_which_other_drivers_know_it(self, stand_in, connection):
+        body = {"sqlText": "SELECT 1; DELETE FROM nothing_yet; SELECT 2", "parameters": {"MULTI_STATEMENT_COUNT": 3}}
+        run(connection, "CREATE TABLE nothing_yet (id NUMBER)")
+        path = f"/queries/v1/query-request?requestId={uuid.uuid4()}"
+        data = stand_in.post(path, body, token=connection.rest.token)["data"]
+        assert data["statementTypeId"] == 0xA000
+        assert (len(data["resultIds"].split(",")), len(data["resultTypes"].split(","))) == (3, 3)
 
     def test_the_first_error_ends_them(self, connection, queue):
         text = "DELETE FROM queue WHERE data = 'a'; SELECT * FROM nowhere; DELETE FROM queue"

@@ -75,7 +75,7 @@ class SnowflakeStandIn:
             Route("/queries/v1/abort-request", self._abort, methods=["POST"]),
             Route("/queries/{query_id}/result", self._result),
             Route("/queries/{query_id}/abort-request", self._abort_query, methods=["POST"]),
-            Route("/monitoring/queries/{query_id}", self._status),
+            Route("/monitoring/queries/{query_id:path}", self._status),
             Route("/_local/stats", self._stats),
             Route("/_local/statements", self._statements),
             Route("/_local/reset-stats", self._reset_stats, methods=["POST"]),
@@ -196,7 +196,8 @@ class SnowflakeStandIn:
     async def _status(self, request: Request) -> Response:
         if self._account.find(_token(request)) is None:
             return _json(rendered(_no_session()))
-        queries = self._requests.status(request.path_params["query_id"])
+        # The connector 5.2 asks for /monitoring/queries//<id>.
+        queries = self._requests.status(request.path_params["query_id"].lstrip("/"))
         return JSONResponse({"data": {"queries": queries}, "success": True})
 
     async def _abort_query(self, request: Request) -> Response:

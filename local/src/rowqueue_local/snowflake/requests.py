@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 _DISTINCT_TEXTS: Final = 2_000
 _TEXT_LENGTH: Final = 20_000
+_SEVERAL: Final = 0xA000  # drivers look for this kind, before they look for the ids of the results
 _RUNNING: Final = "333333"  # the client asks again
 _DETACHED: Final = "333334"  # the client asked not to wait
 
@@ -219,6 +220,7 @@ class Requests:
             done.set_result(answer)
         run.call = summary
         reply = json.loads(await self._account.perform(summary))
+        reply["data"]["statementTypeId"] = _SEVERAL
         reply["data"]["resultIds"] = ",".join(call.id for call in calls)
         reply["data"]["resultTypes"] = ",".join(str(kind) for kind in kinds)
         return json.dumps(reply).encode()
