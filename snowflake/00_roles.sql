@@ -5,7 +5,7 @@
 -- names from SNOWFLAKE_WAREHOUSE, SNOWFLAKE_DATABASE and SNOWFLAKE_SCHEMA. To run it by hand, set them first:
 --     SET queue_warehouse = 'QUEUE_WH'; SET queue_database = 'QUEUE_DB'; SET queue_schema = 'PUBLIC';
 -- The names of roles and users begin with the name of the database, so each environment has its own. After this script run
--- 01_create_table.sql, 03_monitoring_views.sql and 04_grants.sql.
+-- `rowqueue migrate`, as SYSADMIN, and 04_grants.sql.
 
 SET poller = CONCAT($queue_database, '_POLLER');
 SET processor = CONCAT($queue_database, '_PROCESSOR');

@@ -20,6 +20,9 @@ from rowqueue import sql
 from rowqueue.cli import main
 from rowqueue.errors import SchemaError, WarehouseUnavailable
 from rowqueue.migrate import runner, scripts
+from rowqueue.poller.queue import PollerQueue
+from rowqueue.processor.queue import ClaimRequest
+from rowqueue.processor.store import ProcessorStore
 from rowqueue.settings import SnowflakeSettings
 from rowqueue.warehouse import SnowflakeWarehouse
 
@@ -171,6 +174,16 @@ def test_every_row_of_the_sketch_is_kept_and_a_second_run_has_nothing_to_do(sche
     ((lines),) = schema.asked
     assert lines[0].startswith("PROCESSING_QUEUE has an older shape")
     assert "Pause the producers" in lines[1]
+    store = ProcessorStore(schema.warehouse, queue="PROCESSING_QUEUE", processor_id="new", max_retries=3)
+    claimed = store.claim(ClaimRequest(token="t", entries=100, characters=10_000))
+    assert [(entry.data, entry.retry_count) for entry in claimed] == [
+        ('{"n":0}', 0),
+        ('{"n":1}', 1),
+        ('{"n":2}', 2),
+        ('{"n":7}', 0),
+    ]
+    poller = PollerQueue(schema.warehouse, queue="PROCESSING_QUEUE", max_retries=3)
+    assert poller.reset_stale(stale_threshold_s=60) == 100
     schema.sql("INSERT INTO PROCESSING_QUEUE (data) VALUES ('1')")
     assert schema.sql("SELECT MAX(id) FROM PROCESSING_QUEUE WHERE status = 'pending'")[0][0] > before[-1][0]
     assert schema.migrate() == NOTHING

@@ -183,8 +183,8 @@ def test_migrations_have_the_next_numbers(tmp_path, name):
 
 
 def test_a_newer_schema_is_refused_with_both_numbers():
-    with pytest.raises(SchemaError, match="the tables have version 3, and this program knows 1"):
-        plan_of(FoundTables(tables={}, version=3, fences={}), scripts.read(), queue="PROCESSING_QUEUE")
+    with pytest.raises(SchemaError, match="the tables have version 2, and this program knows 1"):
+        plan_of(FoundTables(tables={}, version=2, fences={}), scripts.read(), queue="PROCESSING_QUEUE")
 
 
 def test_the_programs_number_is_that_of_the_newest_migration():
