@@ -283,7 +283,8 @@ class QueueHistories(RuleBasedStateMachine):
         mine = [entry for entry in self._in(Status.PROCESSING) if entry.worker == worker]
         seen = self.ground.store(worker).look(sorted({entry.token for entry in mine}))
         assert seen.hold == any(hold.stands(self.now) for hold in self._obeyed(destination_of(worker)))
-        found = sorted((key.entry_id, key.claim_token) for key in seen.cancelled)
+        numbers = {entry.id: int(entry.data) for claim in self.claims for entry in claim.entries}
+        found = sorted((numbers[key.entry_id], key.claim_token) for key in seen.cancelled)
         assert found == [(entry.number, entry.token) for entry in mine if entry.cancel_requested]
 
     @precondition(lambda self: self._of_the_living())

@@ -92,11 +92,8 @@ class SnowflakeGround:
         )
 
     def requeue(self, data, *, reset):
-        action = (
-            "earlier_attempts = earlier_attempts + retry_count, retry_count = 0, cancel_requested = FALSE, cancelled_at = NULL, "
-            if reset
-            else ""
-        )
+        counts = "earlier_attempts = earlier_attempts + retry_count, retry_count = 0, "
+        action = f"{counts}cancel_requested = FALSE, cancelled_at = NULL, " if reset else ""
         self.sql(
             f"UPDATE PROCESSING_QUEUE SET status = 'pending', {action}available_at = SYSDATE() "
             "WHERE status IN ('failed', 'cancelled') AND data = ?",
@@ -138,8 +135,8 @@ class SnowflakeGround:
         return [
             tuple(row)
             for row in self.sql(
-                "SELECT q.data, a.claim_token, a.attempt, a.outcome, a.entry_status IS NULL FROM PROCESSING_ATTEMPTS AS a "
-                "JOIN PROCESSING_QUEUE AS q ON q.id = a.entry_id"
+                "SELECT q.data, a.claim_token, a.attempt, a.outcome, a.entry_status IS NULL "
+                "FROM PROCESSING_ATTEMPTS AS a JOIN PROCESSING_QUEUE AS q ON q.id = a.entry_id"
             )
         ]
 
