@@ -79,6 +79,21 @@ def test_item_4_requeue_clears_the_old_failure_and_the_cancel_and_numbers_attemp
     )
 
 
+def test_item_4_copies_of_an_entry_are_changed_together_and_are_one_entry_on_record(sql, operator, insert, read):
+    insert(status="failed", failed_at=datetime(2026, 11, 1, tzinfo=UTC).replace(tzinfo=None))
+    sql("""
+        INSERT INTO PROCESSING_QUEUE (id, data, idempotency_key, status, failed_at, cancelled_at)
+        SELECT id, data, idempotency_key, 'cancelled', failed_at, DATEADD('day', 9, failed_at) FROM PROCESSING_QUEUE""")
+    of_the_cancel = Selector(since=datetime(2026, 11, 5, tzinfo=UTC).replace(tzinfo=None))
+    assert operator.requeue(of_the_cancel, reason=WHY) == 1, "a row that was cancelled has the time of its cancel"
+    assert operator.cancel(Selector(status="pending"), reason=WHY) == 1
+    assert operator.requeue(Selector(ids=(1,)), reason=WHY) == 2
+    assert read("status") == ["pending"] * 2
+    assert sql(
+        "SELECT COUNT(*), MAX(entries) FROM PROCESSING_ACTION_ENTRIES JOIN PROCESSING_ACTIONS USING (action_id)"
+    ) == [(3, 2)]
+
+
 REACHED = {
     "requeue": {"failed": "pending", "cancelled": "pending"},
     "cancel": {"pending": "cancelled", "processing": "processing"},

@@ -1,0 +1,86 @@
+"""What a person asks: the selector's JSON, and the one statement of each action."""
+
+from __future__ import annotations
+
+import json
+import re
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from rowqueue import sql
+from rowqueue.errors import WarehouseUnavailable
+from rowqueue.operator import Operator, Selector
+
+ACTIONS = (Path(__file__).parents[2] / "snowflake" / "03_actions.sql").read_text(encoding="utf-8")
+STATEMENTS = sql.statements(queue="", file="operator.sql")
+NOON = datetime(2026, 11, 20, 12, tzinfo=UTC).replace(tzinfo=None)
+
+
+class AskedWarehouse:
+    """Answers every statement with one row, and writes down what was asked."""
+
+    def __init__(self, *rows):
+        self.answer = list(rows)
+        self.asked = []
+
+    def rows(self, statement, values):
+        self.asked.append((statement.name, dict(values)))
+        return self.answer
+
+    def change(self, statement, values):
+        raise AssertionError("an action answers with a row")
+
+
+def test_a_selector_has_the_keys_that_were_given_and_no_others():
+    given = Selector(ids=(1, 2), reference="o%", status="failed", error="%x%", destination="d", since=NOON, until=NOON)
+    assert json.loads(given.as_json()) == {
+        "ids": [1, 2],
+        "reference": "o%",
+        "status": "failed",
+        "error": "%x%",
+        "destination": "d",
+        "since": "2026-11-20 12:00:00.000000",
+        "until": "2026-11-20 12:00:00.000000",
+    }
+    assert Selector().as_json() == "{}"
+    assert Selector(ids=()).as_json() == '{"ids": []}', "the procedure refuses it, and does not take all entries"
+
+
+@pytest.mark.parametrize(
+    ("act", "name", "values"),
+    [
+        (lambda o, s: o.requeue(s, reason="r"), "requeue", {}),
+        (lambda o, s: o.cancel(s, reason="r"), "cancel", {}),
+        (lambda o, s: o.discard(s, reason="r"), "discard", {}),
+        (lambda o, s: o.reprioritise(s, priority=5, reason="r"), "reprioritise", {"priority": 5}),
+        (lambda o, _: o.hold("*", seconds=None, reason="r"), "hold", {"scope": "*", "seconds": None}),
+        (lambda o, _: o.lift("d", reason="r"), "lift", {"scope": "d"}),
+    ],
+)
+def test_each_action_is_one_statement_with_the_values_that_it_binds(act, name, values):
+    warehouse = AskedWarehouse((7,))
+    selector = Selector(status="failed")
+    assert act(Operator(warehouse), selector) == 7
+    chosen = {} if "scope" in values else {"selector": selector.as_json()}
+    assert warehouse.asked == [(name, {**chosen, **values, "reason": "r"})]
+    assert set(STATEMENTS[name].parameters) == set(warehouse.asked[0][1])
+
+
+def test_an_answer_that_is_no_answer_of_snowflake_is_not_taken_for_a_number():
+    with pytest.raises(WarehouseUnavailable, match="one row"):
+        Operator(AskedWarehouse()).lift("*", reason="r")
+
+
+@pytest.mark.parametrize("name", STATEMENTS)
+def test_each_statement_calls_a_procedure_with_its_arguments_in_their_order(name):
+    statement = STATEMENTS[name]
+    (called,) = re.findall(r"^CALL (\w+)\((?:\?(?:, )?)+\)$", statement.text)
+    (parameters,) = re.findall(rf"PROCEDURE {called}\((.*)\)\n", ACTIONS)
+    assert tuple(re.findall(r"(\w+) (?:VARCHAR|NUMBER)", parameters)) == statement.parameters
+
+
+def test_the_actions_that_choose_entries_choose_them_alike():
+    chosen = re.findall(r"\(chosen\.wanted.*?\)\n|FROM \(SELECT wanted.*?AS chosen", ACTIONS, re.DOTALL)
+    assert len(chosen) == 4 * len(set(chosen))
