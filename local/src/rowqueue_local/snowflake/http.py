@@ -21,7 +21,7 @@ from rowqueue_local.snowflake.account import Account, StatementCall
 from rowqueue_local.snowflake.failures import UNSUPPORTED, Failure
 from rowqueue_local.snowflake.identity import logged_in
 from rowqueue_local.snowflake.requests import QueryRequest, Requests, StatementLog, rendered
-from rowqueue_local.snowflake.several import Part, parts_of
+from rowqueue_local.snowflake.several import SentPart, parts_of
 from rowqueue_local.snowflake.weather import UnknownWeather, Weather, pass_by
 
 if TYPE_CHECKING:
@@ -153,7 +153,7 @@ class SnowflakeStandIn:
             return _json(self._requests.start(key, query))
         return _delivered(session, await self._requests.answer(key, query, lambda: _client_leaves(request)))
 
-    def _several(self, session: Session, query_id: str, request: Request, parts: list[Part]) -> QueryRequest:
+    def _several(self, session: Session, query_id: str, request: Request, parts: list[SentPart]) -> QueryRequest:
         bodies = [{"sqlText": part.text, "bindings": part.bindings} for part in parts]
         calls = [self._call(session, str(uuid.uuid4()), request, body, json.dumps(body).encode()) for body in bodies]
         summary = StatementCall(
@@ -251,7 +251,7 @@ def _client(request: Request, login: Mapping[str, Any]) -> str:
     return "PythonConnector" if "PythonConnector" in agent else str(login.get("CLIENT_APP_ID", ""))
 
 
-def _parts(session: Session, body: Mapping[str, Any]) -> list[Part]:
+def _parts(session: Session, body: Mapping[str, Any]) -> list[SentPart]:
     """The statements of a request.
 
     Raises:

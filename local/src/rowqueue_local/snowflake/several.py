@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Part:
+class SentPart:
     """One statement of a request.
 
     Attributes:
@@ -24,17 +24,17 @@ class Part:
     bindings: Mapping[str, Any]
 
 
-def parts_of(text: str, bindings: Mapping[str, Any]) -> list[Part]:
+def parts_of(text: str, bindings: Mapping[str, Any]) -> list[SentPart]:
     """The statements in ``text``. Question marks take the bound values in their order."""
     if ";" not in text or is_one_block(text):
-        return [Part(text=text, bindings=bindings)]
+        return [SentPart(text=text, bindings=bindings)]
     parts, taken = [], 0
     for piece, marks in _pieces(text):
         own = {str(n): bindings[str(taken + n)] for n in range(1, marks + 1) if str(taken + n) in bindings}
-        parts.append(Part(text=piece, bindings=own))
+        parts.append(SentPart(text=piece, bindings=own))
         taken += marks
     if len(parts) <= 1:
-        return [Part(text=text, bindings=bindings)]
+        return [SentPart(text=text, bindings=bindings)]
     return parts
 
 
