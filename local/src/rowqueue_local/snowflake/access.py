@@ -45,6 +45,7 @@ class Access:
         self.roles = Roles()
         self._engine = engine
         self._views: dict[Securable, tuple[str, list[NeededPrivilege]]] = {}
+        self._kinds: dict[Securable, str] = {}
 
     def places(self, identity: Identity, database: str | None, schema: str | None) -> tuple[str | None, str | None]:
         """The database and the schema that a login asks for, as far as its roles may use them.
@@ -89,8 +90,8 @@ class Access:
             self._tell_engine(session, changed=True)
 
     def exists(self, session: Session, statement: StatementFacts, text: str) -> bool:
-        """Whether the object that DDL is about is there already."""
-        if statement.kind != "create":
+        """Whether the object that CREATE is about is there already. For an administrator it makes no difference."""
+        if statement.kind != "create" or session.identity.is_administrator:
             return True
         place = self._place(session)
         target = grants.defined(text, place)
@@ -103,7 +104,13 @@ class Access:
         place = self._place(session)
         grants.note(text, self.roles, session.identity, place, existed=existed)
         target = grants.defined(text, place)
-        if target is not None and target.verb == "CREATE" and not session.identity.is_administrator:
+        if target is None:
+            return
+        if target.verb != "CREATE":
+            self._kinds.clear()
+            return
+        self._kinds[target.on] = target.kind
+        if not session.identity.is_administrator:
             reads = [need for need in self._needs(session, statement, text) if need.privilege == "SELECT"]
             where = [
                 NeededPrivilege(privilege="SELECT", kind="TABLE", name=place.full("TABLE", need.name)) for need in reads
@@ -189,5 +196,22 @@ class Access:
             schema=engine.current_schema(token),
             variable=lambda name: engine.variable(token, name),
             relations=lambda database, schema: engine.relations(token, database, schema),
-            schemas=lambda database: engine.schemas(token, database),
+            kind_of=lambda on: self._kind_of(token, on),
         )
+
+    def _kind_of(self, token: str, on: Securable) -> str | None:
+        """What an object is. The engine takes milliseconds to find it, so it is asked once."""
+        if on not in self._kinds:
+            match on:
+                case ("TABLE", (database, schema, name)):
+                    found = self._engine.relations(token, database, schema).get(name)
+                case ("SCHEMA", (database, schema)):
+                    found = "SCHEMA" if schema in self._engine.schemas(token, database) else None
+                case ("DATABASE", (database,)):
+                    found = "DATABASE" if self._engine.schemas(token, database) else None
+                case _:
+                    found = on.kind  # the engine knows no warehouses
+            if found is None:
+                return None
+            self._kinds[on] = found
+        return self._kinds[on]

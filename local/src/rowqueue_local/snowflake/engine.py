@@ -222,12 +222,12 @@ class Engine:
         )
         return dict(rows.fetchall())
 
-    def schemas(self, token: str, database: str) -> frozenset[str] | None:
-        """The schemas of a database, in upper case; None if there is no such database."""
+    def schemas(self, token: str, database: str) -> frozenset[str]:
+        """The schemas of a database, in upper case; none if there is no such database."""
         rows = _connection(token).execute(
             "SELECT upper(schema_name) FROM information_schema.schemata WHERE upper(catalog_name) = ?", [database]
         )
-        return frozenset(name for (name,) in rows.fetchall()) or None
+        return frozenset(name for (name,) in rows.fetchall())
 
     @property
     def routes(self) -> list[BaseRoute]:

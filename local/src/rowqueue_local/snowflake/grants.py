@@ -45,13 +45,13 @@ class Surroundings:
         schema: database and schema in use.
         variable: the value of a session variable.
         relations: the tables and views of a schema, each with ``TABLE`` or ``VIEW``.
-        schemas: the schemas of a database; None if there is no such database.
+        kind_of: ``TABLE`` or ``VIEW``, or the kind of another object; None if there is no such object.
     """
 
     schema: tuple[str, str]
     variable: Callable[[str], str]
     relations: Callable[[str, str], Mapping[str, str]]
-    schemas: Callable[[str], frozenset[str] | None]
+    kind_of: Callable[[Securable], str | None]
 
     def full(self, kind: str, name: tuple[str, ...]) -> tuple[str, ...]:
         """A name with the database and the schema in use in front, where it lacks them."""
@@ -61,18 +61,6 @@ class Surroundings:
     def securable(self, kind: str, name: tuple[str, ...]) -> Securable:
         """The object of a name. A table and a view cannot have the same name, so both count as tables."""
         return Securable("TABLE" if kind == "VIEW" else kind, self.full(kind, name))
-
-    def kind_of(self, on: Securable) -> str | None:
-        """``TABLE`` or ``VIEW``, or the securable's kind; None if there is no such object."""
-        match on:
-            case ("TABLE", (database, schema, name)):
-                return self.relations(database, schema).get(name)
-            case ("SCHEMA", (database, schema)):
-                return "SCHEMA" if schema in (self.schemas(database) or ()) else None
-            case ("DATABASE", (database,)):
-                return "DATABASE" if self.schemas(database) is not None else None
-            case _:
-                return on.kind  # the engine knows no warehouses
 
 
 def perform(text: str, roles: Roles, identity: Identity, place: Surroundings) -> None:
@@ -129,11 +117,13 @@ class Defined:
     Attributes:
         verb: CREATE, ALTER or DROP.
         replaces: whether it is CREATE OR REPLACE.
+        kind: TABLE, VIEW and so on.
         on: the object.
         words: what follows its name.
     """
 
     verb: str
+    kind: str
     replaces: bool
     on: Securable
     words: Words
@@ -153,7 +143,7 @@ def defined(text: str, place: Surroundings) -> Defined | None:
         return None
     words.expect(kind)
     _skip_condition(words)
-    return Defined(verb=verb, replaces=replaces, on=place.securable(kind, words.name()), words=words)
+    return Defined(verb=verb, kind=kind, replaces=replaces, on=place.securable(kind, words.name()), words=words)
 
 
 def called(text: str, place: Surroundings) -> Securable:
