@@ -1,4 +1,4 @@
--- Create the warehouse, the database, the schema, two roles and three service users. Safe to run again: existing objects do not
+-- Create the warehouse, the database, the schema, six roles and three service users. Safe to run again: existing objects do not
 -- change.
 --
 -- Run this script with ACCOUNTADMIN, or with a user who has SYSADMIN and SECURITYADMIN. scripts/setup_database.sh sets these
@@ -10,6 +10,10 @@
 SET poller = CONCAT($queue_database, '_POLLER');
 SET processor = CONCAT($queue_database, '_PROCESSOR');
 SET service = CONCAT($queue_database, '_SERVICE');
+SET viewer = CONCAT($queue_database, '_VIEWER');
+SET operator = CONCAT($queue_database, '_OPERATOR');
+SET producer = CONCAT($queue_database, '_PRODUCER');
+SET payload = CONCAT($queue_database, '_PAYLOAD');
 
 USE ROLE SYSADMIN;
 
@@ -36,9 +40,19 @@ USE ROLE SECURITYADMIN;
 
 CREATE ROLE IF NOT EXISTS IDENTIFIER($poller) COMMENT = 'Counts ready entries, and releases the claims of workers that are gone';
 CREATE ROLE IF NOT EXISTS IDENTIFIER($processor) COMMENT = 'Claims entries and settles them';
--- SYSADMIN gets both roles, so that an administrator can do what they can do.
+-- For people. Grant them to users or to roles of your own: GRANT ROLE QUEUE_DB_OPERATOR TO USER ...
+CREATE ROLE IF NOT EXISTS IDENTIFIER($viewer) COMMENT = 'Reads the views, without data, results and answers';
+CREATE ROLE IF NOT EXISTS IDENTIFIER($operator) COMMENT = 'Reads the views, and requeues, cancels, discards, reprioritises, holds and lifts';
+CREATE ROLE IF NOT EXISTS IDENTIFIER($producer) COMMENT = 'Inserts entries';
+-- The views show data, results and answers only to a session that has this role. It has no privileges itself.
+CREATE ROLE IF NOT EXISTS IDENTIFIER($payload) COMMENT = 'Sees data, results and answers in the views that the session may read';
+GRANT ROLE IDENTIFIER($viewer) TO ROLE IDENTIFIER($operator);
+-- SYSADMIN gets all roles, so that an administrator can do what they can do.
 GRANT ROLE IDENTIFIER($poller) TO ROLE SYSADMIN;
 GRANT ROLE IDENTIFIER($processor) TO ROLE SYSADMIN;
+GRANT ROLE IDENTIFIER($operator) TO ROLE SYSADMIN;
+GRANT ROLE IDENTIFIER($producer) TO ROLE SYSADMIN;
+GRANT ROLE IDENTIFIER($payload) TO ROLE SYSADMIN;
 
 -- With workload identity each IAM role is a user of its own: the function's role is the poller, the tasks' role the processor.
 CREATE USER IF NOT EXISTS IDENTIFIER($poller)

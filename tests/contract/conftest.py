@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import subprocess
@@ -12,8 +13,12 @@ from pathlib import Path
 
 import pytest
 import snowflake.connector
+from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
+from role_grants import run_script
 from snowflake_rules import findings
 
+from rowqueue import credentials
 from rowqueue.poller.queue import PollerQueue
 from rowqueue.processor.store import ProcessorStore
 from rowqueue.settings import SnowflakeSettings
@@ -68,25 +73,56 @@ def account(request):
     }
 
 
+@pytest.fixture(scope="session")
+def programs(account):
+    """The variables with which both programs log in, by key pair, after 00_roles.sql; SNOWFLAKE_ROLE is not here."""
+    key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+    public = key.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+    pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    user = f"{account['SNOWFLAKE_DATABASE']}_SERVICE"
+    with connection(account | {"SNOWFLAKE_SCHEMA": "PUBLIC"}) as admin:
+        run_script(admin, account | {"SNOWFLAKE_SCHEMA": "PUBLIC"}, "00_roles.sql")
+        admin.cursor().execute("USE ROLE ACCOUNTADMIN")
+        admin.cursor().execute(f"ALTER USER {user} SET RSA_PUBLIC_KEY = '{base64.b64encode(public).decode()}'")
+    return {
+        "SNOWFLAKE_AUTHENTICATION": "key_pair",
+        "SNOWFLAKE_USER": user,
+        "SNOWFLAKE_PRIVATE_KEY": pem.decode(),
+        "SNOWFLAKE_PASSWORD": "",
+    }
+
+
+def of_a_program(text):
+    """Whether a statement of 04_grants.sql is about a program's role. Few tests need the others."""
+    return "$poller" in text or "$processor" in text or text.startswith("SET ")
+
+
 @pytest.fixture
-def environ(account):
-    """The settings of a fresh schema with our tables and views in it."""
+def environ(account, programs):
+    """The settings of a fresh schema with our tables and views in it, and with the grants of the programs."""
     schema = f"T_{uuid.uuid4().hex[:12].upper()}"
     given = account | {"SNOWFLAKE_SCHEMA": schema}
     with connection(given | {"SNOWFLAKE_SCHEMA": "PUBLIC"}) as admin:
         admin.cursor().execute(f"CREATE SCHEMA {schema}")
     with connection(given) as admin:
         for script in ("01_create_table.sql", "03_monitoring_views.sql"):
-            admin.execute_string((ROOT / "snowflake" / script).read_text())
+            run_script(admin, given, script)
+        run_script(admin, given, "04_grants.sql", of_a_program)
     yield given
     with connection(given) as admin:
         admin.cursor().execute(f"DROP SCHEMA {schema} CASCADE")
 
 
+@pytest.fixture(name="connection", scope="session")
+def connecting():
+    """Opens a session of a test's own."""
+    return connection
+
+
 def connection(environ):
     optional = {
         key: environ[f"SNOWFLAKE_{key.upper()}"]
-        for key in ("host", "protocol")
+        for key in ("host", "protocol", "role")
         if f"SNOWFLAKE_{key.upper()}" in environ
     }
     return snowflake.connector.connect(
@@ -116,8 +152,8 @@ def sql(environ):
         yield run
 
 
-@pytest.fixture
-def run_script(environ):
+@pytest.fixture(name="run_script")
+def run_script_again(environ):
     """Runs a script of the folder snowflake/ as it stands."""
 
     def run(name):
@@ -128,13 +164,14 @@ def run_script(environ):
 
 
 @pytest.fixture
-def warehouses(environ):
-    """Makes warehouses, each with a session of its own."""
-    settings = SnowflakeSettings.from_env(environ)
-    login = {"user": environ["SNOWFLAKE_USER"], "password": environ["SNOWFLAKE_PASSWORD"]}
+def warehouses(environ, programs):
+    """Makes warehouses as one of the programs does, each with a session of its own."""
     opened = []
 
-    def make():
+    def make(program="processor"):
+        role = f"{environ['SNOWFLAKE_DATABASE']}_{program.upper()}"
+        settings = SnowflakeSettings.from_env(environ | programs | {"SNOWFLAKE_ROLE": role})
+        login = credentials.login(settings, environment="contract")
         opened.append(SnowflakeWarehouse(settings, login, query_tag="contract"))
         return opened[-1]
 
@@ -146,7 +183,7 @@ def warehouses(environ):
 @pytest.fixture
 def poller(environ, warehouses):
     """The queue as the poller uses it."""
-    return PollerQueue(warehouses(), queue=SnowflakeSettings.from_env(environ).table, max_retries=3)
+    return PollerQueue(warehouses("poller"), queue=SnowflakeSettings.from_env(environ).table, max_retries=3)
 
 
 @pytest.fixture

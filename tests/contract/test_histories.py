@@ -40,11 +40,13 @@ TIMES = {
 class SnowflakeGround:
     """The tables in Snowflake. The clock jumps forwards when all times move back."""
 
-    def __init__(self, sql, warehouse, table):
+    def __init__(self, sql, warehouses, table):
         self.sql = sql
-        self.warehouse = KillableWarehouse(warehouse)
+        self.warehouse = KillableWarehouse(warehouses("processor"))
+        of_poller = KillableWarehouse(warehouses("poller"))
+        self.killable = (self.warehouse, of_poller)
         self.table = table
-        self.poller = PollerQueue(self.warehouse, queue=table, max_retries=LIMIT)
+        self.poller = PollerQueue(of_poller, queue=table, max_retries=LIMIT)
 
     def clear(self):
         self.stores = {}
@@ -78,10 +80,12 @@ class SnowflakeGround:
 
     @contextlib.contextmanager
     def killed_after(self, statement):
-        self.warehouse.last = statement
+        for warehouse in self.killable:
+            warehouse.last = statement
         with contextlib.suppress(Killed):
             yield
-        self.warehouse.last = None
+        for warehouse in self.killable:
+            warehouse.last = None
 
     def insert(self, data, *, ready_in_s, priority, max_retries, destination):
         self.sql(
@@ -143,7 +147,7 @@ class SnowflakeGround:
 
 def test_random_histories_keep_every_promise_on_snowflake(environ, sql, warehouses):
     play(
-        SnowflakeGround(sql, warehouses(), SnowflakeSettings.from_env(environ).table),
+        SnowflakeGround(sql, warehouses, SnowflakeSettings.from_env(environ).table),
         histories=6,
         steps=30,
         shrink=False,
