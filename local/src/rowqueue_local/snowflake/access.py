@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from rowqueue_local.snowflake import grants
-from rowqueue_local.snowflake.failures import UNSUPPORTED, Failure, impossible, insufficient, not_there
+from rowqueue_local.snowflake.failures import UNSUPPORTED, Failure, impossible, insufficient, not_there, nothing_in_use
 from rowqueue_local.snowflake.needs import NeededPrivilege, Unknown, needs_of
 from rowqueue_local.snowflake.roles import OWNERSHIP, Roles, Securable
 
@@ -146,8 +146,8 @@ class Access:
         roles = self.roles.roles_of(session.identity.roles)
         place = self._place(session)
         on = place.securable(need.kind, need.name)
-        if not all(on.name):
-            return  # no database or no schema is in use, and the engine says so
+        if missing := [number for number, part in enumerate(on.name) if not part]:
+            raise nothing_in_use(need.privilege, ("database", "schema")[missing[0]])
         if need.kind == "ACCOUNT":
             if not self.roles.may(roles, need.privilege, on):
                 raise insufficient("account", "")

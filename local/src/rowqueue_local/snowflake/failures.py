@@ -24,6 +24,12 @@ def not_there(kind: str, name: str) -> Failure:
     return Failure(2003, sqlstate, f"SQL compilation error:\n{kind} '{name}' does not exist or not authorized.")
 
 
+def nothing_in_use(verb: str, kind: str) -> Failure:
+    """Snowflake's error for a name without a database or a schema, if the session has none either."""
+    advice = f"This session does not have a current {kind}. Call 'USE {kind.upper()}', or use a qualified name."
+    return Failure(90105 if kind == "database" else 90106, "22000", f"Cannot perform {verb}. {advice}")
+
+
 def impossible() -> Failure:
     """Snowflake's error for USE of what does not exist or is not granted."""
     return Failure(2043, "02000", "SQL compilation error:\nObject does not exist, or operation cannot be performed.")
