@@ -60,7 +60,9 @@ _LOGIN_IMPOSSIBLE = frozenset({251008, 251017, 251018, 251021})
 _SESSION_GONE = frozenset({390111, 390112, 390114, 390115})
 _UNAVAILABLE = frozenset({250001, 250003, 250006, 251005, 290503, 580503})
 _INTERNAL = frozenset({603})
-_NOT_THERE = frozenset({904, 2003, 2043})  # a column, a table or a view that is missing, or not granted
+# A column or an object that is missing or not granted, a privilege that is missing, and a session without a warehouse, a
+# database or a schema: the login names them, and Snowflake leaves out what the role may not use.
+_NOT_THERE = frozenset({606, 904, 2003, 2043, 3001, 90105, 90106})
 _HINT = "; run: rowqueue migrate; or grant the role what it needs"
 _SURPRISE_CHARACTERS = 300
 _AMBIGUOUS = 100_090  # an UPDATE found two source rows for a target: no value is to blame

@@ -77,7 +77,7 @@ def processor(deployed, tmp_path):
                     "ENVIRONMENT": "dev",
                     "CERT_BUCKET": deployment.BUCKET,
                     "PROCESSOR_ID": "dev-test",
-                    **deployed.environ,
+                    **deployed.environ_of("processor"),
                     **environ,
                 },
                 stdout=output,

@@ -79,7 +79,7 @@ def test_odd_entries_complete_or_fail_without_an_effect_on_other_entries(sql, in
             "MAX_ENTRIES: expected a whole number",
         ),
         (
-            {"SNOWFLAKE_USER": "", "SNOWFLAKE_PASSWORD": "", "ENVIRONMENT": "prod"},
+            {"SNOWFLAKE_USER": "", "SNOWFLAKE_PRIVATE_KEY": "", "ENVIRONMENT": "prod"},
             2,
             "secret prod-snowflake-credentials: cannot be read",
         ),

@@ -45,7 +45,7 @@ print(json.dumps(settled), flush=True)
 
 def test_every_entry_is_claimed_once_although_the_lock_refuses_waiters(deployed, sql, insert, capsys):
     insert(1000)
-    environ = {"PATH": "", **deployed.environ}
+    environ = {"PATH": "", **deployed.environ_of("processor")}
     workers = [
         subprocess.Popen(
             [sys.executable, "-c", WORKER, f"worker-{number}"],

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import json
 import os
 import subprocess
@@ -13,8 +12,6 @@ from pathlib import Path
 
 import pytest
 import snowflake.connector
-from cryptography.hazmat.primitives.asymmetric import rsa
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 from role_grants import run_script
 from snowflake_rules import findings
 
@@ -23,6 +20,7 @@ from rowqueue.poller.queue import PollerQueue
 from rowqueue.processor.store import ProcessorStore
 from rowqueue.settings import SnowflakeSettings
 from rowqueue.warehouse import SnowflakeWarehouse
+from rowqueue_local.authority import service_key
 
 ROOT = Path(__file__).parents[2]
 LONGEST_KEPT = 20_000  # the stand-in keeps the beginning of longer texts, and half a statement does not parse
@@ -76,25 +74,23 @@ def account(request):
 @pytest.fixture(scope="session")
 def programs(account):
     """The variables with which both programs log in, by key pair, after 00_roles.sql; SNOWFLAKE_ROLE is not here."""
-    key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
-    public = key.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
-    pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    key = service_key()
     user = f"{account['SNOWFLAKE_DATABASE']}_SERVICE"
     with connection(account | {"SNOWFLAKE_SCHEMA": "PUBLIC"}) as admin:
         run_script(admin, account | {"SNOWFLAKE_SCHEMA": "PUBLIC"}, "00_roles.sql")
         admin.cursor().execute("USE ROLE ACCOUNTADMIN")
-        admin.cursor().execute(f"ALTER USER {user} SET RSA_PUBLIC_KEY = '{base64.b64encode(public).decode()}'")
+        admin.cursor().execute(f"ALTER USER {user} SET RSA_PUBLIC_KEY = '{key.public}'")
     return {
         "SNOWFLAKE_AUTHENTICATION": "key_pair",
         "SNOWFLAKE_USER": user,
-        "SNOWFLAKE_PRIVATE_KEY": pem.decode(),
+        "SNOWFLAKE_PRIVATE_KEY": key.private,
         "SNOWFLAKE_PASSWORD": "",
     }
 
 
-def of_a_program(text):
-    """Whether a statement of 04_grants.sql is about a program's role. Few tests need the others."""
-    return "$poller" in text or "$processor" in text or text.startswith("SET ")
+def about(*roles):
+    """Whether a statement of 04_grants.sql is about one of these roles. Few tests need those of people."""
+    return lambda text: text.startswith("SET ") or any(f"${role})" in text for role in roles)
 
 
 @pytest.fixture
@@ -107,7 +103,7 @@ def environ(account, programs):
     with connection(given) as admin:
         for script in ("01_create_table.sql", "03_monitoring_views.sql"):
             run_script(admin, given, script)
-        run_script(admin, given, "04_grants.sql", of_a_program)
+        run_script(admin, given, "04_grants.sql", about("poller", "processor"))
     yield given
     with connection(given) as admin:
         admin.cursor().execute(f"DROP SCHEMA {schema} CASCADE")
@@ -153,24 +149,25 @@ def sql(environ):
 
 
 @pytest.fixture(name="run_script")
-def run_script_again(environ):
-    """Runs a script of the folder snowflake/ as it stands."""
+def running_scripts(environ):
+    """Runs a script of the folder snowflake/; of 04_grants.sql the part about some roles."""
 
-    def run(name):
+    def run(name, *roles):
         with connection(environ) as admin:
-            admin.execute_string((ROOT / "snowflake" / name).read_text())
+            run_script(admin, environ, name, about(*roles) if roles else lambda _: True)
 
     return run
 
 
 @pytest.fixture
 def warehouses(environ, programs):
-    """Makes warehouses as one of the programs does, each with a session of its own."""
+    """Makes warehouses, each with a session of its own: as a program logs in, or as a person does."""
     opened = []
 
     def make(program="processor"):
         role = f"{environ['SNOWFLAKE_DATABASE']}_{program.upper()}"
-        settings = SnowflakeSettings.from_env(environ | programs | {"SNOWFLAKE_ROLE": role})
+        proof = programs if program in {"poller", "processor"} else {"SNOWFLAKE_AUTHENTICATION": "password"}
+        settings = SnowflakeSettings.from_env(environ | proof | {"SNOWFLAKE_ROLE": role})
         login = credentials.login(settings, environment="contract")
         opened.append(SnowflakeWarehouse(settings, login, query_tag="contract"))
         return opened[-1]

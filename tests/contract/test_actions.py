@@ -22,9 +22,10 @@ STATUSES = ("pending", "processing", "completed", "failed", "cancelled")
 
 @pytest.fixture
 def operator(run_script, warehouses):
-    """The actions, as a person sends them."""
+    """The actions, as a person with the role OPERATOR sends them."""
     run_script("03_actions.sql")
-    return Operator(warehouses())
+    run_script("04_grants.sql", "viewer", "operator")
+    return Operator(warehouses("operator"))
 
 
 @pytest.fixture

@@ -6,6 +6,7 @@ the stand-in. Two things come from elsewhere: Snowflake's address, and the local
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import re
@@ -153,7 +154,7 @@ def deployed(folder):
         zip_file = folder / "snowflake-poller-host.zip"
         _build(copy, environ, zip_file)
         _must(copy, environ, "setup_database.sh")
-        _make_queue(running)
+        _admit_the_programs(running, environ)
         before = inventory.taken(running)
         arguments = ("--auto-approve", "--image-uri", IMAGE, "--lambda-zip", str(zip_file))
         _must(copy, environ, "deploy.sh", ENVIRONMENT, REGION, *arguments)
@@ -221,11 +222,19 @@ def _place():
     return {name: SETTINGS[f"snowflake_{name}"] for name in ("warehouse", "database", "schema")}
 
 
-def _make_queue(running):
-    """Create a queue of another name from the same script; setup_database.sh creates the rest."""
-    script = (workbench.ROOT / "snowflake" / "01_create_table.sql").read_text(encoding="utf-8")
-    with deployment.session(running, **_place()) as session:
-        session.execute_string(script.replace("PROCESSING_QUEUE", SETTINGS["snowflake_table"]))
+def _admit_the_programs(running, environ):
+    """Create the roles of the settings over those of setup_database.sh, and give the programs' user its public key."""
+    passphrase = environ["SERVICE_PRIVATE_KEY_PASSPHRASE"].encode()
+    key = serialization.load_pem_private_key(environ["SERVICE_PRIVATE_KEY"].encode(), passphrase)
+    public = key.public_key().public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
+    user = SETTINGS["snowflake_user"]
+    with deployment.session(running, **_place()) as session, session.cursor() as cursor:
+        cursor.execute(f"ALTER USER {user} SET RSA_PUBLIC_KEY = '{base64.b64encode(public).decode()}'")
+        for program in ("poller", "processor"):
+            role = SETTINGS[f"snowflake_role_{program}"]
+            cursor.execute(f"CREATE ROLE {role}")
+            cursor.execute(f"GRANT ROLE {SETTINGS['snowflake_database']}_{program.upper()} TO ROLE {role}")
+            cursor.execute(f"GRANT ROLE {role} TO USER {user}")
 
 
 def _upload_certificates(found):

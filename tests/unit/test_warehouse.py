@@ -190,7 +190,13 @@ def test_errno_1_is_an_error_number(opened):
     assert refusal(opened, programming(1), StatementRefused).errno == 1
 
 
-@pytest.mark.parametrize(("errno", "hinted"), [(904, True), (2003, True), (2043, True), (903, False), (1003, False)])
+@pytest.mark.parametrize(
+    ("errno", "hinted"),
+    [
+        *((errno, True) for errno in (606, 904, 2003, 2043, 3001, 90105, 90106)),
+        *((errno, False) for errno in (903, 1003)),
+    ],
+)
 def test_what_is_missing_or_not_granted_comes_with_a_hint(opened, errno, hinted):
     message = str(refusal(opened, programming(errno), ObjectMissing if hinted else StatementRefused))
     assert message.startswith("Snowflake: ")

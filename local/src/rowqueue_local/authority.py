@@ -1,11 +1,14 @@
-"""The embedded stack's own certificate authority, which issues the partner's and the client's certificates."""
+"""The embedded stack's own certificate authority, and the key pair with which its programs log in to Snowflake."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import base64
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import trustme
+from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -29,6 +32,27 @@ class Certificates:
     client: Path
     client_key: Path
     server: Path
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServiceKey:
+    """A key pair for Snowflake.
+
+    Attributes:
+        private: PEM, not encrypted.
+        public: for RSA_PUBLIC_KEY: base64 in one line.
+    """
+
+    private: str = field(repr=False)
+    public: str
+
+
+def service_key() -> ServiceKey:
+    """Make a key pair."""
+    key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+    public = key.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+    private = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    return ServiceKey(private=private.decode(), public=base64.b64encode(public).decode())
 
 
 def located(folder: Path) -> Certificates:

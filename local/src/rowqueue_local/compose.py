@@ -34,6 +34,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         partner=f"{options.partner}/process",
         certificates=authority.located(options.certificates),
         password=secrets.token_urlsafe(12),
+        service_key=authority.service_key(),
         services={},
     )
     deployment.deploy(stack)

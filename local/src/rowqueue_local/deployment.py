@@ -23,7 +23,7 @@ BUCKET = f"{PROCESSOR}-certs"
 LEASE_BUCKET = f"{POLLER}-lease"
 SECRET = f"{ENVIRONMENT}-snowflake-credentials"
 PUSH = f"{ENVIRONMENT}-snowflake-push"
-_SCRIPTS = ("01_create_table.sql", "03_actions.sql", "03_monitoring_views.sql")
+_SCRIPTS = ("00_roles.sql", "01_create_table.sql", "03_actions.sql", "03_monitoring_views.sql", "04_grants.sql")
 
 
 def client(stack: Stack, service: Any) -> Any:
@@ -75,10 +75,14 @@ def deploy(stack: Stack) -> None:
 
 
 def create_tables(stack: Stack) -> None:
-    """Run the SQL scripts of ``snowflake/`` unchanged."""
+    """Run the SQL scripts of ``snowflake/`` unchanged, and give the programs' user its public key."""
     with session(stack) as connection:
+        for name in ("warehouse", "database", "schema"):
+            connection.cursor().execute(f"SET queue_{name} = '{stack.environ[f'SNOWFLAKE_{name.upper()}']}'")
         for script in _SCRIPTS:
             connection.execute_string((REPOSITORY / "snowflake" / script).read_text(encoding="utf-8"))
+        connection.cursor().execute("USE ROLE ACCOUNTADMIN")
+        connection.cursor().execute(f"ALTER USER QUEUE_DB_SERVICE SET RSA_PUBLIC_KEY = '{stack.service_key.public}'")
 
 
 def _upload_certificates(stack: Stack) -> None:
@@ -89,15 +93,17 @@ def _upload_certificates(stack: Stack) -> None:
 
 
 def _store_secret(stack: Stack) -> str:
-    secret = {"username": stack.environ["SNOWFLAKE_USER"], "password": stack.password}
+    environ = stack.environ_of("processor")
+    secret = {"username": environ["SNOWFLAKE_USER"], "private_key": environ["SNOWFLAKE_PRIVATE_KEY"]}
     answer = client(stack, "secretsmanager").create_secret(Name=SECRET, SecretString=json.dumps(secret))
     return str(answer["ARN"])
 
 
-def _snowflake_variables(stack: Stack) -> dict[str, str]:
-    """Where the queue is, and the login. The AWS stand-in injects host, port and protocol."""
-    names = ("ACCOUNT", "WAREHOUSE", "DATABASE", "SCHEMA", "TABLE", "AUTHENTICATION")
-    return {f"SNOWFLAKE_{name}": stack.environ[f"SNOWFLAKE_{name}"] for name in names}
+def _snowflake_variables(stack: Stack, program: str) -> dict[str, str]:
+    """Where the queue is, and how the program logs in. The AWS stand-in injects host, port and protocol."""
+    names = ("ACCOUNT", "WAREHOUSE", "DATABASE", "SCHEMA", "TABLE", "AUTHENTICATION", "ROLE")
+    environ = stack.environ_of(program)
+    return {f"SNOWFLAKE_{name}": environ[f"SNOWFLAKE_{name}"] for name in names}
 
 
 def _register_task(stack: Stack, secret_arn: str) -> str:
@@ -109,7 +115,7 @@ def _register_task(stack: Stack, secret_arn: str) -> str:
         "AWS_DEFAULT_REGION": REGION,
         "CERT_BUCKET": BUCKET,
         "EXTERNAL_SERVICE_URL": stack.partner,
-        **_snowflake_variables(stack),
+        **_snowflake_variables(stack, "processor"),
         **stack.options.processor,
     }
     container = {
@@ -120,7 +126,7 @@ def _register_task(stack: Stack, secret_arn: str) -> str:
         "environment": _pairs(environment),
         "secrets": [
             {"name": "SNOWFLAKE_USER", "valueFrom": f"{secret_arn}:username::"},
-            {"name": "SNOWFLAKE_PASSWORD", "valueFrom": f"{secret_arn}:password::"},
+            {"name": "SNOWFLAKE_PRIVATE_KEY", "valueFrom": f"{secret_arn}:private_key::"},
         ],
         "logConfiguration": {
             "logDriver": "awslogs",
@@ -150,7 +156,7 @@ def _create_function(stack: Stack, task_definition: str) -> str:
         "ECS_SUBNETS": json.dumps(["subnet-local"]),
         "ECS_SECURITY_GROUP": "sg-local",
         "LEASE_BUCKET": LEASE_BUCKET,
-        **_snowflake_variables(stack),
+        **_snowflake_variables(stack, "poller"),
         **stack.options.poller,
     }
     functions = client(stack, "lambda")

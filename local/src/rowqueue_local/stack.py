@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
     from contextlib import AbstractContextManager
 
-    from rowqueue_local.authority import Certificates
+    from rowqueue_local.authority import Certificates, ServiceKey
 
 __all__ = ["ENVIRONMENT", "REGION", "REPOSITORY", "Options", "Stack", "StackError", "running"]
 
@@ -69,7 +69,8 @@ class Stack:
         snowflake: http URL of the Snowflake stand-in.
         partner: https URL of the partner service.
         certificates: those that the partner requires.
-        password: the Snowflake user's.
+        password: of the Snowflake user that owns the tables.
+        service_key: the key pair of the Snowflake user of the programs.
         services: the processes by name.
     """
 
@@ -79,11 +80,12 @@ class Stack:
     partner: str
     certificates: Certificates
     password: str = field(repr=False)
+    service_key: ServiceKey = field(repr=False)
     services: Mapping[str, subprocess.Popen[bytes]] = field(repr=False)
 
     @property
     def environ(self) -> dict[str, str]:
-        """The environment variables with which another program reaches the stack."""
+        """The environment variables with which another program reaches the stack, as the owner of the tables."""
         address = urlsplit(self.snowflake)
         return {
             "AWS_ENDPOINT_URL": self.aws,
@@ -94,7 +96,7 @@ class Stack:
             "AWS_EC2_METADATA_DISABLED": "true",
             "SNOWFLAKE_ACCOUNT": "local",
             "SNOWFLAKE_AUTHENTICATION": "password",
-            "SNOWFLAKE_USER": "processor",
+            "SNOWFLAKE_USER": "owner",
             "SNOWFLAKE_PASSWORD": self.password,
             "SNOWFLAKE_WAREHOUSE": "QUEUE_WH",
             "SNOWFLAKE_DATABASE": "QUEUE_DB",
@@ -108,6 +110,16 @@ class Stack:
             "PARTNER_CLIENT_CERTIFICATE": str(self.certificates.client),
             "PARTNER_CLIENT_KEY": str(self.certificates.client_key),
         }
+
+    def environ_of(self, program: str) -> dict[str, str]:
+        """The same for the poller or the processor: the variables of its own login, which is not the owner's."""
+        login = {
+            "SNOWFLAKE_AUTHENTICATION": "key_pair",
+            "SNOWFLAKE_USER": "QUEUE_DB_SERVICE",
+            "SNOWFLAKE_PRIVATE_KEY": self.service_key.private,
+            "SNOWFLAKE_ROLE": f"QUEUE_DB_{program.upper()}",
+        }
+        return {name: value for name, value in self.environ.items() if name != "SNOWFLAKE_PASSWORD"} | login
 
     def partner_stats(self) -> dict[str, Any]:
         """What the partner received: see :class:`rowqueue_local.partner.Ledger`."""
@@ -220,6 +232,7 @@ def running(options: Options) -> Iterator[Stack]:
             partner=f"{partner}/process",
             certificates=certificates,
             password=password,
+            service_key=authority.service_key(),
             services=services,
         )
 

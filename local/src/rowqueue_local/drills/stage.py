@@ -92,7 +92,7 @@ class Stage:
             process = processes.spawn(
                 [sys.executable, str(stack.REPOSITORY / "container" / "processor.py")],
                 registry=state / "pids",
-                env={"TMPDIR": str(state / "tmp"), **self.stack.environ, **deployed, **environ},
+                env={"TMPDIR": str(state / "tmp"), **self.stack.environ_of("processor"), **deployed, **environ},
                 stdout=output,
                 stderr=output,
             )
