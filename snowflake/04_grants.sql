@@ -35,12 +35,17 @@ GRANT SELECT ON TABLE SCHEMA_VERSION TO ROLE IDENTIFIER($poller);
 GRANT SELECT ON TABLE SCHEMA_VERSION TO ROLE IDENTIFIER($processor);
 
 -- People. An operator has what a viewer has, and acts only by procedures: these run with the rights of their owner and put on record
--- what they do. Nobody but the programs and the owner may read or change the queue itself.
+-- what they do. Nobody but the programs and the owner may read or change the queue itself. To let operators see data, results and
+-- answers, too:
+--     GRANT ROLE QUEUE_DB_PAYLOAD TO ROLE QUEUE_DB_OPERATOR;
 GRANT SELECT ON VIEW QUEUE_STATUS_SUMMARY TO ROLE IDENTIFIER($viewer);
 GRANT SELECT ON VIEW PROCESSING_METRICS TO ROLE IDENTIFIER($viewer);
 GRANT SELECT ON VIEW PROCESSOR_PERFORMANCE TO ROLE IDENTIFIER($viewer);
 GRANT SELECT ON VIEW STALE_ENTRIES TO ROLE IDENTIFIER($viewer);
 GRANT SELECT ON VIEW FAILED_ENTRIES_ANALYSIS TO ROLE IDENTIFIER($viewer);
+GRANT SELECT ON VIEW QUEUE_ENTRIES TO ROLE IDENTIFIER($viewer);
+GRANT SELECT ON VIEW DELIVERY_ATTEMPTS TO ROLE IDENTIFIER($viewer);
+GRANT SELECT ON VIEW ENTRY_HISTORY TO ROLE IDENTIFIER($viewer);
 GRANT SELECT ON TABLE PROCESSING_HOLDS TO ROLE IDENTIFIER($operator);
 GRANT SELECT ON TABLE PROCESSING_ACTIONS TO ROLE IDENTIFIER($operator);
 GRANT SELECT ON TABLE PROCESSING_ACTION_ENTRIES TO ROLE IDENTIFIER($operator);
@@ -54,6 +59,3 @@ GRANT USAGE ON PROCEDURE LIFT_HOLD(VARCHAR, VARCHAR) TO ROLE IDENTIFIER($operato
 -- Producers insert entries and see none. To let them look for their own by reference, without the payload of any:
 --     GRANT SELECT ON VIEW QUEUE_ENTRIES TO ROLE IDENTIFIER($producer);
 GRANT INSERT ON TABLE PROCESSING_QUEUE TO ROLE IDENTIFIER($producer);
-
--- To let an operator or a viewer see data, results and answers:
---     GRANT ROLE QUEUE_DB_PAYLOAD TO ROLE QUEUE_DB_OPERATOR;

@@ -60,7 +60,7 @@ _LOGIN_IMPOSSIBLE = frozenset({251008, 251017, 251018, 251021})
 _SESSION_GONE = frozenset({390111, 390112, 390114, 390115})
 _UNAVAILABLE = frozenset({250001, 250003, 250006, 251005, 290503, 580503})
 _INTERNAL = frozenset({603})
-# A column or an object that is missing or not granted, a privilege that is missing, and a session without a warehouse, a
+# A column or an object that is missing or not granted, a missing privilege, and a session without a warehouse, a
 # database or a schema: the login names them, and Snowflake leaves out what the role may not use.
 _NOT_THERE = frozenset({606, 904, 2003, 2043, 3001, 90105, 90106})
 _HINT = "; run: rowqueue migrate; or grant the role what it needs"
@@ -304,11 +304,13 @@ def _translated(error: driver.Error) -> WarehouseError:
     else:
         kind = WarehouseUnavailable
     hint = _HINT if kind is ObjectMissing else ""
-    return kind(_first_line(error) + hint, errno=errno)
+    return kind(_in_one_line(error) + hint, errno=errno)
 
 
-def _first_line(error: driver.Error) -> str:
-    return f"Snowflake: {str(error).strip().splitlines()[0]}"
+def _in_one_line(error: driver.Error) -> str:
+    """The driver's message. If its first line ends with a colon ("SQL compilation error:"), the next has the reason."""
+    first, *more = str(error).strip().splitlines()
+    return f"Snowflake: {' '.join([first, *more[:1]]) if first.endswith(':') else first}"
 
 
 def _log_retry(state: tenacity.RetryCallState) -> None:

@@ -107,7 +107,7 @@ def programming(errno):
     ("errnos", "kind"),
     [
         ([625], LockContention),
-        ([390100, 390101, 390102, 390103, 390144, 390186, 390201, 394300, 394306], LoginRefused),
+        ([390100, 390101, 390102, 390103, 390144, 390186, 390189, 390201, 394300, 394306], LoginRefused),
         ([251008, 251017, 251018, 251021], LoginRefused),
         ([390111, 390112, 390114, 390115], WarehouseUnavailable),
         ([250001, 250003, 250006, 251005, 290503, 580503], WarehouseUnavailable),
@@ -443,3 +443,20 @@ def test_a_value_too_few_or_too_many_is_refused_before_anything_is_sent(opened, 
     with pytest.raises(TypeError, match="x: expected values for"):
         opened(played).rows(Statement(name="x", text="SELECT ?, ?", parameters=("a", "b")), values)
     assert played.calls == []
+
+
+@pytest.mark.parametrize(
+    ("said", "shown"),
+    [
+        (
+            "002003 (42S02): SQL compilation error:\nObject 'Q' does not exist or not authorized.",
+            "002003 (42S02): SQL compilation error: Object 'Q' does not exist or not authorized.",
+        ),
+        ("000606 (57P03): No active warehouse selected.\nMore", "000606 (57P03): No active warehouse selected."),
+        ("an error:", "an error:"),
+    ],
+)
+def test_item_3_the_reason_in_the_second_line_of_a_message_is_shown(opened, said, shown):
+    error = driver.ProgrammingError(msg=said, errno=200_001)
+    error.msg = said
+    assert str(refusal(opened, error, StatementRefused)) == f"Snowflake: {shown}"
