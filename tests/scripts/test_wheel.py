@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from rowqueue import __version__
+from rowqueue.contract import SCHEMA_VERSION
 
 ROOT = Path(__file__).parents[2]
 OF_THE_LAB = ("rowqueue_local", "moto", "duckdb", "fakesnow", "sqlglot", "trustme", "psutil")
@@ -31,7 +32,8 @@ def wheel(tmp_path_factory):
 
 
 def ddl():
-    return {path.name: path.read_bytes() for path in (ROOT / "snowflake").glob("*.sql")}
+    scripts = ROOT / "snowflake"
+    return {str(path.relative_to(scripts)): path.read_bytes() for path in scripts.rglob("*.sql")}
 
 
 def test_the_wheel_contains_the_product_and_its_ddl_and_nothing_of_the_lab(wheel):
@@ -74,6 +76,16 @@ def rowqueue(wheel, tmp_path):
         return subprocess.run(command, env=environ, cwd=tmp_path, capture_output=True, text=True, check=False)
 
     return run
+
+
+def test_a_migration_finds_the_scripts_in_the_wheel(wheel, tmp_path):
+    wheel.extractall(tmp_path)
+    program = (
+        f"import sys; sys.path.insert(0, {str(tmp_path)!r})\n"
+        "from rowqueue.migrate import scripts; print(scripts.folder(), scripts.read().newest)"
+    )
+    done = subprocess.run([sys.executable, "-I", "-S", "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout == f"{tmp_path}/rowqueue/sql/ddl {SCHEMA_VERSION}\n"
 
 
 def test_the_command_line_helps_without_the_lab(rowqueue):

@@ -309,3 +309,38 @@ def test_another_way_to_log_in_is_refused_by_name():
     assert caught.value.problems == [
         "SNOWFLAKE_AUTHENTICATION: expected password, key_pair or workload_identity, got 'oauth'"
     ]
+
+
+# A person, who sets up, migrates and looks
+
+PERSON = {"SNOWFLAKE_ACCOUNT": "local", "SNOWFLAKE_USER": "me"}
+
+
+def login_of_a_person(**environ):
+    environ = PERSON | environ
+    return credentials.login_of_a_person(credentials.settings_of_a_person(environ), environ)
+
+
+def test_a_person_with_a_password_logs_in_with_it_and_with_a_second_factor_if_asked():
+    assert login_of_a_person(SNOWFLAKE_PASSWORD="canary") == {"user": "me", "password": "canary"}
+    assert login_of_a_person(
+        SNOWFLAKE_PASSWORD="canary", SNOWFLAKE_AUTHENTICATOR="username_password_mfa", SNOWFLAKE_PASSCODE="123456"
+    ) == {"user": "me", "password": "canary", "authenticator": "username_password_mfa", "passcode": "123456"}
+
+
+def test_a_person_with_a_browser_needs_no_password():
+    assert login_of_a_person(SNOWFLAKE_AUTHENTICATOR="externalbrowser") == {
+        "user": "me",
+        "authenticator": "externalbrowser",
+    }
+
+
+@pytest.mark.parametrize("environ", [{}, {"SNOWFLAKE_AUTHENTICATION": "password"}, {"SNOWFLAKE_PASSWORD": ""}])
+def test_a_person_without_a_proof_is_not_looked_up_in_aws(environ):
+    with pytest.raises(CredentialsError, match="expected SNOWFLAKE_USER with SNOWFLAKE_PASSWORD"):
+        login_of_a_person(**environ)
+
+
+def test_the_place_of_the_queue_has_defaults_for_a_person():
+    settings = credentials.settings_of_a_person(PERSON | {"SNOWFLAKE_SCHEMA": "work", "SNOWFLAKE_DATABASE": ""})
+    assert (settings.warehouse, settings.database, settings.schema) == ("QUEUE_WH", "QUEUE_DB", "work")
