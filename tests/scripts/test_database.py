@@ -236,6 +236,23 @@ def test_a_script_that_snowflake_refuses_is_named_with_the_reason(stand_in):
     assert "Traceback" not in done.stderr
 
 
+def test_an_older_table_is_adopted_and_its_entries_can_be_followed(stand_in):
+    environ = stand_in | {"SNOWFLAKE_SCHEMA": "older"}
+    with session(environ) as cursor:
+        cursor.execute((ROOT / "tests" / "older_tables" / "sketch.sql").read_text().rstrip().removesuffix(";"))
+        cursor.execute("INSERT INTO PROCESSING_QUEUE (data) SELECT PARSE_JSON('{\"order\": 1}')")
+    done = run(environ, "setup_database.sh")
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.index("has an older shape") < done.stderr.index("create, copy, swap")
+    run(environ, "database.py", "insert", "mine", "--data", '{"order": 2}').check_returncode()
+    assert run(environ, "database.py", "follow", "mine", "--within", "0").returncode == 3
+    with session(environ) as cursor:
+        assert cursor.execute("SELECT data FROM PROCESSING_QUEUE ORDER BY id").fetchall() == [
+            ('{"order":1}',),
+            ('{"order": 2}',),
+        ]
+
+
 def test_the_name_of_the_queue_reaches_tables_views_and_grants(stand_in):
     environ = stand_in | {"SNOWFLAKE_TABLE": "orders", "SNOWFLAKE_SCHEMA": "other"}
     done = run(environ, "setup_database.sh", "--dry-run", "--sample-data")
