@@ -6,6 +6,7 @@ import contextlib
 import json
 import urllib.request
 from dataclasses import dataclass
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from rowqueue.errors import RowqueueError
@@ -27,13 +28,21 @@ INSERT INTO PROCESSING_ATTEMPTS
        (entry_id, claim_token, attempt, processor_id, started_at, finished_at, outcome, response_status)
 SELECT id, claim_token, 1, processor_id, claimed_at, completed_at, 'succeeded', 200
   FROM PROCESSING_QUEUE
+ WHERE status = 'completed'
 """
-_FINISHED = """
+_LARGE = """
 INSERT INTO PROCESSING_QUEUE
        (data, status, processor_id, claim_token, claimed_at, completed_at, response_status, result)
-SELECT ?, 'completed', 'dev-gone', 'finished-long-ago', SYSDATE(), SYSDATE(), 200, ?
-  FROM TABLE(GENERATOR(ROWCOUNT => {entries}))
+SELECT LEFT(REPEAT(SHA2(TO_VARCHAR(numbered.number)), {repeats}), {characters}), ?, ?, ?, ?, ?, ?, ?
+  FROM (SELECT {first} + ROW_NUMBER() OVER (ORDER BY 1) AS number
+          FROM TABLE(GENERATOR(ROWCOUNT => {rows}))) AS numbered
 """
+"""Rows with different data, because the engine compresses data that repeats."""
+_PENDING = ("pending", None, None, None, None, None, None)
+_FINISHED_AT = datetime(2026, 1, 1)  # noqa: DTZ001 -- a TIMESTAMP_NTZ
+_FINISHED = ("completed", "dev-gone", "finished-long-ago", _FINISHED_AT, _FINISHED_AT, 200, '{"accepted": true}')
+_LARGE_AT_ONCE = 200_000_000
+"""Characters of one INSERT."""
 _ATTEMPTS_AT_ONCE = 1_000_000
 _LONG_AGO = """
 INSERT INTO PROCESSING_ATTEMPTS
@@ -62,28 +71,20 @@ class Ground:
     _queues: int = 0
 
     @contextlib.contextmanager
-    def queue(self, *, entries: int, data: str, finished: int = 0, attempts: int = 0) -> Iterator[dict[str, str]]:
-        """A new schema with ready and finished entries; yields the environment variables with which a worker finds it.
+    def queue(self, *, entries: int = 0, data: str = "") -> Iterator[dict[str, str]]:
+        """A new schema with ready entries; yields the environment variables with which a worker finds it.
 
         All schemas have the same name: otherwise the stand-in would translate each statement again.
 
         Args:
             entries: number of ready entries.
             data: of each entry.
-            finished: number of finished entries, each with an attempt.
-            attempts: number of further attempts, of entries that the table no longer has.
         """
         self._queues += 1
         schema = f"BENCH_{self._queues}"
         self.sql(f"CREATE SCHEMA {schema}")
         self.sql(f"USE SCHEMA {schema}")
         self.session.execute_string(_TABLES.read_text(encoding="utf-8"))
-        if finished:
-            self.sql(_FINISHED.format(entries=finished), data, '{"accepted": true}')
-            self.sql(_ATTEMPTED)
-        for first in range(0, attempts, _ATTEMPTS_AT_ONCE):
-            rows = min(_ATTEMPTS_AT_ONCE, attempts - first)
-            self.sql(_LONG_AGO.format(rows=rows), '{"accepted": true}', first, first)
         if entries:
             self.sql(_INSERT.format(entries=entries), data)
         try:
@@ -92,6 +93,27 @@ class Ground:
             self.sql("USE SCHEMA PUBLIC")
             self.sql(f"DROP SCHEMA {schema}")
             self._queues -= 1
+
+    def fill(self, *, finished: int = 0, pending: int = 0, characters: int, attempts: int = 0) -> None:
+        """Add rows to the queue whose schema is in use: the newest one.
+
+        Args:
+            finished: number of finished entries, each with an attempt.
+            pending: number of ready entries.
+            characters: length of the data of each of these.
+            attempts: number of further attempts, of entries that the table no longer has.
+        """
+        for rows, values in ((finished, _FINISHED), (pending, _PENDING)):
+            at_once = max(1, _LARGE_AT_ONCE // characters)
+            for first in range(0, rows, at_once):
+                numbers = {"first": first, "rows": min(at_once, rows - first)}
+                text = _LARGE.format(**numbers, repeats=characters // 64 + 1, characters=characters)
+                self.sql(text, *values)
+        if finished:
+            self.sql(_ATTEMPTED)
+        for first in range(0, attempts, _ATTEMPTS_AT_ONCE):
+            rows = min(_ATTEMPTS_AT_ONCE, attempts - first)
+            self.sql(_LONG_AGO.format(rows=rows), '{"accepted": true}', first, first)
 
     def sql(self, text: str, *values: object) -> list[tuple[Any, ...]]:
         """Run one statement."""

@@ -21,9 +21,15 @@ def of_rows(rows: Iterable[Row]) -> str:
 
 
 def of_times(rows: Iterable[dict[str, Any]]) -> str:
-    """One line for each duty."""
-    names = ("duty", "table_rows", "empty_ms", "full_ms", "ratio")
-    heading = ("duty", "rows", "few rows, ms", "full table, ms", "ratio")
+    """One line for each duty: under weather, and the raw time of the stand-in."""
+    names = (
+        *("duty", "table_rows", "characters", "empty_ms", "full_ms", "ratio"),
+        *("raw_empty_ms", "raw_full_ms", "raw_ratio"),
+    )
+    heading = (
+        *("duty", "rows", "characters of each", "few rows, ms", "full table, ms", "ratio"),
+        *("raw: few rows, ms", "raw: full table, ms", "raw: ratio"),
+    )
     return _markdown(heading, [[f"{row[name]}" for name in names] for row in rows])
 
 

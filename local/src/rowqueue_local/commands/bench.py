@@ -17,7 +17,13 @@ from rowqueue_local.commands.console import FOLDER, console
 @click.option("--smoke", is_flag=True, help="Check in seconds that it works. Too small to judge promises.")
 @click.option("--repetitions", type=click.IntRange(1, 50), default=None, help="Runs of each case.")
 @click.option(
-    "--table-rows", type=click.IntRange(1, 10_000_000), help="Instead, measure statements on a table of this size."
+    "--table-rows", type=click.IntRange(1, 10_000_000), help="Instead, measure statements beside finished entries."
+)
+@click.option(
+    "--pending-rows", type=click.IntRange(1, 10_000_000), help="Instead, measure statements beside ready entries."
+)
+@click.option(
+    "--characters", type=click.IntRange(1, 1_000_000), default=1000, show_default=True, help="Data of each such entry."
 )
 @click.option(
     "--attempts",
@@ -29,12 +35,14 @@ from rowqueue_local.commands.console import FOLDER, console
 @click.option("--json", "as_json", is_flag=True, help="Print the figures as one JSON object on the last line.")
 @click.option("--state-dir", type=FOLDER, default=Path(".local/bench"), show_default=True)
 def bench_command(
+    *,
     only: tuple[str, ...],
     repetitions: int | None,
     table_rows: int | None,
+    pending_rows: int | None,
+    characters: int,
     attempts: int | None,
     state_dir: Path,
-    *,
     quick: bool,
     smoke: bool,
     answers: bool,
@@ -51,9 +59,11 @@ def bench_command(
     """
     terminal = console(stderr=as_json)
     with ground.prepared(state_dir.resolve()) as prepared:
-        if table_rows or attempts:
-            fill = rows.Fill(finished=table_rows or 0, attempts=attempts or 0)
-            times = rows.measure(prepared, fill, watch=terminal.print)
+        if table_rows or pending_rows or attempts:
+            fill = rows.Fill(
+                finished=table_rows or 0, pending=pending_rows or 0, characters=characters, attempts=attempts or 0
+            )
+            times = rows.measure(prepared, fill, repetitions=repetitions or 0, watch=terminal.print)
             output, promises, table = {"table": times}, rows.promises(times, fill), tables.of_times(times)
         elif answers:
             settled = settles.measure(
