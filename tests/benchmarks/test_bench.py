@@ -58,8 +58,12 @@ def test_figures_that_do_not_depend_on_the_machine_keep_their_promises(smoke):
     )
 
 
-def test_the_size_of_the_table_can_be_measured(tmp_path):
-    (row, *_) = json.loads(bench(tmp_path, "--table-rows", "2000", "--json").stdout.splitlines()[-1])["table"]
-    assert row["duty"] == "pulse"
-    assert row["table_rows"] == 2000
-    assert row["ratio"] == pytest.approx(row["full_ms"] / row["empty_ms"], rel=0.01)
+def test_statements_can_be_measured_beside_many_and_large_entries(tmp_path):
+    options = ("--table-rows", "2000", "--pending-rows", "500", "--characters", "3000", "--smoke", "--json")
+    rows = json.loads(bench(tmp_path, *options).stdout.splitlines()[-1])["table"]
+    assert [row["duty"] for row in rows] == ["pulse", "count_ready", "rescue", "claim", "settle"]
+    assert {(row["table_rows"], row["characters"]) for row in rows} == {(2500, 3000)}
+    for row in rows:
+        assert row["ratio"] == pytest.approx(row["full_ms"] / row["empty_ms"], rel=0.01)
+        assert row["raw_ratio"] == pytest.approx(row["raw_full_ms"] / row["raw_empty_ms"], rel=0.01)
+        assert row["empty_ms"] > 100, "the time that the weather adds"

@@ -122,19 +122,39 @@ def test_a_run_that_delivered_every_entry_once_is_valid():
 
 
 def times(**ratios):
-    return [{"duty": duty, "ratio": ratio} for duty, ratio in ratios.items()]
+    return [{"duty": duty, "ratio": ratio, "raw_ratio": ratio + 0.1} for duty, ratio in ratios.items()]
 
 
 @pytest.mark.parametrize(
     ("fill", "kept"),
     [
-        (rows.Fill(finished=9), {"pulse with 9 finished entries": True, "claim with 9 finished entries": False}),
-        (rows.Fill(attempts=9), {"settle with 9 attempts": False, "rescue with 9 attempts": True}),
+        (
+            rows.Fill(finished=9),
+            {
+                "pulse": True,
+                "count_ready": False,
+                "claim": True,
+                "settle": False,
+                "pulse, raw": False,
+                "claim, raw": True,
+            },
+        ),
+        (rows.Fill(pending=9), {"pulse": True, "count_ready": False, "claim": True, "settle": False}),
+        (rows.Fill(attempts=9), {"settle, raw": False, "rescue, raw": True}),
     ],
 )
-def test_a_full_table_and_a_long_trail_have_promises_of_their_own(fill, kept):
-    judged = rows.promises(times(pulse=1.5, claim=1.51, settle=1.6, rescue=1.0, count_ready=9.0), fill)
-    assert {promise.text.split(":")[0]: promise.kept for promise in judged} == kept
+def test_full_tables_and_a_long_trail_have_promises_of_their_own(fill, kept):
+    judged = rows.promises(times(pulse=1.5, claim=1.2, settle=1.51, rescue=1.0, count_ready=9.0), fill)
+    assert {promise.text.split(" with ")[0]: promise.kept for promise in judged} == kept
+    assert all(str(fill) in promise.text for promise in judged)
+
+
+def test_a_fill_is_named_with_the_size_of_its_entries():
+    assert (
+        str(rows.Fill(finished=5, pending=6, characters=7))
+        == "5 finished entries and 6 pending entries of 7 characters"
+    )
+    assert str(rows.Fill(attempts=8)) == "8 attempts"
 
 
 def test_a_settle_by_join_has_to_be_faster_and_to_need_fewer_updates():

@@ -61,7 +61,8 @@ class Fill:
         if self.attempts:
             return (("settle", "raw_ratio"), ("rescue", "raw_ratio"))
         weather = [(duty, "ratio") for duty in ("pulse", "count_ready", "claim", "settle")]
-        return (*weather, ("pulse", "raw_ratio"), *([("claim", "raw_ratio")] if self.finished else []))
+        raw = [("pulse", "raw_ratio"), ("claim", "raw_ratio")] if self.finished else []
+        return (*weather, *raw)
 
 
 @dataclass(slots=True)
@@ -110,7 +111,8 @@ def measure(ground: Ground, fill: Fill, *, repetitions: int, watch: Callable[[st
             "empty": cleanup.enter_context(_side(ground, Fill(characters=fill.characters))),
         }
         watch("Running each statement on both, in turn ...")
-        plays: list[tuple[Sky, int]] = [("real", number) for number in range(-1, repetitions or _WEATHER_ROUNDS)]
+        plays: list[tuple[Sky, int]] = [("none", -1)]  # warms up, and is not counted
+        plays += [("real", number) for number in range(repetitions or _WEATHER_ROUNDS)]
         plays += [("none", number) for number in range(repetitions or _ROUNDS)]
         for sky, number in plays:
             for side in sides.values():
@@ -118,7 +120,7 @@ def measure(ground: Ground, fill: Fill, *, repetitions: int, watch: Callable[[st
             with ground.weather(WEATHERS[sky]):
                 for name, side in sides.items():
                     for duty, seconds in _round(side.poller, side.store, token=f"{sky}-{number}"):
-                        if number >= 0:  # the first round only warms up
+                        if number >= 0:
                             taken = times.setdefault(duty, Times())
                             (taken.weather if sky == "real" else taken.raw)[name].append(seconds)
     return [taken.as_json(duty, fill) for duty, taken in times.items()]

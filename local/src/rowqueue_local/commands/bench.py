@@ -63,8 +63,9 @@ def bench_command(
             fill = rows.Fill(
                 finished=table_rows or 0, pending=pending_rows or 0, characters=characters, attempts=attempts or 0
             )
-            times = rows.measure(prepared, fill, repetitions=repetitions or 0, watch=terminal.print)
-            output, promises, table = {"table": times}, rows.promises(times, fill), tables.of_times(times)
+            times = rows.measure(prepared, fill, repetitions=repetitions or (1 if smoke else 0), watch=terminal.print)
+            output, table = {"table": times}, tables.of_times(times)
+            promises = [] if smoke else rows.promises(times, fill)
         elif answers:
             settled = settles.measure(
                 prepared, shrink=20 if smoke else 1, repetitions=repetitions or 1, watch=terminal.print
