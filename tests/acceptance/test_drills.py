@@ -33,6 +33,7 @@ EXPECTED = {
     },
     "hung": {"completed": 100, "left_running": 0},
     "idle": {"statements": 10, "dml": 0, "tasks": 0, "distinct_texts": 1},
+    "upgrade": {"entries": 1000, "lost": 0, "recorded_twice": 0, "claimed_by_old_after_fence": 0},
     "storm": {
         "lost": 0,
         "recorded_twice": 0,

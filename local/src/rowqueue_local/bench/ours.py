@@ -42,19 +42,19 @@ def prepare(
         warehouse, queue=settings.snowflake.table, processor_id=job.name, max_retries=settings.max_retries
     )
     context = tls(job.environ)
-    entry_point = _entry_point()
+    processor = entry_point()
 
     def run() -> Stretch:
-        entry_point.tune_garbage_collection()
+        processor.tune_garbage_collection()
         began = time.monotonic()
         with closing(SnowflakeQueue(store)) as queue:
-            report = drive(entry_point.run(settings, queue, context, job.name, stop=asyncio.Event()))
+            report = drive(processor.run(settings, queue, context, job.name, stop=asyncio.Event()))
         return Stretch(began=began, ended=began + report.seconds, entries=report.settled["completed"])
 
     return run
 
 
-def _entry_point() -> ModuleType:
+def entry_point() -> ModuleType:
     """container/processor.py, which belongs to no package."""
     spec = spec_from_file_location("processor", REPOSITORY / "container" / "processor.py")
     assert spec is not None
