@@ -10,6 +10,7 @@ import pytest
 
 from rowqueue_local import processes
 from rowqueue_local.drills.all import ALL
+from rowqueue_local.drills.upgrade import Rehearsal, rehearse
 
 DRILL = [sys.executable, "-m", "rowqueue.cli", "drill"]
 
@@ -93,3 +94,12 @@ def test_an_unknown_drill_is_refused_with_the_names_of_all_drills(tmp_path):
     done = subprocess.run([*DRILL, "flood"], cwd=tmp_path, capture_output=True, text=True, timeout=30, check=False)
     assert done.returncode == 2
     assert "certificate" in done.stderr
+
+
+@pytest.mark.parametrize("fault", [Rehearsal(fenced=False), Rehearsal(guarded=False)], ids=["no fence", "no guard"])
+def test_the_drill_of_an_upgrade_notices_a_migration_without_fence_and_a_claim_that_asks_for_no_version(
+    fault, tmp_path
+):
+    verdict = rehearse(tmp_path, lambda _: None, fault)
+    assert not verdict.kept
+    assert verdict.figures["claimed_by_old_after_fence"] > 0
