@@ -1,17 +1,26 @@
--- Grant the two roles the privileges that their statements need, and no others. Safe to run again.
+-- Grant each role the privileges that its statements need, and no others. Safe to run again.
 --
 -- Run this script after the tables and views exist, as their owner, with the names of 00_roles.sql set and with the database and
 -- the schema in use.
 
 SET poller = CONCAT($queue_database, '_POLLER');
 SET processor = CONCAT($queue_database, '_PROCESSOR');
+SET viewer = CONCAT($queue_database, '_VIEWER');
+SET operator = CONCAT($queue_database, '_OPERATOR');
+SET producer = CONCAT($queue_database, '_PRODUCER');
 
 GRANT USAGE ON WAREHOUSE IDENTIFIER($queue_warehouse) TO ROLE IDENTIFIER($poller);
 GRANT USAGE ON WAREHOUSE IDENTIFIER($queue_warehouse) TO ROLE IDENTIFIER($processor);
+GRANT USAGE ON WAREHOUSE IDENTIFIER($queue_warehouse) TO ROLE IDENTIFIER($viewer);
+GRANT USAGE ON WAREHOUSE IDENTIFIER($queue_warehouse) TO ROLE IDENTIFIER($producer);
 GRANT USAGE ON DATABASE IDENTIFIER($queue_database) TO ROLE IDENTIFIER($poller);
 GRANT USAGE ON DATABASE IDENTIFIER($queue_database) TO ROLE IDENTIFIER($processor);
+GRANT USAGE ON DATABASE IDENTIFIER($queue_database) TO ROLE IDENTIFIER($viewer);
+GRANT USAGE ON DATABASE IDENTIFIER($queue_database) TO ROLE IDENTIFIER($producer);
 GRANT USAGE ON SCHEMA IDENTIFIER($queue_schema) TO ROLE IDENTIFIER($poller);
 GRANT USAGE ON SCHEMA IDENTIFIER($queue_schema) TO ROLE IDENTIFIER($processor);
+GRANT USAGE ON SCHEMA IDENTIFIER($queue_schema) TO ROLE IDENTIFIER($viewer);
+GRANT USAGE ON SCHEMA IDENTIFIER($queue_schema) TO ROLE IDENTIFIER($producer);
 
 -- Neither role may insert or delete entries; only producers do.
 GRANT SELECT, UPDATE ON TABLE PROCESSING_QUEUE TO ROLE IDENTIFIER($poller);
@@ -24,3 +33,29 @@ GRANT SELECT ON TABLE PROCESSING_HOLDS TO ROLE IDENTIFIER($poller);
 GRANT SELECT, INSERT, DELETE ON TABLE PROCESSING_HOLDS TO ROLE IDENTIFIER($processor);
 GRANT SELECT ON TABLE SCHEMA_VERSION TO ROLE IDENTIFIER($poller);
 GRANT SELECT ON TABLE SCHEMA_VERSION TO ROLE IDENTIFIER($processor);
+
+-- People. An operator has what a viewer has, and acts only by procedures: these run with the rights of their owner and put on record
+-- what they do. Nobody but the programs and the owner may read or change the queue itself. To let operators see data, results and
+-- answers, too:
+--     GRANT ROLE QUEUE_DB_PAYLOAD TO ROLE QUEUE_DB_OPERATOR;
+GRANT SELECT ON VIEW QUEUE_STATUS_SUMMARY TO ROLE IDENTIFIER($viewer);
+GRANT SELECT ON VIEW PROCESSING_METRICS TO ROLE IDENTIFIER($viewer);
+GRANT SELECT ON VIEW PROCESSOR_PERFORMANCE TO ROLE IDENTIFIER($viewer);
+GRANT SELECT ON VIEW STALE_ENTRIES TO ROLE IDENTIFIER($viewer);
+GRANT SELECT ON VIEW FAILED_ENTRIES_ANALYSIS TO ROLE IDENTIFIER($viewer);
+GRANT SELECT ON VIEW QUEUE_ENTRIES TO ROLE IDENTIFIER($viewer);
+GRANT SELECT ON VIEW DELIVERY_ATTEMPTS TO ROLE IDENTIFIER($viewer);
+GRANT SELECT ON VIEW ENTRY_HISTORY TO ROLE IDENTIFIER($viewer);
+GRANT SELECT ON TABLE PROCESSING_HOLDS TO ROLE IDENTIFIER($operator);
+GRANT SELECT ON TABLE PROCESSING_ACTIONS TO ROLE IDENTIFIER($operator);
+GRANT SELECT ON TABLE PROCESSING_ACTION_ENTRIES TO ROLE IDENTIFIER($operator);
+GRANT USAGE ON PROCEDURE REQUEUE_ENTRIES(VARCHAR, VARCHAR) TO ROLE IDENTIFIER($operator);
+GRANT USAGE ON PROCEDURE CANCEL_ENTRIES(VARCHAR, VARCHAR) TO ROLE IDENTIFIER($operator);
+GRANT USAGE ON PROCEDURE DISCARD_ENTRIES(VARCHAR, VARCHAR) TO ROLE IDENTIFIER($operator);
+GRANT USAGE ON PROCEDURE REPRIORITISE_ENTRIES(VARCHAR, NUMBER, VARCHAR) TO ROLE IDENTIFIER($operator);
+GRANT USAGE ON PROCEDURE HOLD_DESTINATION(VARCHAR, NUMBER, VARCHAR) TO ROLE IDENTIFIER($operator);
+GRANT USAGE ON PROCEDURE LIFT_HOLD(VARCHAR, VARCHAR) TO ROLE IDENTIFIER($operator);
+
+-- Producers insert entries and see none. To let them look for their own by reference, without the payload of any:
+--     GRANT SELECT ON VIEW QUEUE_ENTRIES TO ROLE IDENTIFIER($producer);
+GRANT INSERT ON TABLE PROCESSING_QUEUE TO ROLE IDENTIFIER($producer);
