@@ -88,6 +88,7 @@ def test_item_6_one_entry_is_shown_whole_and_in_order(sql, read, run_script, war
         )
     ended = "INSERT INTO PROCESSORS (processor_id, event, recorded_at, reason)"
     sql(f"{ended} SELECT 'dev-a', 'ended', {minute(3)}, 'done'")
+    sql(f"{ended} SELECT 'dev-a', 'first_claim', {minute(1)}, NULL")
     sql(f"{ended} SELECT 'dev-other', 'ended', {minute(3)}, 'not this one'")
     sql("UPDATE PROCESSING_QUEUE SET status = 'failed', retry_count = 3, claim_token = 't3' WHERE id = 1")
     operator.requeue(Selector(ids=(1,)), reason="mended")
