@@ -3,7 +3,7 @@
 #
 # Usage: scripts/try_clients.sh [CLIENT...]
 #
-#   CLIENT    connector-4, connector-5, write_pandas-4, write_pandas-5, sqlalchemy, snow or node; by default all of them
+#   CLIENT    connector-4, connector-5, write_pandas-4, write_pandas-5, sqlalchemy, snow, node or dbt; by default all of them
 #
 # Start the stack in another shell first, and read its variables:
 #
@@ -18,10 +18,10 @@
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 help_wanted "$@"
 
-(($#)) || set -- connector-4 connector-5 write_pandas-4 write_pandas-5 sqlalchemy snow node
+(($#)) || set -- connector-4 connector-5 write_pandas-4 write_pandas-5 sqlalchemy snow node dbt
 for name in "$@"; do
   case $name in
-    connector-4 | connector-5 | write_pandas-4 | write_pandas-5 | sqlalchemy | snow | node) ;;
+    connector-4 | connector-5 | write_pandas-4 | write_pandas-5 | sqlalchemy | snow | node | dbt) ;;
     *) misuse "unknown client '$name'" ;;
   esac
 done
@@ -135,7 +135,42 @@ client() {
       mkdir -p "$folder/node" && cd "$folder/node"
       npm install --silent --no-audit --no-fund snowflake-sdk@3.3.0 >&2 && node -e "$node" - "$2"
       ;;
+    dbt) install "$1" dbt-core==1.9.11 dbt-snowflake==1.9.4 && with_dbt "$folder/$1" "$2" ;;
   esac
+}
+
+# A model with a post_hook that inserts the entry.
+with_dbt() {
+  local project=$1/project
+  mkdir -p "$project/models"
+  printf 'name: orders\nprofile: queue\n' >"$project/dbt_project.yml"
+  cat >"$project/profiles.yml" <<'YAML'
+queue:
+  target: local
+  outputs:
+    local:
+      type: snowflake
+      account: "{{ env_var('SNOWFLAKE_ACCOUNT') }}"
+      user: "{{ env_var('SNOWFLAKE_USER') }}"
+      password: "{{ env_var('SNOWFLAKE_PASSWORD') }}"
+      host: "{{ env_var('SNOWFLAKE_HOST') }}"
+      port: "{{ env_var('SNOWFLAKE_PORT') | int }}"
+      protocol: "{{ env_var('SNOWFLAKE_PROTOCOL') }}"
+      database: "{{ env_var('SNOWFLAKE_DATABASE') }}"
+      schema: "{{ env_var('SNOWFLAKE_SCHEMA') }}"
+YAML
+  cat >"$project/models/tried_orders.sql" <<'SQL'
+{{ config(materialized='table', post_hook="INSERT INTO PROCESSING_QUEUE (data, reference)
+   SELECT TO_JSON(OBJECT_CONSTRUCT('order', order_id)), '" ~ var('reference') ~ "' FROM " ~ this) }}
+SELECT 1 AS order_id
+SQL
+  (cd "$project" && DBT_SEND_ANONYMOUS_USAGE_STATS=false "$1/bin/dbt" run --vars "{reference: $2}") >&2
+  (
+    cd "$project"
+    DBT_SEND_ANONYMOUS_USAGE_STATS=false "$1/bin/dbt" --quiet show --output json --inline \
+      "SELECT COUNT(*) AS found FROM PROCESSING_QUEUE WHERE reference = '$2'" --vars "{reference: $2}"
+  ) >"$project/found.json"
+  printf '%s %s\n' "1.9.11 with dbt-snowflake 1.9.4" "$(grep -i '"found"' "$project/found.json" | tr -dc '0-9')"
 }
 
 with_snow() {

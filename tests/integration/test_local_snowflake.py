@@ -243,6 +243,7 @@ class TestErrors:
     def test_a_table_that_does_not_exist(self, connection):
         error = refused(connection, "SELECT * FROM nowhere")
         assert (type(error), error.errno, error.sqlstate) == (ProgrammingError, 2003, "42S02")
+        assert error.msg.endswith("SQL compilation error:\nObject 'NOWHERE' does not exist or not authorized.")
 
     @pytest.mark.parametrize("text", ["SELECT ARRAY_APPEND([1], 2)", "SELECT INTERVAL '1 day'"])
     def test_an_unsupported_statement_is_refused_by_name(self, connection, text):
@@ -555,7 +556,12 @@ class TestWhatIsShown:
     def test_the_session_of_the_client(self, connect):
         text = "SELECT CURRENT_ACCOUNT_NAME(), CURRENT_ACCOUNT(), CURRENT_WAREHOUSE()"
         assert run(connect(warehouse="small"), text) == [("LOCAL", "LOCAL", "SMALL")]
-        assert run(connect(), "SELECT CURRENT_WAREHOUSE()") == [(None,)]
+        other = connect()
+        assert run(other, "SELECT CURRENT_WAREHOUSE()") == [(None,)]
+        run(other, "USE WAREHOUSE large")
+        assert run(other, "SELECT CURRENT_WAREHOUSE()") == [("LARGE",)]
+        known = connect(warehouse="small", role="SYSADMIN")
+        assert (known.warehouse, known.role) == ("SMALL", "SYSADMIN")
 
     def test_the_open_transaction(self, connect, connection, queue):
         other = connect(autocommit=False)

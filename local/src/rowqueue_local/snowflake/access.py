@@ -118,7 +118,7 @@ class Access:
             self._views[target.on] = (session.identity.role, where)
 
     def _tell_engine(self, session: Session, *, changed: bool = False) -> None:
-        """What CURRENT_ROLE() and IS_ROLE_IN_SESSION() answer; and forget what was decided, if a grant has changed."""
+        """What CURRENT_ROLE() and the like answer; and forget what was decided, if a grant has changed."""
         if session.roles_version == self.roles.version and not changed:
             return
         session.roles_version = self.roles.version
@@ -127,6 +127,7 @@ class Access:
         self._engine.set_identity(
             session.token, user=identity.user, role=identity.role, roles=sorted(self.roles.roles_of(identity.roles))
         )
+        self._engine.set_answer(session.token, "warehouse", identity.warehouse)
 
     def _needs(self, session: Session, statement: StatementFacts, text: str) -> list[NeededPrivilege]:
         if statement.kind == "call":

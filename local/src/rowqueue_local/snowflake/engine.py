@@ -23,7 +23,7 @@ from starlette.concurrency import run_in_threadpool
 
 from rowqueue_local.snowflake import lengths, repairs, shortcuts
 from rowqueue_local.snowflake.ambiguity import AmbiguousUpdate
-from rowqueue_local.snowflake.failures import UNSUPPORTED, Failure
+from rowqueue_local.snowflake.failures import UNSUPPORTED, Failure, not_there
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -38,6 +38,7 @@ _KNOWN_FAULTS: Final = (
     ("NOT NULL constraint", 100072, "22000", "NULL result in a non-nullable column"),
     ("Malformed JSON", 100069, "22P02", "Error parsing JSON"),
 )
+_NO_TABLE: Final = re.compile(r"Catalog Error: Table with name (.+?) does not exist!")
 _CHECKED_COLUMN: Final = "Cannot change the type of a column that has a CHECK constraint"
 
 _unhandled: ContextVar[BaseException | None] = ContextVar("unhandled", default=None)
@@ -271,6 +272,8 @@ def _refused(errno: int, sqlstate: str, message: str) -> Failure:
     """What the engine refused, with Snowflake's number and text where the engine has its own."""
     if number := _NO_NUMBER.search(message):
         return Failure(100038, "22018", f"Numeric value '{number[1]}' is not recognized")
+    if missing := _NO_TABLE.search(message):
+        return not_there("Object", missing[1])
     if _CHECKED_COLUMN in message:
         why = "the engine cannot change the type of a column that was declared as VARCHAR(n)"
         return Failure(UNSUPPORTED, "58000", f"[local stand-in] {why}")

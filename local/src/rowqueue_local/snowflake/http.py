@@ -110,13 +110,11 @@ class SnowflakeStandIn:
             return _json(rendered(failure))
         data = reply["data"]
         session = self._account.open(data["token"], parameters, identity, client=_client(request, body["data"]))
-        warehouse = request.query_params.get("warehouse")
-        data["sessionInfo"]["warehouseName"] = warehouse
+        data["sessionInfo"] |= {"roleName": identity.role, "warehouseName": identity.warehouse}
         account = str(body["data"].get("ACCOUNT_NAME") or "local").upper()
         for function in ("account", "account_name"):
             self._engine.set_answer(session.token, function, account)
         self._engine.set_answer(session.token, "session", str(session.number))
-        self._engine.set_answer(session.token, "warehouse", warehouse and warehouse.upper())
         # Without a master token the connector regards the connection as closed and never sends the end of the session.
         data |= {"masterToken": session.token, "sessionId": session.number}
         data["parameters"] += [
