@@ -90,6 +90,18 @@ def test_a_claim_finds_the_best_entries_without_their_data():
     assert "data" not in {column.name.lower() for column in best.find_all(exp.Column)}
 
 
+def test_a_claim_asks_for_the_same_conditions_wherever_it_reads_the_queue_and_where_it_writes():
+    update = sqlglot.parse_one(STATEMENTS["claim"].text, read="snowflake")
+    scans = [scan.find_ancestor(exp.Select) for scan in update.find_all(exp.Table) if scan.name == "PROCESSING_QUEUE"]
+    best, candidates, ready = (
+        {condition.sql(dialect="snowflake") for condition in query.args["where"].this.flatten()}
+        for query in sorted((scan or update for scan in scans), key=lambda query: -query.depth)
+    )
+    assert len(candidates) == 6
+    assert {text for text in best if "EXISTS" not in text} == candidates
+    assert {text for text in ready if "ready." not in text.lower()} == candidates
+
+
 def test_each_part_of_the_pulse_has_a_condition_that_skips_most_of_the_table():
     parsed = sqlglot.parse_one(STATEMENTS["pulse"].text, read="snowflake")
     scans = [scan for scan in parsed.find_all(exp.Table) if scan.name == "PROCESSING_QUEUE"]
