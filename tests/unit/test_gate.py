@@ -143,6 +143,20 @@ def gate_after(*, most, deliveries_s):
     return gate
 
 
+async def test_a_delivery_that_is_turned_away_has_never_been_in_flight():
+    gate = Gate(most=1, clock=Clock())
+    assert await gate.enter("first")
+    ends = [asyncio.create_task(gate.enter(key)) for key in ("second", "third", "fourth")]
+    await asyncio.sleep(0)
+    assert gate.turn_away({"first", "second", "third"}) == 2
+    ends[1].cancel()
+    await asyncio.sleep(0)
+    assert (await ends[0], gate.in_flight, gate.not_admitted) == (False, 1, 1)
+    gate.leave()
+    assert await ends[2]
+    assert gate.in_flight == 1
+
+
 def test_before_the_first_answer_it_is_unknown_how_many_entries_can_be_delivered():
     assert gate_after(most=100, deliveries_s=[]).per_second is None
 

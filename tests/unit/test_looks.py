@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 from collections import Counter
 
@@ -12,6 +13,7 @@ from processor_played import PlayedQueue, now, processor
 from rowqueue.errors import CredentialsStop, StatementRefused, WarehouseUnavailable
 from rowqueue.lifecycle import CredentialsFault, Permanent, Status, Succeeded, Transient
 from rowqueue.processor.in_hand import InHand
+from rowqueue.processor.looking import Looking
 from rowqueue.processor.queue import ClaimRequest, LookAnswer
 from rowqueue.processor.store import ProcessorStore
 from rowqueue.sql import ClaimedKey
@@ -126,6 +128,7 @@ async def test_a_look_follows_each_flush_and_comes_at_most_four_seconds_after_th
     for settled_at in (20.5, 40.5, 60.5):
         assert any(settled_at <= at < settled_at + 1.3 for at in times), f"after the flush at {settled_at}: {times}"
     assert times[-1] < 100.1, "the last ten have begun"
+    assert len(times) <= 40, "one for each flush, and one for each three seconds"
 
 
 async def test_many_flushes_in_a_second_cost_one_look():
@@ -185,6 +188,9 @@ async def test_after_a_look_that_failed_the_next_one_comes_soon():
     stage.at(CANCEL_AT_S, stage.cancel, range(600))
     stage.at(22.9, setattr, queue, "error", None)
     await stage.run(FLUSH_SECONDS="60")
+    failed = [at for at, _ in queue.looks if 21 <= at <= 24]
+    assert len(failed) >= 2
+    assert max(later - earlier for earlier, later in itertools.pairwise(failed)) < 1.3
     assert stage.begun_after(CANCEL_AT_S + PROMISE_S) == []
 
 
@@ -246,6 +252,25 @@ async def test_of_a_claim_that_was_under_way_when_a_hold_was_placed_only_the_fir
     assert report.reason == "a hold stands"
     assert len(stage.begun_after(12 + PROMISE_S)) <= 10, "those that begin while the look is on its way"
     assert stage.statuses()["pending"] == 200 - len(stage.began)
+
+
+async def test_a_hold_releases_what_has_not_begun_without_waiting_for_a_claim_at_the_lock():
+    class Released:
+        at_s = None
+
+        def release_unstarted(self):
+            self.at_s = now()
+
+    queue, in_hand, delivering, hold_seen = PlayedQueue(3), InHand(), Released(), asyncio.Event()
+    in_hand.take(await queue.claim(ClaimRequest(token="a", entries=3, characters=1000)))
+    queue.tables.holds.append(HoldRow(reason="maintenance", created_by="me"))
+    flushed = asyncio.Event()
+    looking = Looking(
+        queue=queue, in_hand=in_hand, delivering=delivering, flushed=flushed, hold_seen=hold_seen, clock=now
+    )
+    await looking.run()
+    assert hold_seen.is_set()
+    assert delivering.at_s <= 4
 
 
 async def test_a_doubt_that_no_delivery_can_clear_any_more_stops_the_task():
