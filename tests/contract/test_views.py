@@ -12,15 +12,6 @@ def read(sql):
     return lambda text, *values: [tuple(row) for row in sql(text, *values)]
 
 
-@pytest.fixture
-def payload(sql):
-    """The session gets the role that may see data, results and answers."""
-    sql("CREATE ROLE IF NOT EXISTS QUEUE_DB_PAYLOAD")
-    sql("GRANT ROLE QUEUE_DB_PAYLOAD TO ROLE ACCOUNTADMIN")
-    yield
-    sql("DROP ROLE QUEUE_DB_PAYLOAD")
-
-
 def failed(sql, *, status, message, answer):
     sql(
         "INSERT INTO PROCESSING_QUEUE (data, status, response_status, error_message, result, failed_at)"
@@ -44,7 +35,7 @@ OTHERS = [
 ]
 
 
-def test_item_6_failures_with_different_answers_are_different_groups_and_numbers_and_ids_make_none(sql, read, payload):
+def test_item_6_failures_with_different_answers_are_different_groups_and_numbers_and_ids_make_none(sql, read):
     for answer in (*SAME, *OTHERS):
         failed(sql, status=400, message="the service answered 400 Bad Request", answer=answer)
     failed(sql, status=422, message="the service answered 422 Unprocessable", answer=SAME[0])
@@ -63,9 +54,10 @@ def test_item_6_failures_with_different_answers_are_different_groups_and_numbers
     assert (answer, example, shown) == ('{"error": "unknown currency", "order": "#", "at": "#"}', 4, SAME[3])
 
 
-def test_item_6_one_entry_is_shown_whole_and_in_order(sql, read, run_script, warehouses, payload):
+def test_item_6_one_entry_is_shown_whole_and_in_order(sql, read, run_script, warehouses):
     run_script("03_actions.sql")
-    operator = Operator(warehouses())
+    run_script("04_grants.sql", "viewer", "operator")
+    operator = Operator(warehouses("operator"))
     minute = "DATEADD('minute', {}, '2026-11-20 10:00:00'::TIMESTAMP_NTZ)".format
     sql(f"INSERT INTO PROCESSING_QUEUE (data, reference, created_at) SELECT '{{}}', 'order-1', {minute(0)}")
     sql("INSERT INTO PROCESSING_QUEUE (data, reference) SELECT '{}', 'another'")
@@ -124,7 +116,8 @@ def test_item_6_a_claim_of_now_and_its_end_have_their_own_times(sql, read):
     ]
 
 
-def test_item_6_data_results_and_answers_are_shown_only_to_who_has_the_role(sql, read, run_script):
+def test_item_6_data_results_and_answers_are_shown_only_to_who_has_the_role(sql, run_script, environ, connection):
+    run_script("04_grants.sql", "viewer")
     failed(sql, status=400, message="400", answer="secret")
     sql("""
         INSERT INTO PROCESSING_ATTEMPTS (entry_id, claim_token, attempt, processor_id, started_at, finished_at, outcome,
@@ -136,11 +129,11 @@ def test_item_6_data_results_and_answers_are_shown_only_to_who_has_the_role(sql,
         "ENTRY_HISTORY": "MAX(answer)",
         "FAILED_ENTRIES_ANALYSIS": "answer, example_answer",
     }
+    viewer = environ["SNOWFLAKE_DATABASE"] + "_VIEWER"
+    with connection(environ | {"SNOWFLAKE_ROLE": viewer}) as session, session.cursor() as cursor:
+        for view, columns in shown.items():
+            assert set(cursor.execute(f"SELECT {columns} FROM {view}").fetchone()) == {None}
+        visible = cursor.execute("SELECT id, status, data_characters, error_message FROM QUEUE_ENTRIES").fetchall()
+        assert [tuple(row) for row in visible] == [(1, "failed", 2, "400")]
     for view, columns in shown.items():
-        assert set(read(f"SELECT {columns} FROM {view}")[0]) == {None}
-    sql("CREATE ROLE QUEUE_DB_PAYLOAD")
-    sql("GRANT ROLE QUEUE_DB_PAYLOAD TO ROLE ACCOUNTADMIN")
-    for view, columns in shown.items():
-        assert "secret" in read(f"SELECT {columns} FROM {view}")[0]
-    sql("DROP ROLE QUEUE_DB_PAYLOAD")
-    assert read("SELECT id, status, data_characters, error_message FROM QUEUE_ENTRIES") == [(1, "failed", 2, "400")]
+        assert "secret" in tuple(sql(f"SELECT {columns} FROM {view}")[0]), "SYSADMIN has the role"
