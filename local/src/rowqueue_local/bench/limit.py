@@ -12,7 +12,8 @@ import aiohttp
 
 from rowqueue.lifecycle import Entry
 from rowqueue.processor import exchange
-from rowqueue_local.bench.work import Stretch, tls
+from rowqueue_local.bench.work import Stretch
+from rowqueue_local.task_parts import tls
 
 if TYPE_CHECKING:
     import ssl

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import time
 from contextlib import closing
-from importlib.util import module_from_spec, spec_from_file_location
 from typing import TYPE_CHECKING
 
 from rowqueue import credentials, observability
@@ -13,12 +12,11 @@ from rowqueue.processor.queue import SnowflakeQueue
 from rowqueue.processor.store import ProcessorStore
 from rowqueue.settings import ProcessorSettings
 from rowqueue.warehouse import SnowflakeWarehouse
-from rowqueue_local.bench.work import Stretch, tls
-from rowqueue_local.stack import REPOSITORY
+from rowqueue_local.bench.work import Stretch
+from rowqueue_local.task_parts import entry_point, tls
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
-    from types import ModuleType
 
     from rowqueue.processor.run import RunReport
     from rowqueue_local.bench.work import Job
@@ -52,13 +50,3 @@ def prepare(
         return Stretch(began=began, ended=began + report.seconds, entries=report.settled["completed"])
 
     return run
-
-
-def entry_point() -> ModuleType:
-    """container/processor.py, which belongs to no package."""
-    spec = spec_from_file_location("processor", REPOSITORY / "container" / "processor.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING
 import aiohttp
 import snowflake.connector
 
-from rowqueue_local.bench.work import Stretch, tls
+from rowqueue_local.bench.work import Stretch
+from rowqueue_local.task_parts import tls
 
 if TYPE_CHECKING:
     import ssl

@@ -1,17 +1,12 @@
-"""What the measured systems share: the payload, the partner's TLS, and the form of their reports."""
+"""What the measured systems share: the payload and the form of their reports."""
 
 from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rowqueue.processor import certificates
-
 if TYPE_CHECKING:
-    import ssl
     from collections.abc import Mapping
 
 
@@ -56,11 +51,3 @@ def payload(service_ms: int) -> str:
     order = {"id": "A-1700000", "currency": "EUR", "amount": "129.90", "items": [{"sku": "S-1002", "count": 2}] * 2}
     partner = {"partner": {"delay_ms": service_ms}} if service_ms else {}
     return json.dumps({"type": "order", "payload": order, **partner})
-
-
-def tls(environ: Mapping[str, str]) -> ssl.SSLContext:
-    """The TLS context that a processor makes from the certificates in its bucket."""
-    files = ("PARTNER_CLIENT_CERTIFICATE", "PARTNER_CLIENT_KEY", "PARTNER_CA")
-    names = (certificates.CLIENT, certificates.KEY, certificates.CA)
-    objects = {name: Path(environ[file]).read_bytes() for name, file in zip(names, files, strict=True)}
-    return certificates.ssl_context(objects, now=datetime.now(UTC))

@@ -21,8 +21,7 @@ from rowqueue.processor.queue import SnowflakeQueue
 from rowqueue.processor.store import ProcessorStore
 from rowqueue.settings import ProcessorSettings
 from rowqueue.warehouse import SnowflakeWarehouse
-from rowqueue_local.bench import ours
-from rowqueue_local.bench.work import tls
+from rowqueue_local.task_parts import entry_point, tls
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -106,10 +105,10 @@ def main() -> None:
             processor_id=job.name,
             max_retries=settings.max_retries,
         )
-        entry_point, context = ours.entry_point(), tls(job.environ)
+        processor, context = entry_point(), tls(job.environ)
         while not ended.wait(_PAUSE_S):
             with contextlib.closing(SnowflakeQueue(store)) as queue:
-                asyncio.run(entry_point.run(settings, queue, context, job.name, stop=asyncio.Event()))
+                asyncio.run(processor.run(settings, queue, context, job.name, stop=asyncio.Event()))
 
 
 if __name__ == "__main__":
