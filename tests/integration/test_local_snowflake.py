@@ -491,13 +491,13 @@ class TestStages:
         assert [row[1:4] for row in copied] == [("LOADED", 2, 2)]
         assert run(connection, "SELECT * FROM t ORDER BY id") == [(1, "1", "a", 7), (2, "2", None, 7)]
 
-    def test_a_copy_belongs_to_the_transaction(self, connection, rows_of_parquet):
+    def test_a_copy_begins_a_transaction_like_other_changes(self, connect, rows_of_parquet):
+        connection = connect(autocommit=False)
         run(connection, "CREATE TEMP STAGE rows_")
         run(connection, "CREATE TABLE t (data VARCHAR)")
         run(connection, f"PUT 'file://{rows_of_parquet}' @rows_ AUTO_COMPRESS = FALSE OVERWRITE = TRUE")
-        run(connection, "BEGIN")
         run(connection, 'COPY INTO t FROM (SELECT $1:"DATA" FROM @rows_) FILE_FORMAT = (TYPE = PARQUET)')
-        run(connection, "ROLLBACK")
+        connection.rollback()
         assert run(connection, "SELECT COUNT(*) FROM t") == [(0,)]
 
     @pytest.mark.parametrize(("option", "overwrite"), [("", False), ("OVERWRITE = TRUE", True)])
