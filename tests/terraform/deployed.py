@@ -223,7 +223,10 @@ def _place():
 
 
 def _admit_the_programs(running, environ):
-    """Create the roles of the settings over those of setup_database.sh, and give the programs' user its public key."""
+    """Create the roles of the settings over those of setup_database.sh, and give the programs' user its public key.
+
+    Without the variables of roles and table, the programs use the user's default role and PROCESSING_QUEUE.
+    """
     passphrase = environ["SERVICE_PRIVATE_KEY_PASSPHRASE"].encode()
     key = serialization.load_pem_private_key(environ["SERVICE_PRIVATE_KEY"].encode(), passphrase)
     public = key.public_key().public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
@@ -235,6 +238,14 @@ def _admit_the_programs(running, environ):
             cursor.execute(f"CREATE ROLE {role}")
             cursor.execute(f"GRANT ROLE {SETTINGS['snowflake_database']}_{program.upper()} TO ROLE {role}")
             cursor.execute(f"GRANT ROLE {role} TO USER {user}")
+        script = (workbench.ROOT / "snowflake" / "01_create_table.sql").read_text(encoding="utf-8")
+        session.execute_string(script)
+        cursor.execute("CREATE ROLE ORDERS_BOTH")
+        cursor.execute("GRANT SELECT, UPDATE ON TABLE PROCESSING_QUEUE TO ROLE ORDERS_BOTH")
+        for program in ("poller", "processor"):
+            cursor.execute(f"GRANT ROLE {SETTINGS[f'snowflake_role_{program}']} TO ROLE ORDERS_BOTH")
+        cursor.execute(f"GRANT ROLE ORDERS_BOTH TO USER {user}")
+        cursor.execute(f"ALTER USER {user} SET DEFAULT_ROLE = 'ORDERS_BOTH'")
 
 
 def _upload_certificates(found):
