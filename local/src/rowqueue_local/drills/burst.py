@@ -18,7 +18,7 @@ ENTRIES = 80
 PER_CONTAINER = 8
 MAX_CONTAINERS = 25
 TICK_S = 2
-START_S = 20
+START_S = 10
 
 
 def naive(pending: int) -> int:
