@@ -60,7 +60,7 @@ def actions(sql):
     ]
 
 
-def test_item_4_requeue_clears_the_old_failure_and_the_cancel_and_numbers_attempts_on(sql, operator, insert, read):
+def test_requeue_clears_the_old_failure_and_the_cancel_and_numbers_attempts_on(sql, operator, insert, read):
     ended = {"result": "no", "response_status": 503, "error_message": "503", "claim_token": "t", "processor_id": "p"}
     now = datetime.now(UTC).replace(tzinfo=None)
     insert(status="failed", retry_count=3, crash_count=4, doubts=7, failed_at=now, claimed_at=now, **ended)
@@ -80,7 +80,7 @@ def test_item_4_requeue_clears_the_old_failure_and_the_cancel_and_numbers_attemp
     )
 
 
-def test_item_4_copies_of_an_entry_are_changed_together_and_are_one_entry_on_record(sql, operator, insert, read):
+def test_copies_of_an_entry_are_changed_together_and_are_one_entry_on_record(sql, operator, insert, read):
     insert(status="failed", failed_at=datetime(2026, 11, 1, tzinfo=UTC).replace(tzinfo=None))
     sql("""
         INSERT INTO PROCESSING_QUEUE (id, data, idempotency_key, status, failed_at, cancelled_at)
@@ -103,7 +103,7 @@ REACHED = {
 }
 
 
-def test_item_4_an_action_reaches_its_statuses_and_no_others_and_says_so(sql, operator, insert, read):
+def test_an_action_reaches_its_statuses_and_no_others_and_says_so(sql, operator, insert, read):
     acting = (operator.requeue, operator.cancel, operator.discard, partial(operator.reprioritise, priority=9))
     for place, (act, (name, reached)) in enumerate(zip(acting, REACHED.items(), strict=True)):
         ids = tuple(range(5 * place + 1, 5 * place + 6))
@@ -124,7 +124,7 @@ def test_item_4_an_action_reaches_its_statuses_and_no_others_and_says_so(sql, op
     ]
 
 
-def test_item_4_a_cancelled_entry_says_when_who_and_why_and_one_in_hand_is_marked(sql, operator, insert, read):
+def test_a_cancelled_entry_says_when_who_and_why_and_one_in_hand_is_marked(sql, operator, insert, read):
     insert()
     insert(status="processing", claim_token="t", processor_id="p")
     operator.cancel(Selector(reference=None, destination="default"), reason=WHY)
@@ -145,7 +145,7 @@ def test_item_4_a_cancelled_entry_says_when_who_and_why_and_one_in_hand_is_marke
     assert selector == '{"reference": "a"} -> priority 50'
 
 
-def test_item_4_each_key_of_a_selector_narrows_the_choice(operator, insert, read):
+def test_each_key_of_a_selector_narrows_the_choice(operator, insert, read):
     early, late = (datetime(2026, 11, day, 10, tzinfo=UTC).replace(tzinfo=None) for day in (1, 2))
     fits = {"reference": "order-1", "error_message": "503 here", "destination": "north", "failed_at": early}
     insert(status="failed", **fits)
@@ -212,7 +212,7 @@ REFUSED = [
 ]
 
 
-def test_item_4_a_refusal_names_what_is_wrong_and_changes_nothing(sql, operator, insert, read):
+def test_a_refusal_names_what_is_wrong_and_changes_nothing(sql, operator, insert, read):
     for status in STATUSES:
         insert(status=status, reference="a")
     sql("INSERT INTO PROCESSING_HOLDS (reason, created_by) VALUES ('x', 'y')")
@@ -226,7 +226,7 @@ def test_item_4_a_refusal_names_what_is_wrong_and_changes_nothing(sql, operator,
     assert actions(sql) == []
 
 
-def test_item_4_a_hold_stops_claims_until_it_is_lifted_and_a_fence_stays(sql, operator, insert, workers):
+def test_a_hold_stops_claims_until_it_is_lifted_and_a_fence_stays(sql, operator, insert, workers):
     insert()
     assert operator.hold("*", seconds=None, reason=WHY) == 1
     assert operator.hold("default", seconds=60, reason=WHY) == 1
@@ -243,7 +243,7 @@ def test_item_4_a_hold_stops_claims_until_it_is_lifted_and_a_fence_stays(sql, op
     assert selectors == [{"scope": "*"}, {"scope": "default", "seconds": 60}, {"scope": "*"}]
 
 
-def test_item_4_a_statement_that_fails_leaves_nothing_of_the_action(sql, operator, insert, read):
+def test_a_statement_that_fails_leaves_nothing_of_the_action(sql, operator, insert, read):
     insert(status="failed")
     sql("INSERT INTO PROCESSING_HOLDS (reason, created_by) VALUES ('x', 'y')")
     steps = {
@@ -273,7 +273,7 @@ def calls():
             yield page.name, call
 
 
-def test_item_4_the_sql_for_people_is_the_statements_of_the_operator_and_runs(sql, operator, insert):
+def test_the_sql_for_people_is_the_statements_of_the_operator_and_runs(sql, operator, insert):
     known = {text.text for text in statements.statements(queue="", file="operator.sql").values()}
     named = set()
     insert(status="failed")
@@ -287,7 +287,7 @@ def test_item_4_the_sql_for_people_is_the_statements_of_the_operator_and_runs(sq
     assert named == known, "the pages show each action"
 
 
-def test_item_4_no_page_tells_people_to_change_entries_or_holds_without_a_record():
+def test_no_page_tells_people_to_change_entries_or_holds_without_a_record():
     changes = re.compile(
         r"\b(?:UPDATE PROCESSING_QUEUE|DELETE FROM PROCESSING_(?:QUEUE|HOLDS)|INSERT INTO PROCESSING_HOLDS)\b[^`;]*"
     )

@@ -35,7 +35,7 @@ OTHERS = [
 ]
 
 
-def test_item_6_failures_with_different_answers_are_different_groups_and_numbers_and_ids_make_none(sql, read):
+def test_failures_with_different_answers_are_different_groups_and_numbers_and_ids_make_none(sql, read):
     for answer in (*SAME, *OTHERS):
         failed(sql, status=400, message="the service answered 400 Bad Request", answer=answer)
     failed(sql, status=422, message="the service answered 422 Unprocessable", answer=SAME[0])
@@ -54,7 +54,7 @@ def test_item_6_failures_with_different_answers_are_different_groups_and_numbers
     assert (answer, example, shown) == ('{"error": "unknown currency", "order": "#", "at": "#"}', 4, SAME[3])
 
 
-def test_item_6_one_entry_is_shown_whole_and_in_order(sql, read, run_script, warehouses):
+def test_one_entry_is_shown_whole_and_in_order(sql, read, run_script, warehouses):
     run_script("03_actions.sql")
     run_script("04_grants.sql", "viewer", "operator")
     operator = Operator(warehouses("operator"))
@@ -104,7 +104,7 @@ def test_item_6_one_entry_is_shown_whole_and_in_order(sql, read, run_script, war
     ]
 
 
-def test_item_6_a_claim_of_now_and_its_end_have_their_own_times(sql, read):
+def test_a_claim_of_now_and_its_end_have_their_own_times(sql, read):
     sql("""
         INSERT INTO PROCESSING_QUEUE (data, status, claim_token, processor_id, response_status, claimed_at,
                                       completed_at)
@@ -116,7 +116,7 @@ def test_item_6_a_claim_of_now_and_its_end_have_their_own_times(sql, read):
     ]
 
 
-def test_item_6_data_results_and_answers_are_shown_only_to_who_has_the_role(sql, run_script, environ, connection):
+def test_data_results_and_answers_are_shown_only_to_who_has_the_role(sql, run_script, environ, connection):
     run_script("04_grants.sql", "viewer")
     failed(sql, status=400, message="400", answer="secret")
     sql("""

@@ -456,7 +456,7 @@ def test_a_value_too_few_or_too_many_is_refused_before_anything_is_sent(opened, 
         ("an error:", "an error:"),
     ],
 )
-def test_item_3_the_reason_in_the_second_line_of_a_message_is_shown(opened, said, shown):
+def test_the_reason_in_the_second_line_of_a_message_is_shown(opened, said, shown):
     error = driver.ProgrammingError(msg=said, errno=200_001)
     error.msg = said
     assert str(refusal(opened, error, StatementRefused)) == f"Snowflake: {shown}"
