@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Create the queue in Snowflake: warehouse, database, schema, roles, users, tables, views and grants. Safe to run again.
+# Create the queue in Snowflake: warehouse, database, schema, roles, users, tables, views, procedures and grants.
+# Safe to run again.
 #
 # Usage: scripts/setup_database.sh [--sample-data] [--skip-roles] [--yes] [--dry-run]
 #

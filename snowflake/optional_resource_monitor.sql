@@ -5,8 +5,8 @@
 -- a larger one, for example. Set a smaller quota if entries arrive only at some hours.
 -- A suspended warehouse stops the queue until the quota is increased or the month ends. Entries wait, and none is lost. SUSPEND
 -- lets statements that run end, but tasks cannot settle what they have delivered: those entries may be delivered again. The alarm
--- `heartbeat` goes off. Administrators get a notification only if they have enabled it in Snowsight. These statements were checked, but never run on a
--- real account. To verify them there:
+-- `heartbeat` goes off. Administrators get a notification only if they have enabled it in Snowsight. These statements were checked,
+-- but never run on a real account. To verify them there:
 --   SHOW RESOURCE MONITORS LIKE 'QUEUE_WH_CREDITS';
 --
 -- Run this once as ACCOUNTADMIN, with the name of your warehouse:

@@ -84,14 +84,14 @@ def main() -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object: from, to, applied, pending.")
 @click.option("--yes", is_flag=True, help="Do not ask before a table of an older shape is built again.")
 def migrate_command(*, dry_run: bool, as_json: bool, yes: bool) -> None:
-    r"""Bring the tables to the version of this program. Safe to run again, also after a break.
+    """Bring the tables to the version of this program. Safe to run again, also after a break.
 
     The variables SNOWFLAKE_... say where the queue is and how to log in. Use the role that owns the tables.
 
     \b
     Exit codes: 0 done, or nothing to do; 1 Snowflake failed, run it again;
     2 the settings, the login or the tables do not permit it.
-    """
+    """  # noqa: D301 -- click reads the character \b
     # Here, because the other commands do without the driver.
     from rowqueue import credentials  # noqa: PLC0415
     from rowqueue.migrate import runner, scripts  # noqa: PLC0415

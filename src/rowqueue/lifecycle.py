@@ -35,7 +35,7 @@ class Status(StrEnum):
     FAILED = "failed"
     """Given up. The reason is in ``error_message``; a person can requeue it."""
     CANCELLED = "cancelled"
-    """Cancelled by a person before its delivery began, or instead of another attempt."""
+    """Cancelled by a person before its delivery began or instead of another attempt, or discarded after it failed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

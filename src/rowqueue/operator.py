@@ -62,7 +62,7 @@ class Operator(sql.Sender):
     """
 
     def __init__(self, warehouse: Warehouse) -> None:
-        # The procedures know the name of the queue table and the limit of attempts.
+        # The procedures have the name of the queue table in their text, and need no limit of attempts.
         super().__init__(warehouse, queue="", max_retries=0, file="operator.sql")
 
     def requeue(self, selector: Selector, *, reason: str) -> int:
