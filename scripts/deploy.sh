@@ -160,6 +160,10 @@ provide_zip() {
 
 terraform_arguments "$environment" "$(lambda_zip arm64)" "${image_uri:-$registry/$repository:none}"
 use_workspace "$environment"
+if [[ -d $root/terraform/.terraform ]]; then
+  read_variables architecture snowflake_authentication snowflake_private_key_encrypted client_key_encrypted \
+    max_containers task_cpu spot_share reserved_concurrent_executions
+fi
 arch="$(architecture)"
 if [[ -d $root/terraform/.terraform ]]; then
   check_secrets

@@ -143,25 +143,36 @@ deployed_image() {
 # lambda_zip ARCH: print the path of the poller's zip, relative to terraform/, so that it is the same on every machine.
 lambda_zip() { printf '../build/snowflake-poller-%s.zip' "$1"; }
 
-# architecture: print arm64 or x86_64, from the settings of this environment. Needs terraform_arguments.
+# read_variables NAME...: read the values of Terraform variables, or their defaults. Terraform needs seconds to answer, so this
+# asks for all at once. Needs terraform_arguments.
+read_variables() {
+  local arguments=("${tf_arguments[@]:1}") answer name names="" # terraform console has no option -input
+  for name in "$@"; do names+="$name = var.$name, "; done
+  # shellcheck disable=SC2016  # Terraform replaces ${...}, not the shell
+  answer="$(printf 'join(" ", [for name, value in {%s} : "${name}=${value == null ? "" : value}"])\n' "$names" \
+    | tf console "${arguments[@]}" 2>&1)" || fail "the Terraform variables cannot be read: $answer"
+  # Terraform prints warnings before the value, also to standard output.
+  tf_variables="$(sed '$!d; s/"//g' <<< "$answer")"
+}
+
+# tf_value NAME: print the value of a variable that was read, or nothing if it is null.
+tf_value() {
+  local pair
+  for pair in $tf_variables; do
+    if [[ $pair == "$1="* ]]; then printf '%s' "${pair#*=}"; fi
+  done
+}
+
+# architecture: print arm64 or x86_64, from the settings of this environment. Needs read_variables, but for a dry run without
+# .terraform: Terraform cannot evaluate variables then.
 architecture() {
   local value=ARM64
-  # Without .terraform this is a dry run, and Terraform cannot evaluate variables.
-  if [[ -d $root/terraform/.terraform ]]; then value="$(tf_value architecture)" || exit; fi
+  if [[ -d $root/terraform/.terraform ]]; then value="$(tf_value architecture)"; fi
   case $value in
     ARM64) printf arm64 ;;
     X86_64) printf x86_64 ;;
     *) fail "architecture: expected ARM64 or X86_64, got '$value'" ;;
   esac
-}
-
-# tf_value NAME: print the value of a Terraform variable or its default, or nothing if it is null. Assign the output in a
-# statement of its own: elsewhere the shell ignores a failure.
-tf_value() {
-  local arguments=("${tf_arguments[@]:1}") answer  # terraform console has no option -input
-  answer="$(printf 'var.%s\n' "$1" | tf console "${arguments[@]}" 2>&1)" || fail "the Terraform variable $1 cannot be read: $answer"
-  # Terraform prints warnings before the value, also to standard output.
-  sed '$!d; s/"//g; /^to[a-z]*(null)$/d; /^null$/d' <<< "$answer"
 }
 
 # builder: print the name of the first program that can build an image here.

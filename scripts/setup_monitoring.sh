@@ -36,6 +36,7 @@ image="$(deployed_image "$environment")"
 [[ -n $image ]] || fail "$environment is not deployed in $AWS_REGION: run scripts/deploy.sh $environment $AWS_REGION first"
 terraform_arguments "$environment" "$(lambda_zip arm64)" "$image"
 use_workspace "$environment"
+if [[ -d $root/terraform/.terraform ]]; then read_variables architecture; fi
 arch="$(architecture)"
 [[ -f $root/terraform/$(lambda_zip "$arch") ]] \
   || run "$root/scripts/build_lambda.sh" --arch "$arch" --output "$root/terraform/$(lambda_zip "$arch")" >&2

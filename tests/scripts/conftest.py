@@ -20,7 +20,8 @@ READS = re.compile(
 )
 
 # Records its name and arguments as a JSON line. Answers by the first rule that matches: pattern, output, exit code, and
-# optionally a pattern of an earlier call. The questions to Terraform's console come from standard input.
+# optionally a pattern of an earlier call. Terraform's console is asked for variables on standard input. It answers by
+# the rule of each.
 PROGRAM = f"""#!{sys.executable}
 import json, os, re, sys
 call = [os.path.basename(sys.argv[0]), *sys.argv[1:]]
@@ -30,11 +31,26 @@ with open(os.environ["CALLS"], "a+") as calls:
     calls.seek(0)
     before = calls.read()
     calls.write(json.dumps({{"call": call, "secrets": secrets}}) + "\\n")
-shown = " ".join(call) + (" " + asked if "console" in call else "")
-for pattern, output, code, *after in json.load(open(os.environ["ANSWERS"])):
-    if re.search(pattern, shown) and all(re.search(earlier, before) for earlier in after):
+def answer(shown):
+    for pattern, output, code, *after in json.load(open(os.environ["ANSWERS"])):
+        if re.search(pattern, shown) and all(re.search(earlier, before) for earlier in after):
+            return output, code
+    return "", 0
+if "console" not in call:
+    output, code = answer(" ".join(call))
+    print(output)
+    sys.exit(code)
+values = []
+for name in re.findall(r"var\\.(\\w+)", asked):
+    output, code = answer(" ".join(call) + " var." + name)
+    *warnings, value = (output or "null").splitlines()
+    if code:
         print(output)
         sys.exit(code)
+    for line in warnings:
+        print(line)
+    values.append(name + "=" + re.sub(r'"|^(to\\w+\\()?null\\)?$', "", value))
+print('"' + " ".join(values) + '"')
 """
 
 ANSWERS = [
