@@ -21,7 +21,7 @@ bench: $(INSTALLED) ## Compare the throughput with a plain loop and a simple pro
 	@$(BIN)/rowqueue bench --quick
 
 test: $(INSTALLED) $(CHECKERS_INSTALLED) ## Run all tests (about ten minutes)
-	@mkdir -p .local && $(BIN)/pytest --basetemp=.local/pytest --numprocesses auto --dist loadfile
+	@mkdir -p .local && $(BIN)/pytest --basetemp=.local/pytest --numprocesses auto --dist loadfile --no-loadscope-reorder
 
 mutants: $(INSTALLED) ## Change one thing at a time and list the changes that no test notices (minutes); SAMPLE=200 SEED=2
 	@$(BIN)/python scripts/mutants.py --sample $(or $(SAMPLE),20) --seed $(or $(SEED),1)

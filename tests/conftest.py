@@ -2,11 +2,24 @@
 
 from __future__ import annotations
 
+import distribution
 import hypothesis
 import pytest
 from blockbuster import BlockBuster, blockbuster_ctx
 
 pytest.register_assert_rewrite("queue_contract", "queue_histories")
+
+
+def pytest_collection_modifyitems(items):
+    """The longest tests first."""
+    items.sort(key=lambda item: distribution.place(item.nodeid))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    """How the workers share the tests of ``make test``."""
+    return distribution.SharedSetUps(config, log) if config.getvalue("dist") == "loadfile" else None
+
 
 CREDENTIALS = ("AWS_", "SNOWFLAKE_", "ECS_")
 

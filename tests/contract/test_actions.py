@@ -21,10 +21,8 @@ STATUSES = ("pending", "processing", "completed", "failed", "cancelled")
 
 
 @pytest.fixture
-def operator(run_script, warehouses):
+def operator(warehouses):
     """The actions, as a person with the role OPERATOR sends them."""
-    run_script("03_actions.sql")
-    run_script("04_grants.sql", "viewer", "operator")
     return Operator(warehouses("operator"))
 
 
@@ -63,11 +61,11 @@ def actions(sql):
 def test_requeue_clears_the_old_failure_and_the_cancel_and_numbers_attempts_on(sql, operator, insert, read):
     ended = {"result": "no", "response_status": 503, "error_message": "503", "claim_token": "t", "processor_id": "p"}
     now = datetime.now(UTC).replace(tzinfo=None)
-    insert(status="failed", retry_count=3, crash_count=4, doubts=7, failed_at=now, claimed_at=now, **ended)
-    insert(status="cancelled", retry_count=1, earlier_attempts=2, requeued=1, cancelled_at=now, cancelled_by="X",
-           cancel_reason="y", cancel_requested=True)  # fmt: skip
+    one = insert(status="failed", retry_count=3, crash_count=4, doubts=7, failed_at=now, claimed_at=now, **ended)
+    two = insert(status="cancelled", retry_count=1, earlier_attempts=2, requeued=1, cancelled_at=now, cancelled_by="X",
+                 cancel_reason="y", cancel_requested=True)  # fmt: skip
     keys = read("idempotency_key")
-    assert operator.requeue(Selector(ids=(1, 2)), reason=WHY) == 2
+    assert operator.requeue(Selector(ids=(one, two)), reason=WHY) == 2
     assert read("idempotency_key") == keys
     assert read("status", "retry_count", "earlier_attempts", "requeued", "crash_count", "doubts") == [
         ("pending", 0, 3, 1, 1, 0),
@@ -81,14 +79,14 @@ def test_requeue_clears_the_old_failure_and_the_cancel_and_numbers_attempts_on(s
 
 
 def test_copies_of_an_entry_are_changed_together_and_are_one_entry_on_record(sql, operator, insert, read):
-    insert(status="failed", failed_at=datetime(2026, 11, 1, tzinfo=UTC).replace(tzinfo=None))
+    entry = insert(status="failed", failed_at=datetime(2026, 11, 1, tzinfo=UTC).replace(tzinfo=None))
     sql("""
         INSERT INTO PROCESSING_QUEUE (id, data, idempotency_key, status, failed_at, cancelled_at)
         SELECT id, data, idempotency_key, 'cancelled', failed_at, DATEADD('day', 9, failed_at) FROM PROCESSING_QUEUE""")
     of_the_cancel = Selector(since=datetime(2026, 11, 5, tzinfo=UTC).replace(tzinfo=None))
     assert operator.requeue(of_the_cancel, reason=WHY) == 1, "a row that was cancelled has the time of its cancel"
     assert operator.cancel(Selector(status="pending"), reason=WHY) == 1
-    assert operator.requeue(Selector(ids=(1,)), reason=WHY) == 2
+    assert operator.requeue(Selector(ids=(entry,)), reason=WHY) == 2
     assert read("status") == ["pending"] * 2
     assert sql(
         "SELECT COUNT(*), MAX(entries) FROM PROCESSING_ACTION_ENTRIES JOIN PROCESSING_ACTIONS USING (action_id)"
@@ -105,10 +103,8 @@ REACHED = {
 
 def test_an_action_reaches_its_statuses_and_no_others_and_says_so(sql, operator, insert, read):
     acting = (operator.requeue, operator.cancel, operator.discard, partial(operator.reprioritise, priority=9))
-    for place, (act, (name, reached)) in enumerate(zip(acting, REACHED.items(), strict=True)):
-        ids = tuple(range(5 * place + 1, 5 * place + 6))
-        for status in STATUSES:
-            insert(status=status)
+    for act, (name, reached) in zip(acting, REACHED.items(), strict=True):
+        ids = tuple(insert(status=status) for status in STATUSES)
         assert act(Selector(ids=ids), reason=WHY) == len(reached)
         assert read("status")[-5:] == [reached.get(status, status) for status in STATUSES]
         expected = [number for number, status in zip(ids, STATUSES, strict=True) if status in reached]
@@ -116,7 +112,7 @@ def test_an_action_reaches_its_statuses_and_no_others_and_says_so(sql, operator,
         recorded = sql(f"SELECT entry_id FROM PROCESSING_ACTION_ENTRIES {chosen}")
         marked = sql(f"SELECT id FROM PROCESSING_QUEUE {chosen}")
         assert [number for (number,) in recorded] == expected == [number for (number,) in marked]
-    assert operator.cancel(Selector(ids=(999,)), reason=WHY) == 0
+    assert operator.cancel(Selector(ids=(0,)), reason=WHY) == 0
     counts = [len(reached) for reached in REACHED.values()]
     assert actions(sql) == [
         *((name, WHY, n, "TESTER") for name, n in zip(REACHED, counts, strict=True)),
@@ -148,20 +144,20 @@ def test_a_cancelled_entry_says_when_who_and_why_and_one_in_hand_is_marked(sql, 
 def test_each_key_of_a_selector_narrows_the_choice(operator, insert, read):
     early, late = (datetime(2026, 11, day, 10, tzinfo=UTC).replace(tzinfo=None) for day in (1, 2))
     fits = {"reference": "order-1", "error_message": "503 here", "destination": "north", "failed_at": early}
-    insert(status="failed", **fits)
-    for other in (
+    ids = [insert(status="failed", **fits)]
+    others = (
         {"reference": "bill-1"},
         {"reference": None},
         {"error_message": "400"},
         {"destination": "south"},
         {"failed_at": late},
         {"failed_at": early - timedelta(seconds=1)},
-    ):
-        insert(status="failed", **fits | other)
-    insert(status="cancelled", **fits)
+    )
+    ids += [insert(status="failed", **fits | other) for other in others]
+    ids.append(insert(status="cancelled", **fits))
     insert(status="failed", **fits)
     chosen = Selector(
-        ids=tuple(range(1, 9)),
+        ids=tuple(ids),
         reference="order-%",
         error="%503%",
         destination="north",
@@ -243,27 +239,34 @@ def test_a_hold_stops_claims_until_it_is_lifted_and_a_fence_stays(sql, operator,
     assert selectors == [{"scope": "*"}, {"scope": "default", "seconds": 60}, {"scope": "*"}]
 
 
-def test_a_statement_that_fails_leaves_nothing_of_the_action(sql, operator, insert, read):
-    insert(status="failed")
-    sql("INSERT INTO PROCESSING_HOLDS (reason, created_by) VALUES ('x', 'y')")
-    steps = {
-        "PROCESSING_ACTION_ENTRIES": [lambda: operator.requeue(Selector(ids=(1,)), reason=WHY)],
-        "PROCESSING_ACTIONS": [
-            lambda: operator.requeue(Selector(ids=(1,)), reason=WHY),
-            lambda: operator.hold("*", seconds=None, reason=WHY),
-            lambda: operator.lift("*", reason=WHY),
-        ],
-        "PROCESSING_HOLDS": [lambda: operator.lift("*", reason=WHY)],
-    }
-    for table, acts in steps.items():
-        sql(f"ALTER TABLE {table} RENAME TO MOVED")
-        for act in acts:
-            with pytest.raises(WarehouseError, match=table):
-                act()
-        sql(f"ALTER TABLE MOVED RENAME TO {table}")
-        assert read("status", "requeued", "action_id") == [("failed", 0, None)]
-        assert [sql(f"SELECT COUNT(*) FROM {each}")[0][0] for each in steps] == [0, 0, 1]
-    assert operator.requeue(Selector(ids=(1,)), reason=WHY) == 1, "and the session goes on"
+class TestInASchemaOfItsOwn:
+    """A test that renames tables."""
+
+    @pytest.fixture
+    def environ(self, fresh_schema):
+        return fresh_schema
+
+    def test_a_statement_that_fails_leaves_nothing_of_the_action(self, sql, operator, insert, read):
+        entry = insert(status="failed")
+        sql("INSERT INTO PROCESSING_HOLDS (reason, created_by) VALUES ('x', 'y')")
+        steps = {
+            "PROCESSING_ACTION_ENTRIES": [lambda: operator.requeue(Selector(ids=(entry,)), reason=WHY)],
+            "PROCESSING_ACTIONS": [
+                lambda: operator.requeue(Selector(ids=(entry,)), reason=WHY),
+                lambda: operator.hold("*", seconds=None, reason=WHY),
+                lambda: operator.lift("*", reason=WHY),
+            ],
+            "PROCESSING_HOLDS": [lambda: operator.lift("*", reason=WHY)],
+        }
+        for table, acts in steps.items():
+            sql(f"ALTER TABLE {table} RENAME TO MOVED")
+            for act in acts:
+                with pytest.raises(WarehouseError, match=table):
+                    act()
+            sql(f"ALTER TABLE MOVED RENAME TO {table}")
+            assert read("status", "requeued", "action_id") == [("failed", 0, None)]
+            assert [sql(f"SELECT COUNT(*) FROM {each}")[0][0] for each in steps] == [0, 0, 1]
+        assert operator.requeue(Selector(ids=(entry,)), reason=WHY) == 1, "and the session goes on"
 
 
 def calls():

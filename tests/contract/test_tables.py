@@ -60,13 +60,6 @@ def test_every_column_with_a_default_gets_it_in_an_insert(sql):
     assert utc_now < 60
 
 
-def test_the_scripts_run_again_without_touching_a_row(sql, run_script):
-    insert(sql, "{}")
-    for script in ("01_create_table.sql", "03_monitoring_views.sql", "02_sample_data.sql", "02_sample_data.sql"):
-        run_script(script)
-    assert len(state(sql, "id")) == 6, "one of ours and five samples, not ten"
-
-
 def test_the_pulse_of_an_empty_queue_is_zero(poller):
     pulse = poller.pulse()
     assert (pulse.pending, pulse.processing, pulse.unknown) == (0, 0, 0)
@@ -218,10 +211,23 @@ def test_a_processor_is_seen_after_its_first_claim(poller, workers):
     assert poller.processors_seen(["dev-1"]) == {"dev-1"}
 
 
-def test_a_missing_table_is_named(sql, poller):
-    sql("DROP TABLE PROCESSING_QUEUE")
-    with pytest.raises(StatementRefused, match="PROCESSING_QUEUE"):
-        poller.pulse()
+class TestInASchemaOfItsOwn:
+    """Tests that replace or drop tables and views."""
+
+    @pytest.fixture
+    def environ(self, fresh_schema):
+        return fresh_schema
+
+    def test_the_scripts_run_again_without_touching_a_row(self, sql, run_script):
+        insert(sql, "{}")
+        for script in ("01_create_table.sql", "03_monitoring_views.sql", "02_sample_data.sql", "02_sample_data.sql"):
+            run_script(script)
+        assert len(state(sql, "id")) == 6, "one of ours and five samples, not ten"
+
+    def test_a_missing_table_is_named(self, sql, poller):
+        sql("DROP TABLE PROCESSING_QUEUE")
+        with pytest.raises(StatementRefused, match="PROCESSING_QUEUE"):
+            poller.pulse()
 
 
 VIEWS = re.findall(r"^CREATE OR REPLACE (?:SECURE )?VIEW (\w+)", MONITORING, re.MULTILINE)

@@ -12,10 +12,11 @@ def read(sql):
     return lambda text, *values: [tuple(row) for row in sql(text, *values)]
 
 
-def failed(sql, *, status, message, answer):
+def failed(sql, *, entry, status, message, answer):
     sql(
-        "INSERT INTO PROCESSING_QUEUE (data, status, response_status, error_message, result, failed_at)"
-        " SELECT '{}', 'failed', ?, ?, ?, SYSDATE()",
+        "INSERT INTO PROCESSING_QUEUE (id, data, status, response_status, error_message, result, failed_at)"
+        " SELECT ?, '{}', 'failed', ?, ?, ?, SYSDATE()",
+        entry,
         status,
         message,
         answer,
@@ -36,9 +37,9 @@ OTHERS = [
 
 
 def test_failures_with_different_answers_are_different_groups_and_numbers_and_ids_make_none(sql, read):
-    for answer in (*SAME, *OTHERS):
-        failed(sql, status=400, message="the service answered 400 Bad Request", answer=answer)
-    failed(sql, status=422, message="the service answered 422 Unprocessable", answer=SAME[0])
+    for entry, answer in enumerate((*SAME, *OTHERS), start=1):
+        failed(sql, entry=entry, status=400, message="the service answered 400 Bad Request", answer=answer)
+    failed(sql, entry=8, status=422, message="the service answered 422 Unprocessable", answer=SAME[0])
     groups = read("SELECT response_status, entries, reason FROM FAILED_ENTRIES_ANALYSIS ORDER BY entries DESC, 1")
     bad = "the service answered # Bad Request"
     assert groups == [
@@ -54,13 +55,11 @@ def test_failures_with_different_answers_are_different_groups_and_numbers_and_id
     assert (answer, example, shown) == ('{"error": "unknown currency", "order": "#", "at": "#"}', 4, SAME[3])
 
 
-def test_one_entry_is_shown_whole_and_in_order(sql, read, run_script, warehouses):
-    run_script("03_actions.sql")
-    run_script("04_grants.sql", "viewer", "operator")
+def test_one_entry_is_shown_whole_and_in_order(sql, read, warehouses):
     operator = Operator(warehouses("operator"))
     minute = "DATEADD('minute', {}, '2026-11-20 10:00:00'::TIMESTAMP_NTZ)".format
-    sql(f"INSERT INTO PROCESSING_QUEUE (data, reference, created_at) SELECT '{{}}', 'order-1', {minute(0)}")
-    sql("INSERT INTO PROCESSING_QUEUE (data, reference) SELECT '{}', 'another'")
+    sql(f"INSERT INTO PROCESSING_QUEUE (id, data, reference, created_at) SELECT 1, '{{}}', 'order-1', {minute(0)}")
+    sql("INSERT INTO PROCESSING_QUEUE (id, data, reference) SELECT 2, '{}', 'another'")
     ((key,),) = read("SELECT idempotency_key FROM PROCESSING_QUEUE WHERE id = 1")
     for token, worker, at, outcome, status, error in (
         ("t1", "dev-a", 1, "transient", "pending", "503"),
@@ -116,9 +115,8 @@ def test_a_claim_of_now_and_its_end_have_their_own_times(sql, read):
     ]
 
 
-def test_data_results_and_answers_are_shown_only_to_who_has_the_role(sql, run_script, environ, connection):
-    run_script("04_grants.sql", "viewer")
-    failed(sql, status=400, message="400", answer="secret")
+def test_data_results_and_answers_are_shown_only_to_who_has_the_role(sql, environ, connection):
+    failed(sql, entry=1, status=400, message="400", answer="secret")
     sql("""
         INSERT INTO PROCESSING_ATTEMPTS (entry_id, claim_token, attempt, processor_id, started_at, finished_at, outcome,
                                          result, entry_status)
