@@ -116,7 +116,7 @@ def test_cut_after_a_claim_committed_the_token_tells_what_was_claimed(proxied, s
 def test_cut_before_a_settle_committed_it_is_sent_again_and_recorded_once(proxied, sql, entry):
     store, proxy = proxied
     (claimed,) = claim(store)
-    proxy.cut("UPDATE PROCESSING_QUEUE\n   SET status = made", forward=False)
+    proxy.cut("UPDATE PROCESSING_QUEUE\n   SET status = IFF(made.", forward=False)
     assert settle(store, claimed) == frozenset()
     assert proxy.seen > 0
     assert state(sql) == [("pending", 1, "token")]
@@ -126,7 +126,7 @@ def test_cut_before_a_settle_committed_it_is_sent_again_and_recorded_once(proxie
 def test_cut_after_a_settle_committed_it_is_recorded_once_and_is_no_lost_claim(proxied, sql, entry):
     store, proxy = proxied
     (claimed,) = claim(store)
-    proxy.cut("UPDATE PROCESSING_QUEUE\n   SET status = made", forward=True)
+    proxy.cut("UPDATE PROCESSING_QUEUE\n   SET status = IFF(made.", forward=True)
     assert settle(store, claimed) == frozenset()
     assert proxy.seen > 0
     assert state(sql) == [("pending", 1, "token")], "counted once, though it was sent more than once"
