@@ -125,7 +125,8 @@ END;
 $$;
 
 -- Cancel: pending entries become cancelled at once. For entries in hand the cancel is requested: a delivery that has not begun does
--- not begin, and one that has begun ends as it ends. Finished entries are never changed.
+-- not begin, and one that has begun ends as it ends. Finished entries are never changed, and an entry in hand keeps its first
+-- cancel.
 CREATE OR REPLACE PROCEDURE CANCEL_ENTRIES(selector VARCHAR, reason VARCHAR)
 COPY GRANTS
 RETURNS NUMBER(38, 0)
@@ -153,7 +154,7 @@ BEGIN
                        TRY_CAST(wanted:since::VARCHAR AS TIMESTAMP_NTZ) AS earliest,
                        TRY_CAST(wanted:until::VARCHAR AS TIMESTAMP_NTZ) AS latest
                   FROM (SELECT PARSE_JSON(:selector) AS wanted) AS parsed) AS chosen
-         WHERE status IN ('pending', 'processing')
+         WHERE (status = 'pending' OR status = 'processing' AND NOT cancel_requested)
            AND (chosen.wanted:ids IS NULL OR ARRAY_CONTAINS(id::VARIANT, chosen.wanted:ids::ARRAY))
            AND (chosen.wanted:reference IS NULL OR reference LIKE chosen.wanted:reference::VARCHAR)
            AND (chosen.wanted:status IS NULL OR status = chosen.wanted:status::VARCHAR)

@@ -132,7 +132,11 @@ class ModelEntry:
         self.retry_count += 1
         self.give_back()
         if self.retry_count >= self.limit:
-            self.status = Status.FAILED
+            self.end(Status.FAILED)
+
+    def end(self, status):
+        """It is completed or failed. A cancel came too late."""
+        self.status, self.cancel_requested = status, False
 
     def give_back(self):
         """What a person has cancelled does not become pending."""
@@ -413,7 +417,7 @@ class QueueHistories(RuleBasedStateMachine):
         if exhausted:
             assert self.ground.poller.fail_exhausted() == len(exhausted)
         for entry in exhausted:
-            entry.status = Status.FAILED
+            entry.end(Status.FAILED)
 
     def _record_deaths(self, deaths):
         if deaths:
@@ -429,7 +433,8 @@ class QueueHistories(RuleBasedStateMachine):
             for entry in in_hand:
                 kept = (entry.number, entry.token) in self.recorded
                 if death.alone and entry.crash_count >= MOST_CRASHES and not kept:
-                    entry.status, entry.crash_count = Status.FAILED, entry.crash_count + 1
+                    entry.end(Status.FAILED)
+                    entry.crash_count += 1
 
     def _release_dead(self, deaths):
         if deaths:
@@ -568,9 +573,10 @@ class QueueHistories(RuleBasedStateMachine):
         """The page of outcomes."""
         match outcome:
             case Succeeded():
-                entry.status = Status.COMPLETED
+                entry.end(Status.COMPLETED)
             case Permanent():
-                entry.status, entry.retry_count = Status.FAILED, entry.retry_count + 1
+                entry.end(Status.FAILED)
+                entry.retry_count += 1
             case Transient():
                 delay_s = 100 * 2**entry.retry_count
                 entry.count()

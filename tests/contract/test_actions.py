@@ -141,6 +141,13 @@ def test_a_cancelled_entry_says_when_who_and_why_and_one_in_hand_is_marked(sql, 
     assert selector == '{"reference": "a"} -> priority 50'
 
 
+def test_an_entry_in_hand_keeps_its_first_cancel(sql, operator, insert, read):
+    insert(status="processing", claim_token="t", processor_id="p")
+    assert operator.cancel(Selector(ids=(1,)), reason="first") == 1
+    assert operator.cancel(Selector(ids=(1,)), reason="second") == 0
+    assert read("cancel_requested", "cancel_reason") == [(True, "first")]
+
+
 def test_each_key_of_a_selector_narrows_the_choice(operator, insert, read):
     early, late = (datetime(2026, 11, day, 10, tzinfo=UTC).replace(tzinfo=None) for day in (1, 2))
     fits = {"reference": "order-1", "error_message": "503 here", "destination": "north", "failed_at": early}

@@ -111,12 +111,25 @@ def test_the_pulse_has_the_hold_that_ends_last_the_oldest_fence_and_the_versions
     assert (pulse.version, pulse.oldest_program) == (3, 2)
 
 
+def test_times_after_the_year_9999_do_not_end_the_pulse(sql, poller):
+    insert(sql, "1")
+    sql("UPDATE PROCESSING_QUEUE SET available_at = DATEADD('year', 20000, SYSDATE())")
+    sql(
+        "INSERT INTO PROCESSING_HOLDS (reason, created_by, until_at)"
+        " SELECT 'maintenance', 'me', DATEADD('year', 20000, SYSDATE())"
+    )
+    pulse = poller.pulse()
+    assert (pulse.holds, pulse.hold_reason, pulse.pending) == (1, "maintenance", 1)
+    assert pulse.held_until.year == pulse.earliest_available_at.year == 9999
+
+
 def test_exhausted_entries_of_another_destination_and_cancelled_ones_are_not_failed(sql, poller):
-    insert(sql, "1", retry_count=3)
+    insert(sql, "1", retry_count=3, cancelled_by="me", cancel_reason="why")
     insert(sql, "2", retry_count=3, destination="acme")
     insert(sql, "3", retry_count=3, cancel_requested=True)
     assert poller.fail_exhausted() == 1
     assert state(sql, "status") == ["failed", "pending", "pending"]
+    assert state(sql, "cancelled_by", "cancel_reason")[0] == (None, None)
 
 
 def test_pending_entries_whose_cancel_was_requested_are_cancelled_whatever_their_destination(sql, poller, workers):

@@ -139,10 +139,12 @@ def test_what_a_person_has_cancelled_does_not_become_pending(sql, poller, insert
     record(settlement(one), settlement(two, Status.FAILED, counted=True, error_message="no"), retried(three))
     take_away(sql, poller)
     last = "failed" if take_away is reset else "cancelled"  # a reset is its third attempt, and a crash none
-    found = rows(sql, "status", "cancelled_at", "cancelled_by", "cancel_reason")
+    found = rows(sql, "status", "cancelled_at", "cancelled_by", "cancel_reason", "cancel_requested")
     assert [row[0] for row in found] == ["completed", "failed", "cancelled", "cancelled", "pending", last]
     assert all((row[0] == "cancelled") == (row[1] is not None) for row in found)
-    assert {row[2:] for row in found if row[0] == "cancelled"} == {("me", "why")}
+    assert {row[2:] for row in found if row[0] == "cancelled"} == {("me", "why", True)}
+    too_late = {row[2:] for row in found if row[0] != "cancelled"}
+    assert too_late == {(None, None, False)}
 
 
 @taken_away

@@ -158,7 +158,7 @@ class MemoryPoller:
         become(row, Status.FAILED if used_up else Status.PENDING, self.tables.clock())
 
     def _fail(self, row: QueueRow, reason: str) -> None:
-        row.status, row.failed_at = Status.FAILED, self.tables.clock()
+        become(row, Status.FAILED, self.tables.clock())
         row.updated_at = self.tables.clock()
         row.error_message = reason[:MAX_ERROR_MESSAGE_CHARACTERS]
 

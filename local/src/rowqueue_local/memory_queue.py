@@ -296,11 +296,16 @@ def write(row: QueueRow, settlement: Settlement, now: float) -> None:
 
 
 def become(row: QueueRow, status: Status, now: float) -> None:
-    """Give a row a status, with its time. What a person has cancelled becomes cancelled instead of pending."""
+    """Give a row a status, with its time. What a person has cancelled becomes cancelled instead of pending.
+
+    A cancel that came too late is removed from the row.
+    """
     row.status = Status.CANCELLED if status is Status.PENDING and row.cancel_requested else status
     row.completed_at = now if row.status is Status.COMPLETED else None
     row.failed_at = now if row.status is Status.FAILED else None
     row.cancelled_at = now if row.status is Status.CANCELLED else None
+    if row.status in {Status.COMPLETED, Status.FAILED}:
+        row.cancel_requested, row.cancelled_by, row.cancel_reason = False, None, None
 
 
 def best_by_claim(rows: Iterable[AttemptRow]) -> dict[ClaimedKey, AttemptRow]:

@@ -13,6 +13,7 @@
 -- its own clock and a margin. It never writes a time of that clock.
 -- Finished entries are left out: they are most of the table. Each part has a plain condition of its own, so that Snowflake skips
 -- the micro-partitions that cannot have such entries; one scan for all parts takes five times as long with a million entries.
+-- A time after the year 9999, which a person may write, is cut: the driver cannot convert it, and then every tick would fail.
 -- Claims of every destination count, because a reset and a rescue take them all. Pending entries are those of this program's
 -- destination; the others are unserved.
 SELECT ours.pending, ours.exhausted, ours.earliest_available_at, claims.processing, claims.earliest_claimed_at, others.unknown,
@@ -21,7 +22,7 @@ SELECT ours.pending, ours.exhausted, ours.earliest_available_at, claims.processi
        versions.version, versions.oldest_program
   FROM (SELECT COUNT(IFF(has_attempts, 1, NULL)) AS pending,
                COUNT(IFF(has_attempts, NULL, 1)) AS exhausted,
-               MIN(IFF(has_attempts, available_at, NULL)) AS earliest_available_at
+               MIN(IFF(has_attempts, LEAST(available_at, '9999-12-31 00:00:00'::TIMESTAMP_NTZ), NULL)) AS earliest_available_at
           FROM (SELECT available_at, retry_count < COALESCE(max_retries, {max_retries}) AS has_attempts
                   FROM {queue}
                  WHERE status = 'pending'
@@ -43,7 +44,8 @@ SELECT ours.pending, ours.exhausted, ours.earliest_available_at, claims.processi
                 AND destination <> {destination}
                 AND NOT cancel_requested) AS unserved
  CROSS JOIN (SELECT COUNT(*) AS holds,
-                    MAX(COALESCE(until_at, '9999-12-31 00:00:00'::TIMESTAMP_NTZ)) AS held_until,
+                    MAX(LEAST(COALESCE(until_at, '9999-12-31 00:00:00'::TIMESTAMP_NTZ), '9999-12-31 00:00:00'::TIMESTAMP_NTZ))
+                        AS held_until,
                     MAX_BY(reason, COALESCE(until_at, '9999-12-31 00:00:00'::TIMESTAMP_NTZ)) AS reason,
                     MAX_BY(kind, COALESCE(until_at, '9999-12-31 00:00:00'::TIMESTAMP_NTZ)) AS kind,
                     MIN(IFF(kind = 'fence', created_at, NULL)) AS fenced_since
@@ -242,7 +244,8 @@ SELECT made.entry_id,
 -- One attempt for each claimed entry, also where an INSERT ran twice: a success first, then the earliest. So the join is unambiguous.
 -- The claim token guards each row: a worker that lost its claim changes nothing. The idempotency key distinguishes rows with the
 -- same id. The caller compares the rows changed with the entries sent.
--- What a person has cancelled becomes cancelled where it would become pending, here and wherever a claim ends.
+-- What a person has cancelled becomes cancelled where it would become pending, here and wherever a claim ends. A cancel that came
+-- too late is removed from the row; the action stays on record.
 UPDATE {queue}
    SET status = IFF(made.entry_status = 'pending' AND cancel_requested, 'cancelled', made.entry_status),
        updated_at = SYSDATE(),
@@ -254,6 +257,9 @@ UPDATE {queue}
        completed_at = IFF(made.entry_status = 'completed', SYSDATE(), NULL),
        failed_at = IFF(made.entry_status = 'failed', SYSDATE(), NULL),
        cancelled_at = IFF(made.entry_status = 'pending' AND cancel_requested, SYSDATE(), NULL),
+       cancel_requested = cancel_requested AND made.entry_status = 'pending',
+       cancelled_by = IFF(made.entry_status = 'pending', cancelled_by, NULL),
+       cancel_reason = IFF(made.entry_status = 'pending', cancel_reason, NULL),
        response_status = IFF(made.released = 1, response_status, made.new_response_status),
        result = IFF(made.released = 1, result, made.new_result),
        error_message = IFF(made.released = 1, error_message, made.new_error_message)
@@ -289,6 +295,9 @@ UPDATE {queue}
        completed_at = IFF(settled.new_status = 'completed', SYSDATE(), NULL),
        failed_at = IFF(settled.new_status = 'failed', SYSDATE(), NULL),
        cancelled_at = IFF(settled.new_status = 'pending' AND cancel_requested, SYSDATE(), NULL),
+       cancel_requested = cancel_requested AND settled.new_status = 'pending',
+       cancelled_by = IFF(settled.new_status = 'pending', cancelled_by, NULL),
+       cancel_reason = IFF(settled.new_status = 'pending', cancel_reason, NULL),
        response_status = IFF(settled.released = 1, response_status, settled.new_response_status),
        result = IFF(settled.released = 1, result, settled.new_result),
        error_message = IFF(settled.released = 1, error_message, settled.new_error_message)
@@ -368,6 +377,9 @@ UPDATE {queue}
        failed_at = SYSDATE(),
        updated_at = SYSDATE(),
        error_message = LEFT('poison: ' || (crash_count + 1) || ' workers have died on it; the last: ' || gone.reason, 1000),
+       cancel_requested = FALSE,
+       cancelled_by = NULL,
+       cancel_reason = NULL,
        crash_count = crash_count + 1
   FROM (SELECT in_hand.id AS gone_id, COALESCE(in_hand.claim_token, 'none') AS gone_token, in_hand.idempotency_key AS gone_key,
                dead.dead_id, dead.reason
@@ -400,20 +412,13 @@ UPDATE {queue}
 -- delivered without end. The claim token is removed, because a last write of the worker may still wait for the lock.
 -- One source row for each claimed entry: its attempt on record, a success first, then the earliest, as in `settle`.
 UPDATE {queue}
-   SET status = CASE WHEN gone.entry_status <> 'pending' THEN gone.entry_status
-                     WHEN gone.entry_status IS NULL AND gone.counted = 1
-                      AND retry_count + 1 >= COALESCE(max_retries, %(max_retries)s) THEN 'failed'
-                     WHEN cancel_requested THEN 'cancelled'
-                     ELSE 'pending'
-                END,
-       failed_at = IFF(COALESCE(gone.entry_status,
-                                IFF(gone.counted = 1 AND retry_count + 1 >= COALESCE(max_retries, %(max_retries)s),
-                                    'failed', 'pending')) = 'failed', SYSDATE(), NULL),
-       cancelled_at = IFF(cancel_requested
-                          AND COALESCE(gone.entry_status,
-                                       IFF(gone.counted = 1 AND retry_count + 1 >= COALESCE(max_retries, %(max_retries)s),
-                                           'failed', 'pending')) = 'pending', SYSDATE(), NULL),
-       completed_at = IFF(gone.entry_status = 'completed', SYSDATE(), NULL),
+   SET status = IFF(gone.ends_as = 'pending' AND cancel_requested, 'cancelled', gone.ends_as),
+       failed_at = IFF(gone.ends_as = 'failed', SYSDATE(), NULL),
+       cancelled_at = IFF(gone.ends_as = 'pending' AND cancel_requested, SYSDATE(), NULL),
+       cancel_requested = cancel_requested AND gone.ends_as = 'pending',
+       cancelled_by = IFF(gone.ends_as = 'pending', cancelled_by, NULL),
+       cancel_reason = IFF(gone.ends_as = 'pending', cancel_reason, NULL),
+       completed_at = IFF(gone.ends_as = 'completed', SYSDATE(), NULL),
        updated_at = SYSDATE(),
        retry_count = retry_count + gone.counted,
        crash_count = crash_count + gone.crashed,
@@ -427,6 +432,9 @@ UPDATE {queue}
        claimed_at = IFF(gone.released = 1, NULL, claimed_at)
   FROM (SELECT in_hand.id AS gone_id, COALESCE(in_hand.claim_token, 'none') AS gone_token, in_hand.idempotency_key AS gone_key,
                dead.dead_id, made.entry_status, made.ready_at,
+               COALESCE(made.entry_status,
+                        IFF(dead.counted = 1 AND in_hand.retry_count + 1 >= COALESCE(in_hand.max_retries, %(max_retries)s),
+                            'failed', 'pending')) AS ends_as,
                made.response_status AS new_response_status, made.result AS new_result, made.error_message AS new_error_message,
                CASE WHEN made.entry_status IS NULL THEN dead.counted
                     WHEN made.outcome IN ('transient', 'permanent') THEN 1
@@ -489,19 +497,13 @@ SELECT in_hand.id,
 -- because it is unknown whether the entry was delivered. An entry without attempts left fails, with the reason. Only claims that
 -- are stale now, by Snowflake's clock.
 UPDATE {queue}
-   SET status = CASE WHEN gone.entry_status <> 'pending' THEN gone.entry_status
-                     WHEN gone.entry_status IS NULL AND retry_count + 1 >= COALESCE(max_retries, %(max_retries)s) THEN 'failed'
-                     WHEN cancel_requested THEN 'cancelled'
-                     ELSE 'pending'
-                END,
-       failed_at = IFF(COALESCE(gone.entry_status,
-                                IFF(retry_count + 1 >= COALESCE(max_retries, %(max_retries)s), 'failed', 'pending')) = 'failed',
-                       SYSDATE(), NULL),
-       cancelled_at = IFF(cancel_requested
-                          AND COALESCE(gone.entry_status,
-                                       IFF(retry_count + 1 >= COALESCE(max_retries, %(max_retries)s), 'failed', 'pending'))
-                              = 'pending', SYSDATE(), NULL),
-       completed_at = IFF(gone.entry_status = 'completed', SYSDATE(), NULL),
+   SET status = IFF(gone.ends_as = 'pending' AND cancel_requested, 'cancelled', gone.ends_as),
+       failed_at = IFF(gone.ends_as = 'failed', SYSDATE(), NULL),
+       cancelled_at = IFF(gone.ends_as = 'pending' AND cancel_requested, SYSDATE(), NULL),
+       cancel_requested = cancel_requested AND gone.ends_as = 'pending',
+       cancelled_by = IFF(gone.ends_as = 'pending', cancelled_by, NULL),
+       cancel_reason = IFF(gone.ends_as = 'pending', cancel_reason, NULL),
+       completed_at = IFF(gone.ends_as = 'completed', SYSDATE(), NULL),
        updated_at = SYSDATE(),
        retry_count = retry_count + gone.counted,
        doubts = doubts + gone.doubted,
@@ -511,7 +513,7 @@ UPDATE {queue}
        error_message = CASE WHEN gone.entry_status IS NULL
                             THEN 'no answer from ' || LEFT(COALESCE(processor_id, 'an unknown worker'), 200)
                                  || ' within the stale threshold'
-                                 || IFF(retry_count + 1 >= COALESCE(max_retries, %(max_retries)s), ', and no attempts left', '')
+                                 || IFF(gone.ends_as = 'failed', ', and no attempts left', '')
                             WHEN gone.released = 1 THEN error_message
                             ELSE gone.new_error_message
                        END,
@@ -520,6 +522,9 @@ UPDATE {queue}
        claimed_at = IFF(gone.released = 1, NULL, claimed_at)
   FROM (SELECT in_hand.id AS gone_id, COALESCE(in_hand.claim_token, 'none') AS gone_token, in_hand.idempotency_key AS gone_key,
                made.entry_status, made.ready_at,
+               COALESCE(made.entry_status,
+                        IFF(in_hand.retry_count + 1 >= COALESCE(in_hand.max_retries, %(max_retries)s), 'failed', 'pending'))
+                   AS ends_as,
                made.response_status AS new_response_status, made.result AS new_result, made.error_message AS new_error_message,
                IFF(made.entry_status IS NULL OR made.outcome IN ('transient', 'permanent'), 1, 0) AS counted,
                IFF(made.outcome = 'doubtful', 1, 0) AS doubted,
@@ -550,6 +555,8 @@ UPDATE {queue}
    SET status = 'failed',
        failed_at = SYSDATE(),
        updated_at = SYSDATE(),
+       cancelled_by = NULL,
+       cancel_reason = NULL,
        error_message = LEFT(COALESCE(error_message || '; ', '') || 'no attempts left; REQUEUE_ENTRIES gives new ones', 1000)
  WHERE status = 'pending'
    AND destination = %(destination)s

@@ -5,7 +5,7 @@ SELECT ours.pending, ours.exhausted, ours.earliest_available_at, claims.processi
        versions.version, versions.oldest_program
   FROM (SELECT COUNT(IFF(has_attempts, 1, NULL)) AS pending,
                COUNT(IFF(has_attempts, NULL, 1)) AS exhausted,
-               MIN(IFF(has_attempts, available_at, NULL)) AS earliest_available_at
+               MIN(IFF(has_attempts, LEAST(available_at, '9999-12-31 00:00:00'::TIMESTAMP_NTZ), NULL)) AS earliest_available_at
           FROM (SELECT available_at, retry_count < COALESCE(max_retries, 3) AS has_attempts
                   FROM PROCESSING_QUEUE
                  WHERE status = 'pending'
@@ -27,7 +27,8 @@ SELECT ours.pending, ours.exhausted, ours.earliest_available_at, claims.processi
                 AND destination <> 'default'
                 AND NOT cancel_requested) AS unserved
  CROSS JOIN (SELECT COUNT(*) AS holds,
-                    MAX(COALESCE(until_at, '9999-12-31 00:00:00'::TIMESTAMP_NTZ)) AS held_until,
+                    MAX(LEAST(COALESCE(until_at, '9999-12-31 00:00:00'::TIMESTAMP_NTZ), '9999-12-31 00:00:00'::TIMESTAMP_NTZ))
+                        AS held_until,
                     MAX_BY(reason, COALESCE(until_at, '9999-12-31 00:00:00'::TIMESTAMP_NTZ)) AS reason,
                     MAX_BY(kind, COALESCE(until_at, '9999-12-31 00:00:00'::TIMESTAMP_NTZ)) AS kind,
                     MIN(IFF(kind = 'fence', created_at, NULL)) AS fenced_since
@@ -205,6 +206,9 @@ UPDATE PROCESSING_QUEUE
        completed_at = IFF(made.entry_status = 'completed', SYSDATE(), NULL),
        failed_at = IFF(made.entry_status = 'failed', SYSDATE(), NULL),
        cancelled_at = IFF(made.entry_status = 'pending' AND cancel_requested, SYSDATE(), NULL),
+       cancel_requested = cancel_requested AND made.entry_status = 'pending',
+       cancelled_by = IFF(made.entry_status = 'pending', cancelled_by, NULL),
+       cancel_reason = IFF(made.entry_status = 'pending', cancel_reason, NULL),
        response_status = IFF(made.released = 1, response_status, made.new_response_status),
        result = IFF(made.released = 1, result, made.new_result),
        error_message = IFF(made.released = 1, error_message, made.new_error_message)
@@ -237,6 +241,9 @@ UPDATE PROCESSING_QUEUE
        completed_at = IFF(settled.new_status = 'completed', SYSDATE(), NULL),
        failed_at = IFF(settled.new_status = 'failed', SYSDATE(), NULL),
        cancelled_at = IFF(settled.new_status = 'pending' AND cancel_requested, SYSDATE(), NULL),
+       cancel_requested = cancel_requested AND settled.new_status = 'pending',
+       cancelled_by = IFF(settled.new_status = 'pending', cancelled_by, NULL),
+       cancel_reason = IFF(settled.new_status = 'pending', cancel_reason, NULL),
        response_status = IFF(settled.released = 1, response_status, settled.new_response_status),
        result = IFF(settled.released = 1, result, settled.new_result),
        error_message = IFF(settled.released = 1, error_message, settled.new_error_message)
@@ -307,6 +314,9 @@ UPDATE PROCESSING_QUEUE
        failed_at = SYSDATE(),
        updated_at = SYSDATE(),
        error_message = LEFT('poison: ' || (crash_count + 1) || ' workers have died on it; the last: ' || gone.reason, 1000),
+       cancel_requested = FALSE,
+       cancelled_by = NULL,
+       cancel_reason = NULL,
        crash_count = crash_count + 1
   FROM (SELECT in_hand.id AS gone_id, COALESCE(in_hand.claim_token, 'none') AS gone_token, in_hand.idempotency_key AS gone_key,
                dead.dead_id, dead.reason
@@ -335,20 +345,13 @@ UPDATE PROCESSING_QUEUE
 
 -- name: release_dead
 UPDATE PROCESSING_QUEUE
-   SET status = CASE WHEN gone.entry_status <> 'pending' THEN gone.entry_status
-                     WHEN gone.entry_status IS NULL AND gone.counted = 1
-                      AND retry_count + 1 >= COALESCE(max_retries, %(max_retries)s) THEN 'failed'
-                     WHEN cancel_requested THEN 'cancelled'
-                     ELSE 'pending'
-                END,
-       failed_at = IFF(COALESCE(gone.entry_status,
-                                IFF(gone.counted = 1 AND retry_count + 1 >= COALESCE(max_retries, %(max_retries)s),
-                                    'failed', 'pending')) = 'failed', SYSDATE(), NULL),
-       cancelled_at = IFF(cancel_requested
-                          AND COALESCE(gone.entry_status,
-                                       IFF(gone.counted = 1 AND retry_count + 1 >= COALESCE(max_retries, %(max_retries)s),
-                                           'failed', 'pending')) = 'pending', SYSDATE(), NULL),
-       completed_at = IFF(gone.entry_status = 'completed', SYSDATE(), NULL),
+   SET status = IFF(gone.ends_as = 'pending' AND cancel_requested, 'cancelled', gone.ends_as),
+       failed_at = IFF(gone.ends_as = 'failed', SYSDATE(), NULL),
+       cancelled_at = IFF(gone.ends_as = 'pending' AND cancel_requested, SYSDATE(), NULL),
+       cancel_requested = cancel_requested AND gone.ends_as = 'pending',
+       cancelled_by = IFF(gone.ends_as = 'pending', cancelled_by, NULL),
+       cancel_reason = IFF(gone.ends_as = 'pending', cancel_reason, NULL),
+       completed_at = IFF(gone.ends_as = 'completed', SYSDATE(), NULL),
        updated_at = SYSDATE(),
        retry_count = retry_count + gone.counted,
        crash_count = crash_count + gone.crashed,
@@ -362,6 +365,9 @@ UPDATE PROCESSING_QUEUE
        claimed_at = IFF(gone.released = 1, NULL, claimed_at)
   FROM (SELECT in_hand.id AS gone_id, COALESCE(in_hand.claim_token, 'none') AS gone_token, in_hand.idempotency_key AS gone_key,
                dead.dead_id, made.entry_status, made.ready_at,
+               COALESCE(made.entry_status,
+                        IFF(dead.counted = 1 AND in_hand.retry_count + 1 >= COALESCE(in_hand.max_retries, %(max_retries)s),
+                            'failed', 'pending')) AS ends_as,
                made.response_status AS new_response_status, made.result AS new_result, made.error_message AS new_error_message,
                CASE WHEN made.entry_status IS NULL THEN dead.counted
                     WHEN made.outcome IN ('transient', 'permanent') THEN 1
@@ -420,19 +426,13 @@ SELECT in_hand.id,
 
 -- name: reset_stale
 UPDATE PROCESSING_QUEUE
-   SET status = CASE WHEN gone.entry_status <> 'pending' THEN gone.entry_status
-                     WHEN gone.entry_status IS NULL AND retry_count + 1 >= COALESCE(max_retries, %(max_retries)s) THEN 'failed'
-                     WHEN cancel_requested THEN 'cancelled'
-                     ELSE 'pending'
-                END,
-       failed_at = IFF(COALESCE(gone.entry_status,
-                                IFF(retry_count + 1 >= COALESCE(max_retries, %(max_retries)s), 'failed', 'pending')) = 'failed',
-                       SYSDATE(), NULL),
-       cancelled_at = IFF(cancel_requested
-                          AND COALESCE(gone.entry_status,
-                                       IFF(retry_count + 1 >= COALESCE(max_retries, %(max_retries)s), 'failed', 'pending'))
-                              = 'pending', SYSDATE(), NULL),
-       completed_at = IFF(gone.entry_status = 'completed', SYSDATE(), NULL),
+   SET status = IFF(gone.ends_as = 'pending' AND cancel_requested, 'cancelled', gone.ends_as),
+       failed_at = IFF(gone.ends_as = 'failed', SYSDATE(), NULL),
+       cancelled_at = IFF(gone.ends_as = 'pending' AND cancel_requested, SYSDATE(), NULL),
+       cancel_requested = cancel_requested AND gone.ends_as = 'pending',
+       cancelled_by = IFF(gone.ends_as = 'pending', cancelled_by, NULL),
+       cancel_reason = IFF(gone.ends_as = 'pending', cancel_reason, NULL),
+       completed_at = IFF(gone.ends_as = 'completed', SYSDATE(), NULL),
        updated_at = SYSDATE(),
        retry_count = retry_count + gone.counted,
        doubts = doubts + gone.doubted,
@@ -442,7 +442,7 @@ UPDATE PROCESSING_QUEUE
        error_message = CASE WHEN gone.entry_status IS NULL
                             THEN 'no answer from ' || LEFT(COALESCE(processor_id, 'an unknown worker'), 200)
                                  || ' within the stale threshold'
-                                 || IFF(retry_count + 1 >= COALESCE(max_retries, %(max_retries)s), ', and no attempts left', '')
+                                 || IFF(gone.ends_as = 'failed', ', and no attempts left', '')
                             WHEN gone.released = 1 THEN error_message
                             ELSE gone.new_error_message
                        END,
@@ -451,6 +451,9 @@ UPDATE PROCESSING_QUEUE
        claimed_at = IFF(gone.released = 1, NULL, claimed_at)
   FROM (SELECT in_hand.id AS gone_id, COALESCE(in_hand.claim_token, 'none') AS gone_token, in_hand.idempotency_key AS gone_key,
                made.entry_status, made.ready_at,
+               COALESCE(made.entry_status,
+                        IFF(in_hand.retry_count + 1 >= COALESCE(in_hand.max_retries, %(max_retries)s), 'failed', 'pending'))
+                   AS ends_as,
                made.response_status AS new_response_status, made.result AS new_result, made.error_message AS new_error_message,
                IFF(made.entry_status IS NULL OR made.outcome IN ('transient', 'permanent'), 1, 0) AS counted,
                IFF(made.outcome = 'doubtful', 1, 0) AS doubted,
@@ -479,6 +482,8 @@ UPDATE PROCESSING_QUEUE
    SET status = 'failed',
        failed_at = SYSDATE(),
        updated_at = SYSDATE(),
+       cancelled_by = NULL,
+       cancel_reason = NULL,
        error_message = LEFT(COALESCE(error_message || '; ', '') || 'no attempts left; REQUEUE_ENTRIES gives new ones', 1000)
  WHERE status = 'pending'
    AND destination = %(destination)s

@@ -27,6 +27,7 @@ _FLUSH_S = 9
 _ENDED_WITHIN_S = 60.0
 _REASON = "the producer has sent a wrong batch"
 _CANCELLED_NOW = "status = 'cancelled' AND NOT cancel_requested"
+_IN_HAND = "cancel_requested OR status = 'completed'"
 _EXPLAINED = "cancelled_at IS NOT NULL AND cancelled_by = CURRENT_USER() AND cancel_reason = ?"
 
 
@@ -54,7 +55,7 @@ def _play(state: Path, tell: Tell, *, entries: int = ENTRIES) -> Verdict:
             tell("a person has cancelled all of them")
             ended = wait_until(lambda: not _unfinished(stage), seconds=_ENDED_WITHIN_S, every_s=0.5)
         later = [delivery["began_at"] - cancelled_at for delivery in stage.stack.deliveries()]
-        in_hand, pending = _count(stage, "cancel_requested"), _count(stage, _CANCELLED_NOW)
+        in_hand, pending = _count(stage, _IN_HAND), _count(stage, _CANCELLED_NOW)
         delivered, explained = _count(stage, "status = 'completed'"), _count(stage, _EXPLAINED, _REASON)
         figures: dict[str, Any] = {
             "in_hand": in_hand,
