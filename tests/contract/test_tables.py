@@ -413,7 +413,9 @@ def test_an_entry_that_crashes_workers_alone_is_failed_as_poison(sql, poller, wo
         assert poller.release_dead([death(crashed=True, alone=True)]) == 1
         assert state(sql, "status", "crash_count") == [("pending", crashes)]
     claim(workers, token="t3")
+    sql("UPDATE PROCESSING_QUEUE SET cancel_requested = TRUE, cancelled_by = 'me', cancel_reason = 'too late'")
     assert poller.fail_poison([death(crashed=True, alone=True)], max_crashes=2) == 1
+    assert state(sql, "cancel_requested", "cancelled_by", "cancel_reason") == [(False, None, None)]
     assert poller.release_dead([death(crashed=True, alone=True)]) == 0
     ((status, crashes, message, failed_at),) = state(sql, "status", "crash_count", "error_message", "failed_at")
     assert (status, crashes) == ("failed", 3)

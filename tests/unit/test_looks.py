@@ -205,6 +205,24 @@ async def test_what_waits_for_admission_after_a_429_has_not_begun_and_is_cancell
     assert len(stage.began) == 10
 
 
+async def test_what_is_turned_away_makes_no_room_for_more_deliveries_than_are_allowed():
+    stage = CancelStage(30, takes_s=1, verdict=Transient(reason="429", response_status=429, retry_after_s=30))
+    stage.at(5, stage.cancel, range(10, 20))
+    stage.at(6, setattr, stage, "verdict", Succeeded(response_status=200))
+    await stage.run()
+    began = Counter(at for number, at in stage.began.items() if number >= 20)
+    assert sum(began.values()) == 10
+    assert began[min(began)] < 8, "a 429 has halved what is allowed"
+
+
+async def test_a_look_that_takes_long_does_not_delay_the_next_one():
+    stage = CancelStage(300, queue=BadLooks(300, seconds=1.5))
+    await stage.run(FLUSH_SECONDS="60")
+    times = [at for at, _ in stage.queue.looks]
+    assert len(times) > 5
+    assert max(later - earlier for earlier, later in itertools.pairwise(times)) < 3.5
+
+
 async def test_a_claim_that_took_long_is_looked_at_when_its_entries_come():
     class SlowClaim(PlayedQueue):
         async def claim(self, request):
