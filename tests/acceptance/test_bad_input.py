@@ -71,7 +71,7 @@ def test_odd_entries_complete_or_fail_without_an_effect_on_other_entries(sql, in
         ),
         ({"SNOWFLAKE_TABLE": "NO_SUCH_TABLE"}, 6, "NO_SUCH_TABLE"),
         ({"CERT_BUCKET": "no-such-bucket"}, 3, "s3://no-such-bucket/dev/client.pem: cannot be read"),
-        ({"SNOWFLAKE_PORT": "1"}, 6, "Snowflake: "),
+        ({"SNOWFLAKE_PORT": "1"}, 6, '"error": "Snowflake: '),
         ({"AWS_ENDPOINT_URL": "http://127.0.0.1:1"}, 3, "cannot be read: Could not connect to the endpoint URL"),
         (
             {"CLIENT_KEY_PASSPHRASE": "canary-passphrase", "MAX_ENTRIES": "none"},
@@ -96,7 +96,7 @@ def test_a_wrong_setting_is_named_soon_after_the_start(deployed, sql, insert, pr
     assert "Traceback" not in output
     error = json.loads(output.splitlines()[-1])
     assert error["event"] == "processor_failed"
-    assert message in error["error"]
+    assert message in f'"error": "{error["error"]}"'
     assert deployed.password not in output
     assert "canary-passphrase" not in output
     is_held = sql("SELECT COUNT(*) FROM PROCESSING_HOLDS") == [(1,)]

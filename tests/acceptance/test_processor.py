@@ -212,14 +212,6 @@ def test_an_expired_certificate_ends_it_with_3_before_anything_is_claimed(
     assert counts(sql) == {"pending": 3}
 
 
-def test_an_unreachable_snowflake_ends_it_with_6_and_one_clear_line(processor, unused_tcp_port):
-    with processor(SNOWFLAKE_PORT=str(unused_tcp_port)) as process:
-        assert process.wait(40) == 6
-        logged = process.log()
-    assert "Traceback" not in logged
-    assert json.loads(logged.splitlines()[-1])["error"].startswith("Snowflake: ")
-
-
 def test_a_login_that_is_refused_after_a_claim_ends_it_with_6(deployed, sql, insert, processor, in_hand, wait_until):
     insert(4, delay_ms=1500)
     refused = {

@@ -246,7 +246,7 @@ def test_a_hold_stops_claims_until_it_is_lifted_and_a_fence_stays(sql, operator,
     assert selectors == [{"scope": "*"}, {"scope": "default", "seconds": 60}, {"scope": "*"}]
 
 
-class TestInASchemaOfItsOwn:
+class TestAnActionThatFails:
     """A test that renames tables."""
 
     @pytest.fixture

@@ -224,7 +224,7 @@ def test_a_processor_is_seen_after_its_first_claim(poller, workers):
     assert poller.processors_seen(["dev-1"]) == {"dev-1"}
 
 
-class TestInASchemaOfItsOwn:
+class TestReplacedAndDroppedTables:
     """Tests that replace or drop tables and views."""
 
     @pytest.fixture

@@ -68,6 +68,11 @@ class Rehearsal:
     fenced: bool = True
     guarded: bool = True
 
+    @property
+    def is_faulty(self) -> bool:
+        """Whether the drill should fail."""
+        return not (self.fenced and self.guarded)
+
 
 @dataclass(slots=True)
 class _Noting:
@@ -96,7 +101,10 @@ def _play(state: Path, tell: Tell) -> Verdict:
 
 
 def rehearse(state: Path, tell: Tell, rehearsal: Rehearsal) -> Verdict:
-    """Play the drill, as it is or with a fault in the migration or in the frozen release."""
+    """Play the drill, as it is or with a fault in the migration or in the frozen release.
+
+    With a fault it ends as soon as a worker of the frozen release has claimed late, because nothing else is asked.
+    """
     release = max(_RELEASED.iterdir())
     with (
         stack.running(stack.Options(state=state)) as running,
@@ -119,13 +127,14 @@ def rehearse(state: Path, tell: Tell, rehearsal: Rehearsal) -> Verdict:
         stage.insert([{}] * (_AFTER + _EMBARGOED))
         embargoed = _embargo(stage)
         time.sleep(_OLD_MAY_CLAIM_S)
-        tell("the next release starts two workers")
-        for name in ("new-1", "new-2"):
-            workers.enter_context(_worker(running, name=name, statements=new, claim_s=0.0, settings={}))
-        open_entries = _BEFORE + _AFTER
-        wait_until(lambda: stage.counts().get("completed", 0) >= open_entries, seconds=_PATIENCE_S)
-        stage.sql("UPDATE PROCESSING_QUEUE SET embargoed = FALSE WHERE embargoed")
-        wait_until(lambda: stage.counts() == {"completed": open_entries + embargoed}, seconds=_PATIENCE_S)
+        if not (rehearsal.is_faulty and _claimed_late(logs, began)):
+            tell("the next release starts two workers")
+            for name in ("new-1", "new-2"):
+                workers.enter_context(_worker(running, name=name, statements=new, claim_s=0.0, settings={}))
+            open_entries = _BEFORE + _AFTER
+            wait_until(lambda: stage.counts().get("completed", 0) >= open_entries, seconds=_PATIENCE_S)
+            stage.sql("UPDATE PROCESSING_QUEUE SET embargoed = FALSE WHERE embargoed")
+            wait_until(lambda: stage.counts() == {"completed": open_entries + embargoed}, seconds=_PATIENCE_S)
         figures = _figures(stage, logs, began=began)
     kept = figures["entries"] == _BEFORE + _AFTER + _EMBARGOED and not any(list(figures.values())[1:])
     return Verdict(kept=kept, figures=figures, compressed={"FENCE_S": f"{_FENCE_S:g} instead of {runner.FENCE_S:g}"})
@@ -139,14 +148,18 @@ def _figures(stage: Stage, logs: list[Path], *, began: float) -> dict[str, int]:
         "SELECT COUNT(*) FROM (SELECT entry_id FROM PROCESSING_ATTEMPTS WHERE outcome = 'succeeded' "
         "GROUP BY entry_id HAVING COUNT(*) > 1) AS again"
     )
-    lines = [json.loads(line) for log in logs for line in log.read_text().splitlines() if line.startswith("{")]
-    late = [line["entries"] for line in lines if line.get("commits_at", 0.0) > began]
     return {
         "entries": int(entries),
         "lost": int(entries) - int(completed),
         "recorded_twice": int(recorded_twice),
-        "claimed_by_old_after_fence": sum(late),
+        "claimed_by_old_after_fence": _claimed_late(logs, began),
     }
+
+
+def _claimed_late(logs: list[Path], began: float) -> int:
+    """How many entries the workers of the frozen release claimed after the migration had begun."""
+    lines = [json.loads(line) for log in logs for line in log.read_text().splitlines() if line.startswith("{")]
+    return sum(line["entries"] for line in lines if line.get("commits_at", 0.0) > began)
 
 
 def _embargo(stage: Stage) -> int:
