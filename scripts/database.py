@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from rowqueue import credentials
 from rowqueue.cli import agreement, session_of_a_person
+from rowqueue.contract import DEFAULT_DESTINATION, HoldKind
 from rowqueue.errors import RowqueueError, StatementRefused
 from rowqueue.migrate import runner, scripts
 from rowqueue.sql import Statement
@@ -34,7 +35,7 @@ ROLES, SAMPLE_DATA, GRANTS = "00_roles.sql", "02_sample_data.sql", "04_grants.sq
 
 COMPLETED, NOT_COMPLETED, OUT_OF_TIME = 0, 1, 3
 LOOK_EVERY_S = 2.0
-END_HOLDS = "DELETE FROM PROCESSING_HOLDS WHERE kind <> 'fence'"
+LIFT = "CALL LIFT_HOLD('{scope}', 'the cause is gone');"
 LONGEST_HOLD_S = 3600.0
 """A hold that lasts longer is named, but not waited for."""
 
@@ -44,11 +45,15 @@ class Hold:
     """A row of PROCESSING_HOLDS that stands.
 
     Attributes:
+        scope: the destination that is not claimed; ``*`` is everything.
+        kind: a :class:`~rowqueue.contract.HoldKind`.
         reason: why nothing is claimed.
         until: its end, UTC; None if a person has to end it.
         left_s: seconds until then; None as above.
     """
 
+    scope: str
+    kind: str
     reason: str
     until: str | None
     left_s: float | None
@@ -124,9 +129,13 @@ def follow(
 
 
 def described_hold(hold: Hold) -> str:
-    """A hold in one line, with the statement that ends it."""
-    ends = "a person ends it" if hold.until is None else f"{hold.until} UTC"
-    return f"a hold stands until {ends}, and nothing is claimed: {hold.reason}; when the cause is gone: {END_HOLDS};"
+    """A hold in one line, with what ends it."""
+    if hold.kind == HoldKind.FENCE:
+        ends, advice = "its migration ends", "if no migration runs: rowqueue migrate"
+    else:
+        ends = "a person ends it" if hold.until is None else f"{hold.until} UTC"
+        advice = f"when the cause is gone: {LIFT.format(scope=hold.scope)}"
+    return f"a hold stands until {ends}, and nothing is claimed: {hold.reason}; {advice}"
 
 
 def described(entry: Sequence[Any]) -> str:
@@ -153,21 +162,26 @@ def _watch(session: SnowflakeWarehouse, table: str, *, reference: str, within_s:
 def _standing_hold(session: SnowflakeWarehouse) -> Hold | None:
     """The hold that ends last; None also if this user may not read the holds."""
     text = """
-        SELECT reason, until_at, DATEDIFF('second', SYSDATE(), until_at)
+        SELECT scope, kind, reason, until_at, DATEDIFF('second', SYSDATE(), until_at)
           FROM PROCESSING_HOLDS
-         WHERE scope = '*' AND (until_at IS NULL OR until_at > SYSDATE())
+         WHERE scope IN ('*', ?) AND (until_at IS NULL OR until_at > SYSDATE())
          ORDER BY until_at DESC NULLS FIRST
          LIMIT 1"""
     try:
-        rows = session.rows(Statement(name="hold", text=text, parameters=()), {})
+        statement = Statement(name="hold", text=text, parameters=("destination",))
+        rows = session.rows(statement, {"destination": DEFAULT_DESTINATION})
     except StatementRefused:
         return None
     if not rows:
         return None
-    reason, until, left_s = rows[0]
-    if until is None:
-        return Hold(reason=reason, until=None, left_s=None)
-    return Hold(reason=reason, until=f"{until:%Y-%m-%d %H:%M:%S}", left_s=float(left_s))
+    scope, kind, reason, until, left_s = rows[0]
+    return Hold(
+        scope=scope,
+        kind=kind,
+        reason=reason,
+        until=None if until is None else f"{until:%Y-%m-%d %H:%M:%S}",
+        left_s=None if until is None else float(left_s),
+    )
 
 
 def _setup(options: argparse.Namespace, settings: SnowflakeSettings) -> int:

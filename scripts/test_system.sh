@@ -7,12 +7,12 @@
 #   REGION    its region; by default that of the AWS CLI
 #   --data    JSON to deliver; {"type": "test_system"} by default
 #   --within  seconds to wait, 300 by default; a task takes up to a minute to start. A hold that ends within an hour is waited
-#             for: it is named with its end and the DELETE that ends it, and the time starts again when it ends
+#             for: it is named with its end and the CALL that lifts it, and the time starts again when it ends
 #   --dry-run print the commands
 #
-# Set SNOWFLAKE_... as for setup_database.sh. The user needs INSERT and SELECT on the queue, and SELECT on
-# PROCESSING_HOLDS, otherwise no hold is named. The partner receives the entry:
-# choose --data that does no harm there.
+# Set SNOWFLAKE_... as for setup_database.sh. The user needs INSERT and SELECT on the queue, and SELECT on PROCESSING_HOLDS,
+# otherwise no hold is named. The role QUEUE_DB_OPERATOR lifts holds. The partner receives the entry: choose --data that does no
+# harm there.
 #
 # Exit code: 0 completed, 1 failed or cancelled, 2 error, 3 not ended in time.
 

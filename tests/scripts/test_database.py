@@ -14,6 +14,9 @@ import pytest
 import snowflake.connector
 
 import database
+from rowqueue import credentials
+from rowqueue.cli import session_of_a_person
+from rowqueue.processor.store import ProcessorStore
 
 ROOT = Path(__file__).parents[2]
 
@@ -84,7 +87,8 @@ def behind(*holds, within_s=10, completes_at_s=None):
             if placed_s <= at and (ends_s is None or at < ends_s):
                 left = None if ends_s is None else ends_s - at
                 until = None if ends_s is None else f"end {number}"
-                return database.Hold(reason=f"the service answered 40{number}", until=until, left_s=left)
+                reason = f"the service answered 40{number}"
+                return database.Hold(scope="default", kind="credentials", reason=reason, until=until, left_s=left)
         return None
 
     def look():
@@ -95,7 +99,7 @@ def behind(*holds, within_s=10, completes_at_s=None):
     return code, lines
 
 
-DELETE = "when the cause is gone: DELETE FROM PROCESSING_HOLDS WHERE kind <> 'fence';"
+LIFT = "when the cause is gone: CALL LIFT_HOLD('default', 'the cause is gone');"
 
 
 def test_a_hold_is_named_with_its_end_and_the_statement_that_ends_it_and_is_waited_for():
@@ -103,7 +107,7 @@ def test_a_hold_is_named_with_its_end_and_the_statement_that_ends_it_and_is_wait
     assert code == 0
     assert lines == [
         "   0.0 s  pending",
-        f"   4.0 s  a hold stands until end 1 UTC, and nothing is claimed: the service answered 401; {DELETE}",
+        f"   4.0 s  a hold stands until end 1 UTC, and nothing is claimed: the service answered 401; {LIFT}",
         " 312.0 s  completed, the service answered 200",
     ]
 
@@ -112,7 +116,7 @@ def test_after_a_hold_the_time_starts_again_once():
     assert behind((0, 300))[1][-1] == "still pending after 310 s"
     code, lines = behind((0, 300), (302, 602))
     assert code == 3
-    assert [line.split(" ")[-1] for line in lines] == ["pending", "'fence';", "'fence';", "s"]
+    assert [line.split(" ")[-1] for line in lines] == ["pending", "gone');", "gone');", "s"]
     assert lines[-1] == "still pending after 310 s"
 
 
@@ -122,6 +126,14 @@ def test_a_hold_without_an_end_or_with_a_late_one_is_named_and_not_waited_for(en
     assert code == 3
     assert f"a hold stands until {'a person ends it' if ends_s is None else 'end 1 UTC'}, " in lines[1]
     assert lines[-1] == "still pending after 10 s"
+
+
+def test_a_fence_is_named_without_a_statement_because_its_migration_ends_it():
+    fence = database.Hold(scope="*", kind="fence", reason="entries get a colour", until=None, left_s=None)
+    assert database.described_hold(fence) == (
+        "a hold stands until its migration ends, and nothing is claimed: entries get a colour; "
+        "if no migration runs: rowqueue migrate"
+    )
 
 
 def test_roles_come_before_the_migration_grants_after_it_and_samples_only_on_request():
@@ -187,17 +199,30 @@ def test_the_database_is_created_under_other_names_and_a_second_run_changes_noth
     assert done.returncode == 3
     assert re.fullmatch(r" +\d+\.\d s  pending\nstill pending after 0 s\n", done.stdout)
     assert run(stand_in, "database.py", "follow", "sample-order-1001", "--within", "0").returncode == 3
-    with session(stand_in) as cursor:
-        cursor.execute(
-            "INSERT INTO PROCESSING_HOLDS (reason, until_at, created_by) "
-            "SELECT 'the service answered 401', DATEADD('hour', 2, SYSDATE()), 'dev-1'"
-        )
-    done = run(stand_in, "database.py", "follow", "mine", "--within", "0")
-    assert done.returncode == 3
-    assert re.search(
-        r"a hold stands until 20\d\d-\d\d-\d\d \d\d:\d\d:\d\d UTC, and nothing is claimed: the service answered 401;",
-        done.stdout,
+
+
+def test_the_hold_of_a_processor_is_named_and_lifted_by_the_statement_that_is_printed(stand_in):
+    environ = stand_in | {"SNOWFLAKE_SCHEMA": "held"}
+    run(environ, "setup_database.sh").check_returncode()
+    run(environ, "database.py", "insert", "mine", "--data", '{"order": 1}').check_returncode()
+    settings = credentials.settings_of_a_person(environ)
+    with contextlib.closing(session_of_a_person(settings, environ, tag="test")) as warehouse:
+        store = ProcessorStore(warehouse, queue=settings.table, processor_id="dev-1", max_retries=3)
+        store.place_hold(reason="the service answered 401", seconds=7200)
+    held = run(environ, "database.py", "follow", "mine", "--within", "0").stdout
+    found = re.search(
+        r"a hold stands until 20\d\d-\d\d-\d\d \d\d:\d\d:\d\d UTC, and nothing is claimed: the service answered 401; "
+        r"when the cause is gone: (CALL LIFT_HOLD\('default', '[^']+'\));",
+        held,
     )
+    assert found, held
+    with session(environ) as cursor:
+        assert cursor.execute(found[1]).fetchall() == [(1,)]
+        cursor.execute("INSERT INTO PROCESSING_HOLDS (scope, reason, created_by) VALUES ('elsewhere', 'x', 'me')")
+    assert "a hold stands" not in run(environ, "database.py", "follow", "mine", "--within", "0").stdout
+    with session(environ) as cursor:
+        cursor.execute("INSERT INTO PROCESSING_HOLDS (reason, created_by) VALUES ('night', 'me')")
+    assert "CALL LIFT_HOLD('*', " in run(environ, "database.py", "follow", "mine", "--within", "0").stdout
 
 
 def test_the_owner_of_the_schema_can_skip_the_roles(stand_in):
