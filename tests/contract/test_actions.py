@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from rowqueue import sql as statements
+from rowqueue.contract import valid_destination
 from rowqueue.errors import WarehouseError
 from rowqueue.operator import Operator, Selector
 
@@ -138,7 +139,7 @@ def test_a_cancelled_entry_says_when_who_and_why_and_one_in_hand_is_marked(sql, 
     assert operator.reprioritise(Selector(reference="a"), priority=50, reason=WHY) == 1
     assert read("priority", "status")[2:] == [(0, "cancelled"), (50, "pending")]
     ((selector,),) = sql("SELECT selector FROM PROCESSING_ACTIONS WHERE action = 'reprioritise'")
-    assert selector == '{"reference": "a"} -> priority 50'
+    assert json.loads(selector) == {"reference": "a", "priority": 50}
 
 
 def test_an_entry_in_hand_keeps_its_first_cancel(sql, operator, insert, read):
@@ -202,12 +203,19 @@ REFUSED = [
     ),
     ("cancel", {"selector": '{"status": "failed"}', "reason": WHY}, "one of pending, processing; got failed"),
     ("discard", {"selector": '{"status": "fail"}', "reason": WHY}, "status: expected one of failed; got fail"),
-    ("requeue", {"selector": '{"since": "yesterday"}', "reason": WHY}, "since: expected a time, got yesterday"),
-    ("requeue", {"selector": '{"until": "25:00"}', "reason": WHY}, "until: expected a time, got 25:00"),
+    ("requeue", {"selector": '{"since": "yesterday"}', "reason": WHY}, "since: expected a time in UTC, without an"),
+    ("requeue", {"selector": '{"until": "2026-11-31"}', "reason": WHY}, "like 2026-11-20 10:00:00; got 2026-11-31"),
+    ("cancel", {"selector": '{"until": "2026-11-20 10:00:00 +0200"}', "reason": WHY}, "without an offset"),
+    ("cancel", {"selector": '{"since": "2026-11-20T10:00:00Z"}', "reason": WHY}, "without an offset"),
     ("reprioritise", {"selector": '{"ids": [1]}', "priority": None, "reason": WHY}, "the priority is empty"),
     ("reprioritise", {"selector": '{"status": "failed"}', "priority": 1, "reason": WHY}, "one of pending; got failed"),
     ("hold", {"scope": " ", "seconds": 1, "reason": WHY}, "the scope is empty"),
     ("hold", {"scope": None, "seconds": 1, "reason": WHY}, "the scope is empty"),
+    ("hold", {"scope": "Default", "seconds": 1, "reason": WHY}, "the scope: expected * for all, or a destination"),
+    ("hold", {"scope": "default ", "seconds": 1, "reason": WHY}, "the first a letter or digit; got default"),
+    ("hold", {"scope": "-north", "seconds": 1, "reason": WHY}, "got -north"),
+    ("hold", {"scope": "n" * 64, "seconds": 1, "reason": WHY}, "1 to 63 of a-z, 0-9, - and _"),
+    ("hold", {"scope": "**", "seconds": 1, "reason": WHY}, "got **"),
     ("hold", {"scope": "*", "seconds": 0, "reason": WHY}, "the seconds: expected more than 0"),
     ("hold", {"scope": "*", "seconds": 1, "reason": ""}, "the reason is empty"),
     ("lift", {"scope": "", "reason": WHY}, "the scope is empty"),
@@ -244,6 +252,14 @@ def test_a_hold_stops_claims_until_it_is_lifted_and_a_fence_stays(sql, operator,
     assert [row[:3] for row in actions(sql)] == [("hold", WHY, 1), ("hold", WHY, 1), ("lift", WHY, 2)]
     selectors = [json.loads(row[0]) for row in sql("SELECT selector FROM PROCESSING_ACTIONS ORDER BY acted_at")]
     assert selectors == [{"scope": "*"}, {"scope": "default", "seconds": 60}, {"scope": "*"}]
+
+
+def test_a_hold_takes_each_name_that_a_destination_may_have(sql, operator):
+    scopes = ["*", "0", "a-b_9", "n" * 63]
+    for scope in scopes:
+        assert operator.hold(scope, seconds=60, reason=WHY) == 1
+    assert [valid_destination(scope) for scope in scopes[1:]] == scopes[1:]
+    assert sorted(scope for (scope,) in sql("SELECT scope FROM PROCESSING_HOLDS")) == scopes
 
 
 class TestAnActionThatFails:

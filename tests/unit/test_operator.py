@@ -81,6 +81,42 @@ def test_each_statement_calls_a_procedure_with_its_arguments_in_their_order(name
     assert tuple(re.findall(r"(\w+) (?:VARCHAR|NUMBER)", parameters)) == statement.parameters
 
 
-def test_the_actions_that_choose_entries_choose_them_alike():
-    chosen = re.findall(r"\(chosen\.wanted.*?\)\n|FROM \(SELECT wanted.*?AS chosen", ACTIONS, re.DOTALL)
-    assert len(chosen) == 4 * len(set(chosen))
+CREATED = "created_at"
+ENDED = "COALESCE(cancelled_at, failed_at)"
+CHOOSES = {
+    "REQUEUE_ENTRIES": ("failed, cancelled", "status IN ('failed', 'cancelled')", ENDED),
+    "CANCEL_ENTRIES": ("pending, processing", "status IN ('pending', 'processing')", CREATED),
+    "DISCARD_ENTRIES": ("failed", "status = 'failed'", "failed_at"),
+    "REPRIORITISE_ENTRIES": ("pending", "status = 'pending'", CREATED),
+}
+
+
+def test_the_actions_that_choose_entries_differ_only_in_their_statuses_and_times():
+    bodies = dict(re.findall(r"PROCEDURE (\w+_ENTRIES)\(.*?\n\$\$\n(.*?)\n\$\$;", ACTIONS, re.DOTALL))
+    assert set(bodies) == set(CHOOSES)
+    alike = set()
+    for name, body in bodies.items():
+        (checked,) = re.findall(r"CALL CHECK_ACTION\(:selector, :reason, '([^']+)'\);", body)
+        chosen = body[body.index("FROM (SELECT wanted") :]
+        (statuses,) = re.findall(r"WHERE (status .*)\n", chosen.partition("INSERT")[0])
+        (since,) = re.findall(r"\(chosen\.earliest IS NULL OR (.+) >= chosen\.earliest\)", chosen)
+        (until,) = re.findall(r"\(chosen\.latest IS NULL OR (.+) < chosen\.latest\)", chosen)
+        assert (checked, statuses, since) == CHOOSES[name]
+        assert since == until
+        for own, common in {
+            f"WHERE {statuses}\n": "WHERE statuses\n",
+            f"OR {since} ": "OR time ",
+            f"'{name.partition('_')[0].lower()}'": "'action'",
+            "TO_JSON(OBJECT_INSERT(PARSE_JSON(:selector)::OBJECT, 'priority', :priority))": ":selector",
+        }.items():
+            chosen = chosen.replace(own, common)
+        alike.add(re.sub(r"\s+", " ", chosen))
+    assert len(alike) == 1
+
+
+def test_a_time_with_an_offset_is_no_time_of_a_selector():
+    (pattern,) = re.findall(r"'since', 'until'\)\s+AND NOT \(REGEXP_LIKE\(given\.value::VARCHAR,\s+'([^']+)'\)", ACTIONS)
+    given = Selector(since=NOON).since.isoformat(sep=" ", timespec="microseconds")
+    times = (given, "2026-11-20 10:00:00", "2026-11-20T10:00:00.123", "2026-11-20 10:00", "2026-11-20")
+    others = ("2026-11-20T10:00:00Z", "2026-11-20 10:00:00 +0200", "2026-11-20T10:00:00-01:00", "1795168800", "20 Nov")
+    assert [bool(re.fullmatch(pattern, text)) for text in (*times, *others)] == [True] * 5 + [False] * 5

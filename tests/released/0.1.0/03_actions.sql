@@ -10,12 +10,13 @@
 --     status       "failed", or another one that the action reaches
 --     error        a pattern for LIKE: "%503%"
 --     destination  "default"
---     since, until "2026-11-20 10:00:00", UTC; until is not included. For requeue and discard this is when the entry failed or was
---                  cancelled; for cancel and reprioritise, when it was inserted
+--     since, until "2026-11-20 10:00:00", UTC, without an offset; until is not included. For requeue and discard this is when the
+--                  entry failed or was cancelled; for cancel and reprioritise, when it was inserted
 -- Example: CALL REQUEUE_ENTRIES('{"reference": "order-47%", "status": "failed"}', 'the partner has corrected its data');
 
 -- Refuse an action by what it was given. Snowflake has no exception with a text of one's own that is not constant. So the text is
--- converted to a number: the conversion fails, and its error quotes the text.
+-- converted to a number: the conversion fails, and its error quotes the text. A time with an offset is refused, because the cast
+-- may drop the offset.
 CREATE OR REPLACE PROCEDURE CHECK_ACTION(selector VARCHAR, reason VARCHAR, statuses VARCHAR)
 COPY GRANTS
 RETURNS NUMBER(38, 0)
@@ -43,8 +44,12 @@ BEGIN
                         THEN given.key || ': expected a text'
                         WHEN given.key = 'status' AND NOT CONTAINS(' ' || :statuses || ',', ' ' || given.value::VARCHAR || ',')
                         THEN 'status: expected one of ' || :statuses || '; got ' || LEFT(given.value::VARCHAR, 100)
-                        WHEN given.key IN ('since', 'until') AND TRY_CAST(given.value::VARCHAR AS TIMESTAMP_NTZ) IS NULL
-                        THEN given.key || ': expected a time, got ' || LEFT(given.value::VARCHAR, 100)
+                        WHEN given.key IN ('since', 'until')
+                         AND NOT (REGEXP_LIKE(given.value::VARCHAR,
+                                      '[0-9]{4}-[0-9]{2}-[0-9]{2}([ T][0-9]{2}:[0-9]{2}(:[0-9]{2}([.][0-9]{1,9})?)?)?')
+                                  AND TRY_CAST(given.value::VARCHAR AS TIMESTAMP_NTZ) IS NOT NULL)
+                        THEN given.key || ': expected a time in UTC, without an offset, like 2026-11-20 10:00:00; got '
+                             || LEFT(given.value::VARCHAR, 100)
                     END), '0')
            END)
       INTO :checked
@@ -274,8 +279,8 @@ BEGIN
           FROM PROCESSING_QUEUE
          WHERE action_id = :this_action;
         INSERT INTO PROCESSING_ACTIONS (action_id, action, selector, reason, entries, acted_by, acted_at)
-        SELECT :this_action, 'reprioritise', :selector || ' -> priority ' || :priority, :reason, COUNT(*), CURRENT_USER(),
-               COALESCE(MIN(updated_at), SYSDATE())
+        SELECT :this_action, 'reprioritise', TO_JSON(OBJECT_INSERT(PARSE_JSON(:selector)::OBJECT, 'priority', :priority)), :reason,
+               COUNT(*), CURRENT_USER(), COALESCE(MIN(updated_at), SYSDATE())
           FROM PROCESSING_QUEUE
          WHERE action_id = :this_action;
         SELECT entries INTO :changed FROM PROCESSING_ACTIONS WHERE action_id = :this_action;
@@ -306,6 +311,9 @@ DECLARE
 BEGIN
     SELECT TO_NUMBER(CASE
                WHEN TRIM(COALESCE(:scope, '')) = '' THEN 'the scope is empty: expected a destination, or * for all'
+               WHEN :scope <> '*' AND NOT REGEXP_LIKE(:scope, '[a-z0-9][a-z0-9_-]{0,62}')
+               THEN 'the scope: expected * for all, or a destination: 1 to 63 of a-z, 0-9, - and _, the first a letter or '
+                    || 'digit; got ' || LEFT(:scope, 100)
                WHEN :seconds <= 0 THEN 'the seconds: expected more than 0, or NULL until the hold is lifted'
                WHEN TRIM(COALESCE(:reason, '')) = '' THEN 'the reason is empty'
                WHEN LENGTH(:reason) > 1000 THEN 'the reason has more than 1000 characters'

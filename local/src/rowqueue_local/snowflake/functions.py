@@ -36,6 +36,9 @@ def _replaced(node: exp.Expr) -> exp.Expr:
             # fakesnow would call a function that fails.
             formats = exp.Array(expressions=[exp.Literal.string(text) for text in _TIMES])
             return exp.Anonymous(this="try_strptime", expressions=[value, formats])
+        case exp.ObjectInsert(this=value, args={"key": key, "value": inserted}):
+            pair = exp.Anonymous(this="json_object", expressions=[key, inserted])
+            return exp.Anonymous(this="json_merge_patch", expressions=[value, pair])
         case exp.ArrayContains(this=array, expression=value):
             # fakesnow's arrays are JSON.
             return exp.Anonymous(this="json_contains", expressions=[array, value])
