@@ -199,6 +199,8 @@ SELECT entry_id,
 -- What happened to an entry? SELECT * FROM ENTRY_HISTORY WHERE entry_id = 42 ORDER BY place
 -- Claims have no rows of their own. The time of the present claim is in the entry; an earlier one was made before its first
 -- delivery began, and has that time. The end of a task is shown with each entry that it claimed.
+-- Ends have no rows of their own either. The present end is in the entry. An end before a requeue is the delivery that ended the
+-- entry, or the action of a person: a cancel, if nothing after it says otherwise. An end by the poller is not on record then.
 CREATE OR REPLACE SECURE VIEW ENTRY_HISTORY
 COPY GRANTS
 COMMENT = 'Each entry from its INSERT to its end, in order: claims, attempts, tasks, actions of people'
@@ -247,6 +249,36 @@ SELECT entry_id,
                IFF(status = 'cancelled', cancel_reason, error_message), NULL, NULL
           FROM PROCESSING_QUEUE
          WHERE status IN ('completed', 'failed', 'cancelled')
+        UNION ALL
+        SELECT id, failed_at, 6, 'failed', processor_id, NULL, response_status, NULL, error_message, NULL, NULL
+          FROM PROCESSING_QUEUE
+         WHERE status = 'cancelled'
+           AND failed_at IS NOT NULL
+        UNION ALL
+        SELECT entry_id, IFF(kind = 'cancel', GREATEST(fact_at, COALESCE(last_retry_at, fact_at)), fact_at), 6,
+               IFF(kind IN ('cancel', 'discard'), 'cancelled', kind), done_by, NULL, response_status, NULL, detail, NULL, NULL
+          FROM (SELECT facts.*,
+                       MAX(IFF(kind = 'pending', fact_at, NULL)) OVER (PARTITION BY entry_id, later_requeues) AS last_retry_at,
+                       MAX(IFF(kind NOT IN ('pending', 'cancel', 'requeue'), fact_at, NULL))
+                           OVER (PARTITION BY entry_id, later_requeues) AS last_other_at
+                  FROM (SELECT made.*,
+                               SUM(IFF(kind = 'requeue', 1, 0)) OVER (PARTITION BY entry_id)
+                               - SUM(IFF(kind = 'requeue', 1, 0))
+                                     OVER (PARTITION BY entry_id ORDER BY fact_at
+                                           ROWS BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW) AS later_requeues
+                          FROM (SELECT entry_id, recorded_at AS fact_at, COALESCE(entry_status, 'taken away') AS kind,
+                                       processor_id AS done_by, response_status, error_message AS detail
+                                  FROM PROCESSING_ATTEMPTS
+                                UNION ALL
+                                SELECT changed.entry_id, done.acted_at, done.action, done.acted_by, NULL, done.reason
+                                  FROM PROCESSING_ACTION_ENTRIES AS changed
+                                  JOIN PROCESSING_ACTIONS AS done
+                                    ON done.action_id = changed.action_id
+                                 WHERE done.action IN ('cancel', 'discard', 'requeue')) AS made) AS facts) AS lives
+         WHERE later_requeues > 0
+           AND kind NOT IN ('pending', 'requeue', 'taken away')
+           AND (kind <> 'cancel' OR last_other_at IS NULL OR last_other_at < fact_at)
+       QUALIFY ROW_NUMBER() OVER (PARTITION BY entry_id, later_requeues, kind ORDER BY fact_at DESC) = 1
         UNION ALL
         SELECT worked.entry_id, ended.recorded_at, 7, 'task ended', ended.processor_id, NULL, NULL, NULL, ended.reason, NULL, NULL
           FROM (SELECT id AS entry_id, processor_id FROM PROCESSING_QUEUE

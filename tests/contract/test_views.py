@@ -97,10 +97,114 @@ def test_one_entry_is_shown_whole_and_in_order(sql, read, warehouses):
         (6, "taken away: crashed", "dev-b", 4, 503, 60000, "exit code 137", "no", "abc"),
         (7, "claimed", "dev-c", *nothing, None, None, None),
         (8, "delivered: permanent", "dev-c", 7, 503, 60000, "400", "no", "abc"),
-        (9, "requeue", "TESTER", *nothing, "mended", None, None),
-        (10, "cancel", "TESTER", *nothing, "no longer wanted", None, None),
-        (11, "cancelled", "TESTER", *nothing, "no longer wanted", None, None),
+        (9, "failed", "dev-c", None, 503, None, "400", None, None),
+        (10, "requeue", "TESTER", *nothing, "mended", None, None),
+        (11, "cancel", "TESTER", *nothing, "no longer wanted", None, None),
+        (12, "cancelled", "TESTER", *nothing, "no longer wanted", None, None),
     ]
+
+
+class Past:
+    """Writes what happened to entry 1, by the minute, as programs and procedures write it."""
+
+    def __init__(self, sql):
+        self._sql = sql
+
+    def at(self, minute):
+        return f"DATEADD('minute', {minute}, '2026-11-20 10:00:00'::TIMESTAMP_NTZ)"
+
+    def entry(self, **columns):
+        self._sql(
+            f"INSERT INTO PROCESSING_QUEUE (id, data, created_at, {', '.join(columns)})"
+            f" SELECT 1, '{{}}', {self.at(0)}, {', '.join(columns.values())}"
+        )
+
+    def attempt(self, minute, token, outcome, status):
+        self._sql(
+            f"""
+            INSERT INTO PROCESSING_ATTEMPTS (entry_id, claim_token, idempotency_key, attempt, processor_id, started_at,
+                                             finished_at, recorded_at, outcome, entry_status, error_message)
+            SELECT 1, '{token}', 'k', 1, 'dev', {self.at(minute - 1)}, {self.at(minute)}, {self.at(minute)},
+                   '{outcome}', ?, 'answer {minute}'""",
+            status,
+        )
+
+    def action(self, minute, action):
+        self._sql(
+            f"""
+            INSERT INTO PROCESSING_ACTIONS (action_id, action, reason, entries, acted_by, acted_at)
+            SELECT '{minute}', '{action}', 'reason {minute}', 1, 'ME', {self.at(minute)}"""
+        )
+        self._sql(f"INSERT INTO PROCESSING_ACTION_ENTRIES (action_id, entry_id) SELECT '{minute}', 1")
+
+    def ends(self):
+        return self._of("event IN ('completed', 'failed', 'cancelled')")
+
+    def events(self):
+        return [event for event, *_ in self._of("event NOT IN ('inserted', 'claimed')")]
+
+    def _of(self, which):
+        rows = self._sql(
+            f"""
+            SELECT event, DATEDIFF('minute', {self.at(0)}, happened_at), done_by, detail
+              FROM ENTRY_HISTORY WHERE entry_id = 1 AND {which} ORDER BY place"""
+        )
+        return [tuple(row) for row in rows]
+
+
+def test_each_end_before_a_requeue_stays_in_the_history(sql):
+    past = Past(sql)
+    past.entry(status="'pending'", requeued="4")
+    past.attempt(2, "t1", "permanent", "failed")
+    past.attempt(2, "t1", "permanent", "failed")  # the INSERT ran twice
+    past.action(3, "requeue")
+    past.attempt(5, "t2", "transient", "pending")
+    past.action(6, "cancel")  # while it is pending
+    past.action(7, "requeue")
+    past.attempt(9, "t3", "permanent", "failed")
+    past.action(10, "discard")
+    past.action(11, "requeue")
+    past.action(13, "cancel")  # while it is in hand
+    past.action(14, "reprioritise")
+    past.attempt(15, "t4", "transient", "pending")
+    past.action(16, "requeue")
+    past.attempt(18, "t5", "transient", "pending")
+    assert past.ends() == [
+        ("failed", 2, "dev", "answer 2"),
+        ("cancelled", 6, "ME", "reason 6"),
+        ("failed", 9, "dev", "answer 9"),
+        ("cancelled", 10, "ME", "reason 10"),
+        ("cancelled", 15, "ME", "reason 13"),
+    ]
+    delivered = "delivered: "
+    assert past.events() == [
+        *(f"{delivered}permanent", "failed", "requeue"),
+        *(f"{delivered}transient", "cancel", "cancelled", "requeue"),
+        *(f"{delivered}permanent", "failed", "discard", "cancelled", "requeue"),
+        *("cancel", "reprioritise", f"{delivered}transient", "cancelled", "requeue"),
+        f"{delivered}transient",
+    ]
+
+
+def test_a_cancel_that_came_too_late_is_no_end(sql):
+    past = Past(sql)
+    past.entry(status="'pending'", requeued="2")
+    past.action(1, "cancel")
+    past.attempt(2, "t1", "permanent", "failed")
+    past.action(3, "requeue")
+    past.action(5, "cancel")
+    past.attempt(6, "t2", "crashed", None)  # cancelled, or failed as poison: nothing says which
+    past.action(7, "requeue")
+    assert past.ends() == [("failed", 2, "dev", "answer 2")]
+
+
+def test_a_discarded_entry_has_both_ends(sql):
+    past = Past(sql)
+    past.entry(status="'cancelled'", claim_token="'t'", processor_id="'dev'", error_message="'400'",
+               failed_at=past.at(2), cancelled_at=past.at(3), cancelled_by="'ME'", cancel_reason="'old'")  # fmt: skip
+    past.attempt(2, "t", "permanent", "failed")
+    past.action(3, "discard")
+    assert past.ends() == [("failed", 2, "dev", "400"), ("cancelled", 3, "ME", "old")]
 
 
 def test_a_claim_of_now_and_its_end_have_their_own_times(sql, read):

@@ -202,20 +202,20 @@ def test_the_database_is_created_under_other_names_and_a_second_run_changes_noth
 
 
 def test_the_hold_of_a_processor_is_named_and_lifted_by_the_statement_that_is_printed(stand_in):
-    environ = stand_in | {"SNOWFLAKE_SCHEMA": "held"}
+    environ = stand_in | {"SNOWFLAKE_SCHEMA": "stopped"}
     run(environ, "setup_database.sh").check_returncode()
     run(environ, "database.py", "insert", "mine", "--data", '{"order": 1}').check_returncode()
     settings = credentials.settings_of_a_person(environ)
     with contextlib.closing(session_of_a_person(settings, environ, tag="test")) as warehouse:
         store = ProcessorStore(warehouse, queue=settings.table, processor_id="dev-1", max_retries=3)
         store.place_hold(reason="the service answered 401", seconds=7200)
-    held = run(environ, "database.py", "follow", "mine", "--within", "0").stdout
+    shown = run(environ, "database.py", "follow", "mine", "--within", "0").stdout
     found = re.search(
         r"a hold stands until 20\d\d-\d\d-\d\d \d\d:\d\d:\d\d UTC, and nothing is claimed: the service answered 401; "
         r"when the cause is gone: (CALL LIFT_HOLD\('default', '[^']+'\));",
-        held,
+        shown,
     )
-    assert found, held
+    assert found, shown
     with session(environ) as cursor:
         assert cursor.execute(found[1]).fetchall() == [(1,)]
         cursor.execute("INSERT INTO PROCESSING_HOLDS (scope, reason, created_by) VALUES ('elsewhere', 'x', 'me')")

@@ -115,7 +115,9 @@ def test_the_actions_that_choose_entries_differ_only_in_their_statuses_and_times
 
 
 def test_a_time_with_an_offset_is_no_time_of_a_selector():
-    (pattern,) = re.findall(r"'since', 'until'\)\s+AND NOT \(REGEXP_LIKE\(given\.value::VARCHAR,\s+'([^']+)'\)", ACTIONS)
+    (pattern,) = re.findall(
+        r"'since', 'until'\)\s+AND NOT \(REGEXP_LIKE\(given\.value::VARCHAR,\s+'([^']+)'\)", ACTIONS
+    )
     given = Selector(since=NOON).since.isoformat(sep=" ", timespec="microseconds")
     times = (given, "2026-11-20 10:00:00", "2026-11-20T10:00:00.123", "2026-11-20 10:00", "2026-11-20")
     others = ("2026-11-20T10:00:00Z", "2026-11-20 10:00:00 +0200", "2026-11-20T10:00:00-01:00", "1795168800", "20 Nov")
