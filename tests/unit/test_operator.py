@@ -68,6 +68,14 @@ def test_each_action_is_one_statement_with_the_values_that_it_binds(act, name, v
     assert set(STATEMENTS[name].parameters) == set(warehouse.asked[0][1])
 
 
+def test_the_lab_acts_as_an_operator_and_sends_no_call_of_its_own():
+    lab = Path(__file__).parents[2] / "local" / "src" / "rowqueue_local"
+    texts = {path.name: path.read_text(encoding="utf-8") for path in lab.rglob("*.py")}
+    assert not re.findall(r"CALL [A-Z]+_(?:ENTRIES|DESTINATION|HOLD)\(.*", "\n".join(texts.values()))
+    assert [name for name, text in texts.items() if "rowqueue.operator import" in text] == ["cancel.py"]
+    assert "QUEUE_DB_OPERATOR" in texts["cancel.py"]
+
+
 def test_an_answer_that_is_no_answer_of_snowflake_is_not_taken_for_a_number():
     with pytest.raises(WarehouseUnavailable, match="one row"):
         Operator(AskedWarehouse()).lift("*", reason="r")

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import time
+from contextlib import closing
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from rowqueue import credentials
+from rowqueue.contract import DEFAULT_DESTINATION
+from rowqueue.operator import Operator, Selector
+from rowqueue.settings import SnowflakeSettings
+from rowqueue.warehouse import SnowflakeWarehouse
 from rowqueue_local.drills import Drill, Verdict
 from rowqueue_local.drills.stage import Stage, staged, wait_until
 from rowqueue_local.stack import StackError
@@ -50,9 +55,8 @@ def _play(state: Path, tell: Tell, *, entries: int = ENTRIES) -> Verdict:
         with stage.processor(settings) as run:
             if not wait_until(lambda: stage.stack.partner_stats()["in_flight"] == IN_FLIGHT, seconds=60):
                 raise StackError(f"the processor did not reach {IN_FLIGHT} deliveries in flight: {run.error()}")
-            stage.sql("CALL CANCEL_ENTRIES(?, ?)", json.dumps({"destination": "default"}), _REASON)
-            cancelled_at = time.time()
-            tell("a person has cancelled all of them")
+            cancelled, cancelled_at = _cancel(stage)
+            tell(f"an operator has cancelled {cancelled} entries")
             ended = wait_until(lambda: not _unfinished(stage), seconds=_ENDED_WITHIN_S, every_s=0.5)
         later = [delivery["began_at"] - cancelled_at for delivery in stage.stack.deliveries()]
         in_hand, pending = _count(stage, _IN_HAND), _count(stage, _CANCELLED_NOW)
@@ -74,6 +78,14 @@ def _play(state: Path, tell: Tell, *, entries: int = ENTRIES) -> Verdict:
         and delivered + explained == 2 * entries
     )
     return Verdict(kept=kept, figures=figures, compressed={})
+
+
+def _cancel(stage: Stage) -> tuple[int, float]:
+    """Cancel all entries as a person with the role OPERATOR; returns how many, and when the answer came."""
+    settings = SnowflakeSettings.from_env(stage.stack.environ | {"SNOWFLAKE_ROLE": "QUEUE_DB_OPERATOR"})
+    login = credentials.login(settings, environment="drill")
+    with closing(SnowflakeWarehouse(settings, login, query_tag="drill")) as warehouse:
+        return Operator(warehouse).cancel(Selector(destination=DEFAULT_DESTINATION), reason=_REASON), time.time()
 
 
 def _count(stage: Stage, condition: str, *values: str) -> int:
