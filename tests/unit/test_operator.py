@@ -93,7 +93,11 @@ CREATED = "created_at"
 ENDED = "COALESCE(cancelled_at, failed_at)"
 CHOOSES = {
     "REQUEUE_ENTRIES": ("failed, cancelled", "status IN ('failed', 'cancelled')", ENDED),
-    "CANCEL_ENTRIES": ("pending, processing", "status IN ('pending', 'processing')", CREATED),
+    "CANCEL_ENTRIES": (
+        "pending, processing",
+        "(status = 'pending' OR status = 'processing' AND NOT cancel_requested)",
+        CREATED,
+    ),
     "DISCARD_ENTRIES": ("failed", "status = 'failed'", "failed_at"),
     "REPRIORITISE_ENTRIES": ("pending", "status = 'pending'", CREATED),
 }
@@ -106,7 +110,7 @@ def test_the_actions_that_choose_entries_differ_only_in_their_statuses_and_times
     for name, body in bodies.items():
         (checked,) = re.findall(r"CALL CHECK_ACTION\(:selector, :reason, '([^']+)'\);", body)
         chosen = body[body.index("FROM (SELECT wanted") :]
-        (statuses,) = re.findall(r"WHERE (status .*)\n", chosen.partition("INSERT")[0])
+        (statuses,) = re.findall(r"WHERE (\(?status .*)\n", chosen.partition("INSERT")[0])
         (since,) = re.findall(r"\(chosen\.earliest IS NULL OR (.+) >= chosen\.earliest\)", chosen)
         (until,) = re.findall(r"\(chosen\.latest IS NULL OR (.+) < chosen\.latest\)", chosen)
         assert (checked, statuses, since) == CHOOSES[name]
