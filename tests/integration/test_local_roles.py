@@ -301,3 +301,136 @@ def test_a_statement_of_unknown_privileges_is_refused_for_a_role(database):
     session = database.granted()
     assert database.refused("PRAGMA version", session)[0] == 390999
     assert database.refused("GRANT SELECT ON TABLE t TO ROLE PUBLIC", session) == INSUFFICIENT
+
+
+READS_OF_T = [
+    "SELECT * FROM IDENTIFIER('T')",
+    "SELECT * FROM IDENTIFIER('S.T')",
+    "SELECT * FROM IDENTIFIER('\"T\"')",
+    "SELECT * FROM 'T'",
+    "SELECT * FROM 'T.csv'",
+    "SELECT * FROM TABLE('T')",
+    "SELECT * FROM query_table('T')",
+    "SELECT * FROM query('FROM T')",
+    "SELECT * FROM read_csv('/etc/hostname')",
+    "SELECT * FROM own, LATERAL read_text('/etc/hostname')",
+    "SELECT * FROM duckdb_tables()",
+    "SELECT * FROM sqlite_scan('a', 'b')",
+    "SELECT * FROM pragma_table_info('T')",
+    "SELECT * FROM json_execute_serialized_sql('x')",
+    "WITH t AS (SELECT * FROM t) SELECT * FROM t",
+    "WITH RECURSIVE t AS (SELECT * FROM t) SELECT * FROM t",
+    "WITH RECURSIVE t AS (SELECT a FROM t UNION ALL SELECT a FROM t WHERE a < 3) SELECT * FROM t",
+    "WITH x AS (SELECT * FROM t), t AS (SELECT 1 AS a) SELECT * FROM x",
+    "SELECT * FROM (WITH t AS (SELECT 1 AS a) SELECT * FROM t) AS x, t",
+    "SELECT (WITH t AS (SELECT 1 AS a) SELECT MAX(a) FROM t), (SELECT MAX(a) FROM t)",
+    "SELECT * FROM own UNION ALL SELECT * FROM t",
+    "SELECT * FROM own, LATERAL (SELECT a FROM t) AS x",
+    "SELECT * FROM own, LATERAL FLATTEN(input => (SELECT ARRAY_AGG(a) FROM t)) AS x",
+    "SELECT * FROM t PIVOT (MAX(a) FOR a IN (1, 2))",
+    "SELECT 7 IN t",
+    "VALUES ((SELECT MAX(a) FROM t))",
+    "SELECT * FROM (VALUES ((SELECT MAX(a) FROM t)))",
+    "SET x = (SELECT MAX(a) FROM t)",
+    "SET VARIABLE rowqueue_session_roles = ['OTHER']",
+    "CREATE TEMPORARY TABLE mine AS SELECT * FROM t",
+    "CREATE TEMPORARY TABLE mine AS SELECT * FROM IDENTIFIER('T')",
+    "CREATE TEMPORARY TABLE mine AS WITH t AS (SELECT * FROM t) SELECT * FROM t",
+    "CREATE TEMPORARY TABLE mine CLONE t",
+    "INSERT INTO own SELECT a FROM t",
+    "INSERT INTO own VALUES ((SELECT MAX(a) FROM t))",
+    "INSERT INTO IDENTIFIER('T') VALUES (1)",
+    "UPDATE IDENTIFIER('T') SET a = 1",
+    "UPDATE own SET a = 1 FROM t",
+    "DELETE FROM IDENTIFIER('T')",
+    "DELETE FROM own USING t WHERE own.a < t.a",
+    "DELETE FROM own RETURNING *",
+    "TRUNCATE TABLE IDENTIFIER('T')",
+    "TRUNCATE TABLE own, t",
+    "DROP TABLE IDENTIFIER('T')",
+    "ALTER TABLE own SWAP WITH t",
+    "MERGE INTO own USING t ON own.a = t.a WHEN MATCHED THEN DELETE",
+    "COPY INTO @~/x FROM (SELECT * FROM t)",
+    "COPY INTO @~/x FROM t",
+    "COPY INTO own FROM @%t",
+    "EXECUTE IMMEDIATE 'SELECT * FROM t'",
+    "EXPLAIN SELECT * FROM t",
+    "DESCRIBE SELECT * FROM t",
+    "SHOW GRANTS LIKE '\\'; FROM T --'",
+    "SUMMARIZE t",
+    "FROM t",
+    "PIVOT t ON a",
+    "CREATE VIEW mine AS SELECT * FROM IDENTIFIER('T')",
+    "CREATE PROCEDURE mine() RETURNS VARCHAR LANGUAGE SQL AS $$ BEGIN RETURN (SELECT MAX(a) FROM t); END $$",
+    "CALL given((SELECT MAX(a) FROM t))",
+    "CALL given(a FROM t)",
+    "CALL given((SELECT MAX(a) FROM IDENTIFIER('T')))",
+    "SELECT * FROM own; SELECT * FROM t",
+]
+"""Ways to a table that a role may not read, which needs no privilege but those that the test grants."""
+
+
+def test_no_statement_reads_a_table_without_the_privilege(database):
+    database.run(
+        "INSERT INTO t VALUES (4711)",
+        "CREATE PROCEDURE given(x VARCHAR) RETURNS VARCHAR LANGUAGE SQL AS $$ BEGIN RETURN :x; END $$",
+    )
+    schema = f"{database.name}.S"
+    session = database.granted(
+        f"CREATE TABLE ON SCHEMA {schema}",
+        f"CREATE VIEW ON SCHEMA {schema}",
+        f"CREATE PROCEDURE ON SCHEMA {schema}",
+        "USAGE ON PROCEDURE given(VARCHAR)",
+    )
+    database.run("CREATE TABLE own (a INT)", "INSERT INTO own VALUES (1)", by=session)
+    ran = []
+    for text in READS_OF_T:
+        with contextlib.suppress(DatabaseError):
+            ran.append((text, database.run(text, by=session)))
+    assert ran == []
+    assert database.run("SELECT a FROM t") == [(4711,)]
+
+
+def test_what_a_role_may_read_it_may_read_in_every_way(database):
+    database.run("INSERT INTO t VALUES (7)")
+    session = database.granted("SELECT ON TABLE t")
+    database.run("SET name = 'T'", "CREATE TEMPORARY TABLE own (a INT)", by=session)
+    for text in (
+        "SELECT a FROM IDENTIFIER('T')",
+        "SELECT a FROM IDENTIFIER($name)",
+        "WITH x AS (SELECT a FROM t), y AS (SELECT a FROM x) SELECT a FROM y",
+        "WITH x AS (SELECT a FROM t) SELECT a FROM (WITH y AS (SELECT a FROM x) SELECT a FROM y)",
+        "WITH t AS (SELECT a FROM t) SELECT a FROM t",
+        "WITH RECURSIVE x AS (SELECT 7 AS a UNION ALL SELECT a + 1 AS a FROM x WHERE a < 7) SELECT a FROM x",
+        "SELECT f.value::INT FROM t, LATERAL FLATTEN(input => ARRAY_CONSTRUCT(a)) f",
+        "SELECT f.value::INT FROM TABLE(FLATTEN(input => ARRAY_CONSTRUCT(7))) f",
+        "SELECT * FROM (VALUES (7))",
+    ):
+        assert database.run(text, by=session) == [(7,)], text
+    for text in ("SHOW TABLES", "DESCRIBE TABLE t", "UNSET name", "SELECT table_name FROM INFORMATION_SCHEMA.TABLES"):
+        database.run(text, by=session)
+    assert database.run("INSERT INTO own SELECT a FROM t", "SELECT a FROM own", by=session) == [(7,)]
+
+
+def test_a_variable_that_changes_is_looked_at_again(database):
+    database.run("INSERT INTO t VALUES (7)", "CREATE VIEW other AS SELECT 1 AS a")
+    session = database.granted("SELECT ON VIEW other")
+    database.run("SET name = 'OTHER'", by=session)
+    assert database.run("SELECT a FROM IDENTIFIER($name)", by=session) == [(1,)]
+    database.run("SET name = 'T'", by=session)
+    assert database.refused("SELECT a FROM IDENTIFIER($name)", session) == NOT_THERE
+
+
+def test_only_the_user_who_ran_a_query_gets_its_result_later(database):
+    database.run("INSERT INTO t VALUES (7)")
+    cursor = database.owner.cursor()
+    cursor.execute("SELECT a FROM t")
+    for other in (database.session(user="other"), database.session(user="other", role=database.role)):
+        with pytest.raises(DatabaseError):
+            other.cursor().query_result(cursor.sfqid)
+        with pytest.raises(DatabaseError):
+            other.cursor().execute(f"SELECT * FROM TABLE(RESULT_SCAN('{cursor.sfqid}'))")
+    again = database.session(user="somebody").cursor()
+    assert again.execute(f"SELECT * FROM TABLE(RESULT_SCAN('{cursor.sfqid}'))").fetchall() == [(7,)]
+    again.get_results_from_sfqid(cursor.sfqid)
+    assert again.fetchall() == [(7,)]

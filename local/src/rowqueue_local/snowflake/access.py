@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Final
 
 from rowqueue_local.snowflake import grants
 from rowqueue_local.snowflake.failures import UNSUPPORTED, Failure, impossible, insufficient, not_there, nothing_in_use
-from rowqueue_local.snowflake.needs import NeededPrivilege, Unknown, needs_of
+from rowqueue_local.snowflake.needs import RESULT, NeededPrivilege, Unknown, needs_of, results_of
+from rowqueue_local.snowflake.procedures import called
 from rowqueue_local.snowflake.roles import OWNERSHIP, Roles, Securable
 
 if TYPE_CHECKING:
@@ -16,12 +17,14 @@ if TYPE_CHECKING:
 
     from rowqueue_local.snowflake.engine import Engine
     from rowqueue_local.snowflake.identity import Identity
+    from rowqueue_local.snowflake.results import ResultOwners
     from rowqueue_local.snowflake.session import Session
     from rowqueue_local.snowflake.statements import StatementFacts
 
 _KEPT: Final = 500
 _OF_ACCESS_CONTROL: Final = frozenset({"grant", "revoke", "use", "create", "alter", "drop"})
 _DEFINES: Final = frozenset({"create", "alter", "drop"})
+_SETS_VARIABLES: Final = frozenset({"set", "unset"})
 _NO_WAREHOUSE: Final = (
     "No active warehouse selected in the current session.  "
     "Select an active warehouse with the 'use warehouse' command.\n"
@@ -36,13 +39,15 @@ class Access:
 
     Args:
         engine: parses statements, and knows which objects there are.
+        results: whose results there are.
 
     Attributes:
         roles: the account's users, roles and grants.
     """
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, results: ResultOwners) -> None:
         self.roles = Roles()
+        self._results = results
         self._engine = engine
         self._views: dict[Securable, tuple[str, list[NeededPrivilege]]] = {}
         self._kinds: dict[Securable, str] = {}
@@ -68,8 +73,15 @@ class Access:
         """
         identity = session.identity
         self._tell_engine(session)
-        if identity.is_administrator or not statement.for_engine:
+        if not statement.for_engine:
             return
+        if identity.is_administrator:
+            self._require_own_results(session, text)
+            return
+        if statement.kind in _SETS_VARIABLES:
+            identity.allowed.clear()  # the same text may mean another statement now
+        if statement.defines_procedure:
+            raise _not_supported("a procedure that is not an administrator's")
         key = (text, *self._engine.current_schema(session.token), identity.warehouse or "")
         if key in identity.allowed:
             return
@@ -130,20 +142,31 @@ class Access:
         self._engine.set_answer(session.token, "warehouse", identity.warehouse)
 
     def _needs(self, session: Session, statement: StatementFacts, text: str) -> list[NeededPrivilege]:
-        if statement.kind == "call":
+        needed, kind = [], statement.kind
+        if kind == "call":
             target = grants.called(text, self._place(session))
-            return [NeededPrivilege(privilege="USAGE", kind="PROCEDURE", name=target.name)]
+            needed.append(NeededPrivilege(privilege="USAGE", kind="PROCEDURE", name=target.name))
+            kind, text = "select", called(text).query
         tree: exp.Expr | None = self._engine.parsed(session.token, text)
         if tree is None:
+            if needed:
+                raise _not_supported("a CALL with arguments that cannot be parsed")
             return []  # the engine says what is wrong with it
         try:
-            return needs_of(statement.kind, tree)
+            return [*needed, *needs_of(kind, tree)]
         except Unknown:
-            raise Failure(
-                UNSUPPORTED, "58000", "[local stand-in] it is not known which privileges this statement needs"
-            ) from None
+            raise _not_supported("a statement for which it is not known which privileges it needs") from None
+
+    def _require_own_results(self, session: Session, text: str) -> None:
+        """Not even an administrator reads the result of another user's query."""
+        tree = self._engine.parsed(session.token, text) if "RESULT_SCAN" in text.upper() else None
+        for query_id in results_of(tree) if tree is not None else ():
+            self._results.require(session.identity.user, query_id)
 
     def _require(self, session: Session, need: NeededPrivilege) -> None:
+        if need.kind == RESULT:
+            self._results.require(session.identity.user, need.name[0])
+            return
         roles = self.roles.roles_of(session.identity.roles)
         place = self._place(session)
         on = place.securable(need.kind, need.name)
@@ -216,3 +239,7 @@ class Access:
                 return None
             self._kinds[on] = found
         return self._kinds[on]
+
+
+def _not_supported(what: str) -> Failure:
+    return Failure(UNSUPPORTED, "58000", f"[local stand-in] {what} is not supported for this role")

@@ -13,6 +13,7 @@ from rowqueue_local.snowflake.access import Access
 from rowqueue_local.snowflake.engine import Conflict, Engine
 from rowqueue_local.snowflake.failures import UNSUPPORTED, Failure
 from rowqueue_local.snowflake.procedures import called, rendered_literal
+from rowqueue_local.snowflake.results import ResultOwners
 from rowqueue_local.snowflake.scripting import ProcedureRun
 from rowqueue_local.snowflake.session import Session
 from rowqueue_local.snowflake.table_locks import LockTimedOut, Table, TableLocks, TooManyWaiters
@@ -82,13 +83,15 @@ class Account:
         counters: ``refused_625``, ``conflict_retries`` and ``orphans`` so far.
         weather: how slow statements are; it may change at any time.
         access: the users, roles and grants.
+        results: whose the results of the latest queries are.
     """
 
     def __init__(self, engine: Engine, limits: AccountLimits, *, weather: Weather, procedures: Procedures) -> None:
         self.locks: TableLocks[Session] = TableLocks(max_waiters=limits.lock_waiters)
         self.counters: Counter[str] = Counter()
         self.weather = weather
-        self.access = Access(engine)
+        self.results = ResultOwners()
+        self.access = Access(engine, self.results)
         self._engine = engine
         self._limits = limits
         self._procedures = procedures
@@ -249,8 +252,7 @@ class Account:
             return await self._engine.execute(call.asking(f"SELECT NULL AS {procedure.name}"), call.id)
         arguments: tuple[Any, ...] = ()
         if wanted.arguments:
-            values = f"SELECT {', '.join(wanted.arguments)}"
-            (arguments,) = await self._engine.rows(call.session.token, values, call.bindings)
+            (arguments,) = await self._engine.rows(call.session.token, wanted.query, call.bindings)
         returned = await ProcedureRun(_Statements(self, call), find).call(procedure, arguments)
         return await self._engine.execute(
             call.asking(f"SELECT {rendered_literal(returned)} AS {procedure.name}"), call.id

@@ -189,19 +189,21 @@ class SnowflakeStandIn:
         session = self._account.find(_token(request))
         if session is None:
             return _json(rendered(_no_session()))
-        return _delivered(session, await self._requests.result(request.path_params["query_id"]))
+        return _delivered(session, await self._requests.result(request.path_params["query_id"], session.identity.user))
 
     async def _status(self, request: Request) -> Response:
-        if self._account.find(_token(request)) is None:
+        session = self._account.find(_token(request))
+        if session is None:
             return _json(rendered(_no_session()))
         # The connector 5.2 asks for /monitoring/queries//<id>.
-        queries = self._requests.status(request.path_params["query_id"].lstrip("/"))
+        queries = self._requests.status(request.path_params["query_id"].lstrip("/"), session.identity.user)
         return JSONResponse({"data": {"queries": queries}, "success": True})
 
     async def _abort_query(self, request: Request) -> Response:
-        if self._account.find(_token(request)) is None:
+        session = self._account.find(_token(request))
+        if session is None:
             return _json(rendered(_no_session()))
-        self._requests.drop_query(request.path_params["query_id"])
+        self._requests.drop_query(request.path_params["query_id"], session.identity.user)
         return JSONResponse(_SUCCESS)
 
     async def _abort(self, request: Request) -> Response:

@@ -87,6 +87,11 @@ class Called:
     name: tuple[str, ...]
     arguments: tuple[str, ...]
 
+    @property
+    def query(self) -> str:
+        """The query whose one row are the values of the arguments."""
+        return f"SELECT {', '.join(self.arguments) or 'NULL'}"
+
 
 class Procedures:
     """The procedures of an account.

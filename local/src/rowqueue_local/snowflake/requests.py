@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from rowqueue_local.snowflake.engine import cancelled
 from rowqueue_local.snowflake.failures import Failure
+from rowqueue_local.snowflake.results import not_found
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
@@ -83,7 +84,7 @@ class Requests:
 
     After a network error the connector repeats a request with the same id, and a statement outlives its request. So
     each request runs in its own task, and any number of clients may wait for it. A client may also leave at once and
-    ask for the answer later, by its query id, from any session.
+    ask for the answer later, by its query id, from any session of the same user.
 
     Args:
         account: runs the statements.
@@ -106,18 +107,18 @@ class Requests:
             self._start(key, request())
         return _in_progress(key[1], _DETACHED)
 
-    async def result(self, query_id: str) -> bytes:
-        """The answer to an earlier request, or to one of its statements."""
-        key = self._key_of(query_id)
+    async def result(self, query_id: str, user: str) -> bytes:
+        """The answer to an earlier request of the user, or to one of its statements."""
+        key = self._key_of(query_id, user)
         if key is None:
-            return rendered(Failure(709, "02000", f"Statement {query_id} not found"), query_id)
+            return rendered(not_found(query_id), query_id)
         answer = self._answers[key]
         await asyncio.wait({answer}, timeout=self._hold_seconds)
         return answer.result() if answer.done() else _in_progress(query_id, _RUNNING)
 
-    def status(self, query_id: str) -> list[dict[str, Any]]:
-        """What Snowflake's monitoring says of a query; nothing if there is no such query."""
-        key = self._key_of(query_id)
+    def status(self, query_id: str, user: str) -> list[dict[str, Any]]:
+        """What Snowflake's monitoring says of a query of the user; nothing if there is no such query."""
+        key = self._key_of(query_id, user)
         if key is None:
             return []
         if not self._answers[key].done():
@@ -128,9 +129,9 @@ class Requests:
         code, message = reply["code"], reply["message"]
         return [{"id": query_id, "status": "FAILED_WITH_ERROR", "errorCode": code, "errorMessage": message}]
 
-    def drop_query(self, query_id: str) -> None:
-        """Drop a query of any session."""
-        if key := self._key_of(query_id):
+    def drop_query(self, query_id: str, user: str) -> None:
+        """Drop a query of any session of the user."""
+        if key := self._key_of(query_id, user):
             self.drop(key)
 
     async def answer(
@@ -167,10 +168,14 @@ class Requests:
             if session is None or session is run.call.session:
                 self.drop(key)
 
-    def _key_of(self, query_id: str) -> RequestKey | None:
+    def _key_of(self, query_id: str, user: str) -> RequestKey | None:
+        if not self._account.results.has(user, query_id):
+            return None
         return next((key for key in self._answers if key[1] == query_id), None)
 
     def _start(self, key: RequestKey, request: QueryRequest) -> None:
+        for call in (*request.calls, *filter(None, [request.summary])):
+            self._account.results.note(call.id, call.session.identity.user)
         self._running[key] = run = _Run(request.calls[0], request.calls[0])
         self._answers[key] = asyncio.create_task(self._perform(key, run, request))
         for old in list(self._answers)[: max(0, len(self._answers) - self._keep)]:
