@@ -18,9 +18,9 @@ ROOT = Path(__file__).parents[2]
 ROWQUEUE = [sys.executable, "-m", "rowqueue.cli"]
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def deployed(tmp_path_factory):
-    """A stack whose schedule does not fire, so that each test decides what runs."""
+    """A stack whose schedule does not fire, so that each test decides what runs. All tests of a worker share it."""
     options = stack.Options(
         state=tmp_path_factory.mktemp("stack"),
         tick_s=3600,
