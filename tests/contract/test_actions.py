@@ -143,9 +143,9 @@ def test_a_cancelled_entry_says_when_who_and_why_and_one_in_hand_is_marked(sql, 
 
 
 def test_an_entry_in_hand_keeps_its_first_cancel(sql, operator, insert, read):
-    insert(status="processing", claim_token="t", processor_id="p")
-    assert operator.cancel(Selector(ids=(1,)), reason="first") == 1
-    assert operator.cancel(Selector(ids=(1,)), reason="second") == 0
+    entry = insert(status="processing", claim_token="t", processor_id="p")
+    assert operator.cancel(Selector(ids=(entry,)), reason="first") == 1
+    assert operator.cancel(Selector(ids=(entry,)), reason="second") == 0
     assert read("cancel_requested", "cancel_reason") == [(True, "first")]
 
 

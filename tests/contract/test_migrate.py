@@ -241,6 +241,17 @@ def test_our_tables_of_before_the_first_release_keep_their_rows(schema):
     assert schema.migrate() == NOTHING
 
 
+def test_tables_of_version_1_that_were_made_before_a_column_was_added_get_it(schema):
+    schema.migrate()
+    schema.sql("INSERT INTO PROCESSING_QUEUE (data, reference) VALUES ('1', 'r')")
+    schema.sql("ALTER TABLE PROCESSING_QUEUE DROP COLUMN updated_at")
+    schema.sql("DROP TABLE PROCESSING_ACTIONS")
+    assert schema.migrate() == NOTHING | {"applied": ADOPTED["applied"]}
+    assert schema.sql("SELECT id, reference, updated_at IS NOT NULL FROM PROCESSING_QUEUE") == [(1, "r", True)]
+    assert schema.sql("SELECT version, oldest_program FROM SCHEMA_VERSION") == [(1, 1)]
+    assert schema.migrate() == NOTHING
+
+
 def test_a_table_that_is_no_queue_is_refused_with_what_it_lacks(schema):
     schema.sql("CREATE TABLE PROCESSING_QUEUE (id NUMBER, status VARCHAR)")
     with pytest.raises(SchemaError, match=r"cannot be adopted: .*\['DATA'\] missing"):

@@ -29,7 +29,7 @@ class PlayedSchema:
     def __init__(self, tables=()):
         self.columns = {name: dict(columns) for name, columns in dict(tables).items()}
         self.rows_of = dict.fromkeys(self.columns, 100)
-        self.versions, self.fences, self.changes = [], {}, []
+        self.versions, self.fences, self.changes = [1] * ("SCHEMA_VERSION" in self.columns), {}, []
         self.breaks_off_at = None
         self.answer_is_lost = False
 
@@ -42,7 +42,7 @@ class PlayedSchema:
                     (table, name, kind) for table, columns in self.columns.items() for name, kind in columns.items()
                 ]
             case "version":
-                return [(max(self.versions, default=0), 1)]
+                return [(max(self.versions, default=0),)]
             case "fences":
                 return [(by, 10) for by in self.fences]
             case "largest_id":
@@ -113,7 +113,18 @@ def later(tmp_path):
     return tmp_path
 
 
+FIRST = {
+    table: dict.fromkeys(scripts.columns(create), "TEXT") | {"ID": "NUMBER"}
+    for table, create in scripts.read().tables.items()
+}
+EARLY = {
+    table: {column: kind for column, kind in columns.items() if column not in {"TRACEPARENT", "KIND"}}
+    for table, columns in FIRST.items()
+    if table != "PROCESSING_ACTIONS"
+}
+"""Tables of version 1 that were made before the first release was finished."""
 BEFORE = {
+    "version 1 without some columns and a table": EARLY,
     "sketch": {"PROCESSING_QUEUE": SKETCH},
     "two older tables": {"PROCESSING_QUEUE": SKETCH, "PROCESSING_HOLDS": {"SCOPE": "TEXT", "REASON": "TEXT"}},
     "nothing": {},
@@ -135,6 +146,29 @@ def test_a_run_goes_on_after_a_break_at_each_statement_in_turn(name, answer_is_l
         assert (schema.columns, schema.rows_of, max(schema.versions)) == (whole.columns, whole.rows_of, 2), broken_at
         assert schema.fences == {}
         assert migrate(schema, later=later)[0].as_json() == {"from": 2, "to": 2, "applied": [], "pending": []}
+
+
+def test_tables_of_version_1_that_lack_something_are_made_complete_and_complete_ones_are_left_alone():
+    schema = PlayedSchema(EARLY)
+    report, _ = migrate(schema)
+    assert report.as_json() == {
+        "from": 1,
+        "to": 1,
+        "applied": [
+            *(f"adopt {name}" for name in ("PROCESSING_QUEUE", "PROCESSING_HOLDS")),
+            "0001_create_table",
+        ],
+        "pending": [],
+    }
+    assert {table: set(columns) for table, columns in schema.columns.items() if table in FIRST} == {
+        table: set(columns) for table, columns in FIRST.items()
+    }
+    assert migrate(PlayedSchema(FIRST))[0].applied == []
+
+
+def test_tables_of_a_later_version_are_not_compared_with_the_first(later):
+    found = FoundTables(tables=EARLY, version=2, fences={})
+    assert plan_of(found, scripts.read(later=later), queue="PROCESSING_QUEUE").names == []
 
 
 def test_the_first_new_id_is_far_above_the_largest_old_one():

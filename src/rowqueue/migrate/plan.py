@@ -64,21 +64,23 @@ def plan_of(found: FoundTables, brought: Scripts, *, queue: str) -> MigrationPla
         raise SchemaError(
             f"the tables have version {found.version}, and this program knows {brought.newest}: use a newer release"
         )
-    rebuilds = (
-        []
-        if found.version
-        else [
-            adoption.rebuild_of(
+    # Tables of version 1 too: before the first release was finished, they had fewer columns.
+    rebuilds = [
+        rebuild
+        for table, create in brought.tables.items()
+        if found.version <= 1
+        and (
+            rebuild := adoption.rebuild_of(
                 table, tables=found.tables, wanted=scripts.columns(create), is_queue=table == queue.upper()
             )
-            for table, create in brought.tables.items()
-        ]
-    )
+        )
+    ]
+    is_early = found.version == 1 and (rebuilds or not set(brought.tables) <= set(found.tables))
     return MigrationPlan(
         came_from=found.version,
         goes_to=brought.newest,
-        rebuilds=tuple(rebuild for rebuild in rebuilds if rebuild),
-        migrations=brought.migrations[found.version :],
+        rebuilds=tuple(rebuilds),
+        migrations=brought.migrations[0 if is_early else found.version :],
         left_behind=tuple(n for n in range(1, found.version + 1) if placed_by(n) in found.fences),
     )
 

@@ -158,7 +158,7 @@ class _Runner:
         tables: defaultdict[str, dict[str, str]] = defaultdict(dict)
         for table, column, kind in self._rows("columns"):
             tables[table][column] = kind
-        version = self._rows("version")[0][0] if "SCHEMA_VERSION" in tables else 0
+        ((version,),) = self._rows("version") if "SCHEMA_VERSION" in tables else ((0,),)
         fences = self._rows("fences", kind=_FENCE) if "KIND" in tables.get("PROCESSING_HOLDS", {}) else []
         return FoundTables(tables=tables, version=int(version), fences={by: float(age_s) for by, age_s in fences})
 

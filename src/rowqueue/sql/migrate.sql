@@ -15,7 +15,7 @@ SELECT table_name, column_name, data_type
  WHERE table_schema = CURRENT_SCHEMA()
 
 -- name: version
-SELECT COALESCE(MAX(version), 0), COALESCE(MAX(oldest_program), 0)
+SELECT COALESCE(MAX(version), 0)
   FROM SCHEMA_VERSION
 
 -- name: fences
