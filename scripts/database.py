@@ -196,13 +196,15 @@ def _setup(options: argparse.Namespace, settings: SnowflakeSettings) -> int:
         steps += [(step.name, step.statements) for step in brought.migrations]
         steps += [(step.name, step.statements) for step in (*brought.repeated, *after)]
         texts = [f"-- {name}\n" + "\n\n".join(f"{statement.text};" for statement in done) for name, done in steps]
-        print("\n\n".join([f"-- names\n{preface}", *texts]))
+        print("\n\n".join([f"-- names\n{preface}", *texts]), flush=True)
         return 0
 
     def say(line: str) -> None:
         print(line, file=sys.stderr)
 
-    with closing(session_of_a_person(settings, os.environ, tag="rowqueue-scripts", is_placed=False)) as session:
+    with closing(
+        session_of_a_person(settings, os.environ, tag="rowqueue-scripts", is_placed=False, is_owner=True)
+    ) as session:
         runner.run(session, scripts.statements(preface, name="names"))
         for script in before:
             runner.run(session, script.statements)
@@ -256,6 +258,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         settings = credentials.settings_of_a_person(os.environ)
         return _setup(options, settings) if options.command == "setup" else _in_the_queue(options, settings)
+    except BrokenPipeError:  # the reader, such as head, has read enough; at its end Python would write again
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
     except (RowqueueError, OSError) as error:
         print(error, file=sys.stderr)
     return 2

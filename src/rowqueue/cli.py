@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 _LONGEST_STATEMENT_S = 4 * 3600
 """A migration copies a large table in one statement."""
+_OWNER = "use the role that owns the tables"
 _LAB = ("bench", "demo", "drill", "local")
 _NOT_INSTALLED = "not installed; in a checkout of the repository, run: make setup"
 
@@ -97,7 +98,7 @@ def migrate_command(*, dry_run: bool, as_json: bool, yes: bool) -> None:
     from rowqueue.migrate import runner, scripts  # noqa: PLC0415
 
     settings = credentials.settings_of_a_person(os.environ)
-    with closing(session_of_a_person(settings, os.environ, tag="rowqueue-migrate")) as session:
+    with closing(session_of_a_person(settings, os.environ, tag="rowqueue-migrate", is_owner=True)) as session:
         report = runner.migrate(
             session,
             scripts.read(queue=settings.table, database=settings.database),
@@ -111,7 +112,12 @@ def migrate_command(*, dry_run: bool, as_json: bool, yes: bool) -> None:
 
 
 def session_of_a_person(
-    settings: SnowflakeSettings, environ: Mapping[str, str], *, tag: str, is_placed: bool = True
+    settings: SnowflakeSettings,
+    environ: Mapping[str, str],
+    *,
+    tag: str,
+    is_placed: bool = True,
+    is_owner: bool = False,
 ) -> SnowflakeWarehouse:
     """A session for a person's commands, where a statement may take long.
 
@@ -120,6 +126,7 @@ def session_of_a_person(
         environ: the person's login.
         tag: appears in Snowflake's query history.
         is_placed: whether warehouse, database and schema exist already.
+        is_owner: whether the person changes the tables, so that a missing object means a wrong role.
 
     Raises:
         CredentialsError: the environment has no complete login.
@@ -135,6 +142,7 @@ def session_of_a_person(
         statement_s=_LONGEST_STATEMENT_S,
         network_patience_s=_LONGEST_STATEMENT_S + 5,
         login_timeout_s=120,  # a person may have to confirm the login
+        advice=_OWNER if is_owner else None,
     )
 
 

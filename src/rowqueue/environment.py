@@ -167,7 +167,7 @@ class FromEnvironment:
             given = environ.get(name, "").strip()
             if not given:
                 if item.default is MISSING:
-                    problems.append(f"{name}: expected {item.metadata['about'].rstrip('.')}, got nothing")
+                    problems.append(f"{name}: expected a value ({item.metadata['about'].rstrip('.')}), got nothing")
                 continue
             try:
                 values[item.name] = item.metadata["parse"](given)

@@ -63,7 +63,7 @@ _INTERNAL = frozenset({603})
 # A column or an object that is missing or not granted, a missing privilege, and a session without a warehouse, a
 # database or a schema: the login names them, and Snowflake leaves out what the role may not use.
 _NOT_THERE = frozenset({606, 904, 2003, 2043, 3001, 90105, 90106})
-_HINT = "; run: rowqueue migrate; or grant the role what it needs"
+_ADVICE = "run: rowqueue migrate; or grant the role what it needs"
 _SURPRISE_CHARACTERS = 300
 _AMBIGUOUS = 100_090  # an UPDATE found two source rows for a target: no value is to blame
 _VALUE_REFUSED = range(100_000, 101_000)  # SQLSTATE class 22 is wider: it also contains a used-up quota
@@ -85,6 +85,7 @@ class SnowflakeWarehouse:
         statement_s: time limit of a statement, with its wait for the lock, seconds.
         seconds_left: until the tick has to give up. Then no statement takes longer than STEP_S or than what is
             left, with its login and its waits. ``None`` outside a tick.
+        advice: what to do if an object is missing or not granted; ``None``: migrate, or grant.
     """
 
     def __init__(
@@ -98,11 +99,13 @@ class SnowflakeWarehouse:
         login_timeout_s: int = LOGIN_TIMEOUT_S,
         statement_s: int = STATEMENT_TIMEOUT_S,
         seconds_left: Callable[[], float] | None = None,
+        advice: str | None = None,
     ) -> None:
         times = {"login_timeout": login_timeout_s, "network_timeout": network_patience_s}
         limit_s = statement_s if seconds_left is None else STEP_S
         self._arguments = _connect_arguments(settings, query_tag, limit_s=limit_s) | times | dict(login)
         self._seconds_left = seconds_left
+        self._advice = advice or _ADVICE
         self._connection: snowflake.connector.SnowflakeConnection | None = None
         # The 21st statement that waits for a table's lock is refused at once (errno 625). The wait before it is
         # repeated is random: on the stand-in, without a random wait, 25 workers left entries stuck.
@@ -126,7 +129,9 @@ class SnowflakeWarehouse:
     def _connect(self, times: Mapping[str, int], step: _Step | None = None) -> None:
         if self._connection is None:
             arguments = {**self._arguments, **times}
-            self._connection = _with_our_errors(lambda: snowflake.connector.connect(**arguments), step)
+            self._connection = _with_our_errors(
+                lambda: snowflake.connector.connect(**arguments), step, advice=self._advice
+            )
 
     def rows(self, statement: Statement, values: Mapping[str, object]) -> list[tuple[Any, ...]]:
         """Run a query and fetch all of it.
@@ -185,7 +190,7 @@ class SnowflakeWarehouse:
                 return read(cursor)
 
         try:
-            return _with_our_errors(run, step)
+            return _with_our_errors(run, step, advice=self._advice)
         except WarehouseUnavailable:
             self.close(wait=step is None)
             raise
@@ -268,7 +273,7 @@ def _connect_arguments(settings: SnowflakeSettings, query_tag: str, *, limit_s: 
     return arguments
 
 
-def _with_our_errors(run: Callable[[], T], step: _Step | None = None) -> T:
+def _with_our_errors(run: Callable[[], T], step: _Step | None = None, *, advice: str) -> T:
     """Call the driver, in a tick only until the step is over.
 
     It trusts what it receives: an answer that is not Snowflake's can make it raise anything. A proxy that
@@ -277,7 +282,7 @@ def _with_our_errors(run: Callable[[], T], step: _Step | None = None) -> T:
     try:
         return run() if step is None else within(max(_SHORTEST_S, step.left_s) + _PATIENCE_S, run)
     except driver.Error as error:
-        raise _translated(error) from error
+        raise _translated(error, advice) from error
     except OSError as error:
         raise WarehouseUnavailable(f"Snowflake cannot be reached: {error}") from error
     except Exception as error:
@@ -285,7 +290,7 @@ def _with_our_errors(run: Callable[[], T], step: _Step | None = None) -> T:
         raise WarehouseUnavailable(f"Snowflake could not be used; the driver raised {surprise}") from error
 
 
-def _translated(error: driver.Error) -> WarehouseError:
+def _translated(error: driver.Error, advice: str) -> WarehouseError:
     """The driver's error as ours, the most specific first."""
     errno = error.errno if (error.errno or 0) > 0 else None
     kind: type[WarehouseError]
@@ -303,8 +308,10 @@ def _translated(error: driver.Error) -> WarehouseError:
         kind = StatementRefused
     else:
         kind = WarehouseUnavailable
-    hint = _HINT if kind is ObjectMissing else ""
-    return kind(_in_one_line(error) + hint, errno=errno)
+    message = _in_one_line(error)
+    if kind is ObjectMissing:
+        message = f"{message.rstrip('.')}; {advice}"
+    return kind(message, errno=errno)
 
 
 def _in_one_line(error: driver.Error) -> str:

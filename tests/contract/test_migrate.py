@@ -157,6 +157,29 @@ def test_a_dry_run_changes_nothing(schema):
     assert schema.columns("PROCESSING_QUEUE") == set()
 
 
+def test_a_dry_run_says_that_views_and_procedures_would_be_replaced(schema):
+    said = "the tables have version {}{}; views and procedures would be replaced\n".format
+    assert run(schema, "--dry-run").stdout == said(0, "; to do: 0001_create_table")
+    schema.migrate()
+    assert run(schema, "--dry-run").stdout == said(1, ": nothing to do")
+    assert json.loads(run(schema, "--dry-run", "--json").stdout) == NOTHING
+
+
+def test_with_another_role_the_command_says_which_role_to_use(schema):
+    schema.migrate()
+    schema.sql("CREATE ROLE IF NOT EXISTS WRONG")
+    schema.sql("GRANT ROLE WRONG TO ROLE SYSADMIN")
+    schema.sql(f"GRANT USAGE ON WAREHOUSE {schema.environ['SNOWFLAKE_WAREHOUSE']} TO ROLE WRONG")
+    schema.sql(f"GRANT USAGE ON DATABASE {schema.environ['SNOWFLAKE_DATABASE']} TO ROLE WRONG")
+    schema.sql(f"GRANT USAGE ON SCHEMA {schema.environ['SNOWFLAKE_SCHEMA']} TO ROLE WRONG")
+    schema.environ |= {"SNOWFLAKE_ROLE": "WRONG"}
+    done = run(schema)
+    assert done.exit_code == 1
+    assert done.stderr.endswith("; use the role that owns the tables\n")
+    assert "rowqueue migrate" not in done.stderr
+    assert ".;" not in done.stderr
+
+
 def test_the_columns_that_the_plan_reads_from_the_script_are_those_that_snowflake_makes(schema):
     schema.migrate()
     for table, create in scripts.read().tables.items():

@@ -236,7 +236,7 @@ def test_the_owner_of_the_schema_can_skip_the_roles(stand_in):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"SNOWFLAKE_ACCOUNT": ""}, "SNOWFLAKE_ACCOUNT: expected Snowflake account identifier, got nothing"),
+        ({"SNOWFLAKE_ACCOUNT": ""}, "SNOWFLAKE_ACCOUNT: expected a value (Snowflake account identifier), got nothing"),
         ({"SNOWFLAKE_PASSWORD": ""}, "expected SNOWFLAKE_USER with SNOWFLAKE_PASSWORD; or with SNOWFLAKE_PRIVATE_KEY"),
         ({"SNOWFLAKE_DATABASE": "x; y"}, "SNOWFLAKE_DATABASE: expected a Snowflake identifier"),
         (
@@ -288,6 +288,15 @@ def test_the_name_of_the_queue_reaches_tables_views_and_grants(stand_in):
     with session(environ) as cursor:
         assert cursor.execute("SELECT entries FROM QUEUE_STATUS_SUMMARY").fetchall() == [(5,)]
         assert cursor.execute("SELECT COUNT(*) FROM ORDERS").fetchall() == [(5,)]
+
+
+def test_a_dry_run_whose_reader_goes_away_ends_without_an_error(stand_in):
+    script = ROOT / "scripts" / "setup_database.sh"
+    shown = subprocess.run(
+        ["bash", "-c", f"'{script}' --dry-run | :"],
+        env=stand_in, capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert shown.stderr == ""
 
 
 def test_a_password_is_not_printed_by_a_dry_run(stand_in):

@@ -79,11 +79,16 @@ class Driver:
 
 @pytest.fixture
 def opened(monkeypatch):
-    def open_(played, *, patience_s=0.0, seconds_left=None, **environ):
+    def open_(played, *, patience_s=0.0, seconds_left=None, advice=None, **environ):
         monkeypatch.setattr(snowflake.connector, "connect", played.connect)
         where = SnowflakeSettings.from_env(WHERE | environ)
         return SnowflakeWarehouse(
-            where, {"user": "me"}, query_tag="tag", lock_patience_s=patience_s, seconds_left=seconds_left
+            where,
+            {"user": "me"},
+            query_tag="tag",
+            lock_patience_s=patience_s,
+            seconds_left=seconds_left,
+            advice=advice,
         )
 
     return open_
@@ -203,6 +208,16 @@ def test_what_is_missing_or_not_granted_comes_with_a_hint(opened, errno, hinted)
     assert "it says why" in message
     assert "and more" not in message
     assert message.endswith("run: rowqueue migrate; or grant the role what it needs") == hinted
+
+
+def test_a_sentence_of_snowflake_loses_its_full_stop_before_the_advice_of_the_caller(opened):
+    said = "SQL compilation error:\nObject 'SCHEMA_VERSION' does not exist or not authorized."
+    missing = driver.ProgrammingError(msg=said, errno=2003)
+    for advice in (None, "use the role that owns the tables"):
+        with pytest.raises(ObjectMissing) as caught:
+            opened(Driver(missing), advice=advice).rows(STATEMENT, {"value": 7})
+        expected = advice or "run: rowqueue migrate; or grant the role what it needs"
+        assert str(caught.value).endswith(f"'SCHEMA_VERSION' does not exist or not authorized; {expected}")
 
 
 # The session

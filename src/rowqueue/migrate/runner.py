@@ -41,20 +41,24 @@ class MigrationReport:
         goes_to: the version that the program knows.
         applied: what was done.
         pending: what was not.
+        dry_run: whether nothing was changed.
     """
 
     came_from: int
     goes_to: int
     applied: list[str]
     pending: list[str]
+    dry_run: bool = False
 
     def in_one_line(self) -> str:
         """For people."""
         if self.pending:
-            return f"the tables have version {self.came_from}; to do: {', '.join(self.pending)}"
-        if self.applied:
-            return f"the tables have version {self.goes_to}; done: {', '.join(self.applied)}"
-        return f"the tables have version {self.goes_to}: nothing to do"
+            said = f"the tables have version {self.came_from}; to do: {', '.join(self.pending)}"
+        elif self.applied:
+            said = f"the tables have version {self.goes_to}; done: {', '.join(self.applied)}"
+        else:
+            said = f"the tables have version {self.goes_to}: nothing to do"
+        return f"{said}; views and procedures would be replaced" if self.dry_run else said
 
     def as_json(self) -> dict[str, object]:
         """For ``--json``."""
@@ -92,7 +96,9 @@ def migrate(
     found = runner.look()
     plan = plan_of(found, brought, queue=queue)
     if dry_run:
-        return MigrationReport(came_from=plan.came_from, goes_to=plan.goes_to, applied=[], pending=plan.names)
+        return MigrationReport(
+            came_from=plan.came_from, goes_to=plan.goes_to, applied=[], pending=plan.names, dry_run=True
+        )
     to_say = [line for rebuild in plan.rebuilds for line in _announced(rebuild)]
     if to_say and not agree(to_say):
         raise SchemaError("nothing was changed")

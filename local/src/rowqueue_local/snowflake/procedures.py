@@ -28,7 +28,7 @@ _CREATE: Final = re.compile(
 _CALL: Final = re.compile(r"\s*CALL\s+(?P<name>[\w.$]+)\s*\((?P<arguments>.*)\)\s*;?\s*", re.DOTALL | re.IGNORECASE)
 _INTO: Final = re.compile(r"\bINTO\s+(:\w+(?:\s*,\s*:\w+)*)", re.IGNORECASE)
 _BOUND: Final = re.compile(r"(?P<skip>'(?:[^'\\]|''|\\.)*'|\"[^\"]*\")|(?<![\w\])\"':]):(?P<name>[A-Za-z_]\w*)")
-_OWNER: Final = re.compile(r"\bEXECUTE\s+AS\s+CALLER\b", re.IGNORECASE)
+_CALLER: Final = re.compile(r"\bEXECUTE\s+AS\s+CALLER\b", re.IGNORECASE)
 _SQL: Final = frozenset({"SELECT", "INSERT", "UPDATE", "DELETE", "MERGE"})
 
 ProcedureKey = tuple[str, str, str, int]
@@ -198,7 +198,7 @@ def _created(text: str) -> tuple[tuple[str, ...], Procedure, bool]:
     found = _CREATE.fullmatch(text, begins)
     if found is None:
         raise _unsupported("a procedure without LANGUAGE SQL and a body in $$")
-    if _OWNER.search(found["options"]):
+    if _CALLER.search(found["options"]):
         raise _unsupported("a procedure with the rights of its caller")
     name = tuple(found["name"].upper().split("."))
     parameters = tuple(part.split()[0].upper() for part in _list(found["parameters"]))
