@@ -6,7 +6,6 @@ import json
 import os
 import shlex
 import shutil
-import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -111,7 +110,7 @@ def up(tmp_path_factory):
         ready = json.loads(process.stdout.readline())
         exports = [shlex.split(line)[1] for line in Path(ready["env"]).read_text().splitlines()]
         yield folder, dict(export.split("=", 1) for export in exports)
-        process.send_signal(signal.SIGINT)
+        process.terminate()
         assert process.wait(20) == 0
     assert started_by(folder) == []
     assert not Path(ready["env"]).exists()

@@ -528,6 +528,14 @@ class TestLengths:
         run(connection, "INSERT INTO t VALUES ('äöü')")
         assert run(connection, "DESCRIBE TABLE t")[0][1] == "VARCHAR(3)"
 
+    def test_a_cast_cuts_a_text_and_a_default_that_is_too_long_is_refused(self, connection):
+        text = "SELECT 'äöüß'::VARCHAR(3), CAST(NULL AS VARCHAR(3)), TYPEOF(PARSE_JSON('1'))::CHAR(3)::VARCHAR(1)"
+        assert run(connection, text) == [("äöü", None, "I")]
+        run(connection, "CREATE TABLE t AS SELECT 'abcdef'::VARCHAR(3) AS a")
+        assert run(connection, "SELECT a FROM t") == [("abc",)]
+        assert "DEFAULT 'abc'" in refused(connection, "ALTER TABLE t ADD COLUMN b VARCHAR(2) DEFAULT 'abc'").msg
+        run(connection, "ALTER TABLE t ADD COLUMN b VARCHAR(3) DEFAULT 'abc'")
+
     def test_a_column_with_a_length_can_be_renamed_and_dropped_but_its_type_is_not_changed_here(self, connection):
         run(connection, "CREATE TABLE t (a VARCHAR(3), b NUMBER)")
         run(connection, "ALTER TABLE t RENAME COLUMN a TO c")
@@ -554,8 +562,8 @@ class TestWhatIsShown:
         assert shown["rows"] == 2
 
     def test_the_session_of_the_client(self, connect):
-        text = "SELECT CURRENT_ACCOUNT_NAME(), CURRENT_ACCOUNT(), CURRENT_WAREHOUSE()"
-        assert run(connect(warehouse="small"), text) == [("LOCAL", "LOCAL", "SMALL")]
+        text = "SELECT CURRENT_ACCOUNT_NAME(), CURRENT_ACCOUNT(), CURRENT_WAREHOUSE(), CURRENT_ORGANIZATION_NAME()"
+        assert run(connect(warehouse="small"), text) == [("LOCAL", "LOCAL", "SMALL", "LOCAL")]
         other = connect()
         assert run(other, "SELECT CURRENT_WAREHOUSE()") == [(None,)]
         run(other, "USE WAREHOUSE large")

@@ -126,7 +126,7 @@ def test_a_transaction_of_the_caller_stays_open_after_a_procedure_without_one():
 def test_a_transaction_inside_the_one_of_the_caller_is_refused_because_the_engine_has_none():
     session = ScriptedSession()
     session.in_transaction = True
-    with pytest.raises(Failure, match="transaction inside another"):
+    with pytest.raises(Failure, match="COMMIT or ROLLBACK it first"):
         play(session, created(GUARDED))
     assert "UPDATE" not in " ".join(session.sent)
 

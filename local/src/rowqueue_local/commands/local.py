@@ -47,12 +47,13 @@ def local_group() -> None:
     help="File for the exports while the stack runs.",
 )
 def up(tick_s: float | None, task_start_seconds: float, state_dir: Path, env_file: Path) -> None:
-    """Start the stack, deploy into it, and run it until Ctrl-C.
+    """Start the stack, deploy into it, and run it until Ctrl-C or SIGTERM.
 
     After `source` of the env file, the AWS CLI, boto3 and Snowflake connectors reach the stack.
     """
-    # A shell that starts this in the background makes it ignore SIGINT.
-    signal.signal(signal.SIGINT, signal.default_int_handler)
+    # A shell that starts this in the background makes it ignore SIGINT. SIGTERM would leave the children behind.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.default_int_handler)
     terminal = console()
     poller = {"TICK_SECONDS": str(tick_s)} if tick_s is not None else {}
     options = stack.Options(state=state_dir.resolve(), tick_s=tick_s, task_start_s=task_start_seconds, poller=poller)

@@ -6,9 +6,11 @@ DEFAULT is only for a column whose default is a sequence.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from sqlglot import exp
+
+from rowqueue_local.snowflake.lengths import length_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -40,11 +42,27 @@ def defaults_set_later(tree: exp.Expr) -> Iterator[str]:
             yield f"{change.name} SET DEFAULT {default.sql(dialect='snowflake')}"
 
 
+def defaults_that_are_too_long(tree: exp.Expr) -> Iterator[str]:
+    """The default of a new column fits into its VARCHAR(n)."""
+    for column, default in _new_defaults(tree):
+        length = length_of(column.args.get("kind"))
+        if length is not None and isinstance(default, exp.Literal) and len(default.name) > length:
+            yield f"{column.name} VARCHAR({length}) DEFAULT {default.sql(dialect='snowflake')}"
+
+
 def require_possible(tree: exp.Expr) -> None:
     """Raise ``RefusedAlteration`` for what Snowflake refuses."""
-    for check in (defaults_that_are_no_constants, defaults_with_if_not_exists, defaults_set_later):
+    for check in _CHECKS:
         for found in check(tree):
             raise RefusedAlteration(f"Snowflake refuses this in ALTER TABLE: {found}. {check.__doc__}")
+
+
+_CHECKS: Final = (
+    defaults_that_are_no_constants,
+    defaults_with_if_not_exists,
+    defaults_set_later,
+    defaults_that_are_too_long,
+)
 
 
 def renames_of(tree: exp.Expr) -> list[exp.Alter]:

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 from sqlglot import exp
 
+from rowqueue_local.snowflake import lengths
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -39,6 +41,10 @@ def _replaced(node: exp.Expr) -> exp.Expr:
         case exp.ObjectInsert(this=value, args={"key": key, "value": inserted}):
             pair = exp.Anonymous(this="json_object", expressions=[key, inserted])
             return exp.Anonymous(this="json_merge_patch", expressions=[value, pair])
+        case exp.Cast(this=value, to=to) if type(node) is exp.Cast and (length := lengths.length_of(to)) is not None:
+            # The engine would keep the whole text.
+            node.set("this", value.transform(_replaced, copy=False))
+            return exp.Left(this=node, expression=exp.Literal.number(length))
         case exp.ArrayContains(this=array, expression=value):
             # fakesnow's arrays are JSON.
             return exp.Anonymous(this="json_contains", expressions=[array, value])

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 
 _NOTHING: Final = "SELECT 'Statement executed successfully.' AS \"status\""
 _ALL_RAN: Final = "SELECT 'Multiple statements executed successfully.' AS \"multiple statement execution\""
+_ORGANIZATION: Final = "LOCAL"
 _SUCCESS: Final = {"data": None, "code": None, "message": None, "success": True}
 
 
@@ -114,6 +115,7 @@ class SnowflakeStandIn:
         account = str(body["data"].get("ACCOUNT_NAME") or "local").upper()
         for function in ("account", "account_name"):
             self._engine.set_answer(session.token, function, account)
+        self._engine.set_answer(session.token, "organization_name", _ORGANIZATION)
         self._engine.set_answer(session.token, "session", str(session.number))
         # Without a master token the connector regards the connection as closed and never sends the end of the session.
         data |= {"masterToken": session.token, "sessionId": session.number}

@@ -1,6 +1,7 @@
 """VARCHAR(n) means something on Snowflake: a longer text is refused. The engine ignores n, so the table gets checks.
 
-Columns that ALTER TABLE adds, and tables made from others (CLONE, AS SELECT), are not checked: the engine cannot.
+Columns that ALTER TABLE adds, and tables made from others (CLONE, AS SELECT), are not checked: the engine cannot. A
+cast cuts the text; see ``functions``.
 """
 
 from __future__ import annotations
@@ -21,21 +22,22 @@ def checked(tree: exp.Expr) -> exp.Expr:
     """The same statement; a CREATE TABLE with columns checks the lengths of its texts."""
     if isinstance(tree, exp.Create) and tree.args.get("kind") == "TABLE" and isinstance(tree.this, exp.Schema):
         for column in tree.this.expressions:
-            if isinstance(column, exp.ColumnDef) and (length := _length(column.args.get("kind"))):
+            if isinstance(column, exp.ColumnDef) and (length := length_of(column.args.get("kind"))):
                 column.append("constraints", _check(column.this, length))
     return tree
+
+
+def length_of(kind: exp.Expr | None) -> int | None:
+    """The n of VARCHAR(n); None if it is another type, or has no length."""
+    if not isinstance(kind, exp.DataType) or kind.this not in _TEXTS or len(kind.expressions) != 1:
+        return None
+    return int(kind.expressions[0].name)
 
 
 def complaint(error: str) -> str | None:
     """Snowflake's sentence about a text that is too long, if this is the engine's error about it."""
     found = _TOO_LONG.search(error)
     return found["message"] if found else None
-
-
-def _length(kind: exp.Expr | None) -> int | None:
-    if not isinstance(kind, exp.DataType) or kind.this not in _TEXTS or len(kind.expressions) != 1:
-        return None
-    return int(kind.expressions[0].name)
 
 
 def _check(column: exp.Identifier, length: int) -> exp.ColumnConstraint:

@@ -37,6 +37,7 @@ SESSION: Final = "rowqueue_session_"
 _SESSION_FUNCTIONS: Final[dict[type[exp.Expr], str]] = {
     exp.CurrentAccount: "account",
     exp.CurrentAccountName: "account_name",
+    exp.CurrentOrganizationName: "organization_name",
     exp.CurrentRole: "role",
     exp.CurrentSession: "session",
     exp.CurrentTransaction: "transaction",

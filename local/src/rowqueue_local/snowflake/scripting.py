@@ -134,7 +134,10 @@ class ProcedureRun:
     async def _control_transaction(self, kind: str) -> None:
         match kind:
             case "begin" if self._session.in_transaction:
-                why = "[local stand-in] a transaction inside another one is not supported"
+                why = (
+                    "[local stand-in] a procedure begins a transaction, and one is open: COMMIT or ROLLBACK it first. "
+                    "Snowflake would run the procedure's transaction on its own"
+                )
                 raise Failure(UNSUPPORTED, "58000", why)
             case "begin":
                 await self._session.begin()
