@@ -27,6 +27,28 @@ SCHEMA_VERSION = 1
 """The version of the schema that this program was built for. It is also the program's own number: a claim compares it
 with ``SCHEMA_VERSION.oldest_program``."""
 
+OTHER_NAMES = frozenset(
+    {
+        "DELIVERY_ATTEMPTS",
+        "ENTRY_HISTORY",
+        "FAILED_ENTRIES_ANALYSIS",
+        "PROCESSING_ACTIONS",
+        "PROCESSING_ACTION_ENTRIES",
+        "PROCESSING_ATTEMPTS",
+        "PROCESSING_HOLDS",
+        "PROCESSING_METRICS",
+        "PROCESSING_PUSHES",
+        "PROCESSING_QUEUE_INSERTS",
+        "PROCESSORS",
+        "PROCESSOR_PERFORMANCE",
+        "QUEUE_ENTRIES",
+        "QUEUE_STATUS_SUMMARY",
+        "SCHEMA_VERSION",
+        "STALE_ENTRIES",
+    }
+)
+"""The tables, views and streams beside the queue. The queue has a name of its own."""
+
 _DESTINATION = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
 _TASK_ID = re.compile(r"[0-9a-f]{32}")  # AWS, the long format of ECS's ARNs
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Literal
 from rowqueue import contract
 from rowqueue.environment import (
     FromEnvironment,
+    Problem,
     Secret,
     flag,
     https_url,
@@ -63,6 +64,15 @@ def longest_life_s(*, budget_s: float, service_timeout_s: float) -> float:
 identifier = matching(
     r"[A-Za-z_][A-Za-z0-9_$]{0,254}", "a Snowflake identifier: letters, digits, _ and $, not a digit first"
 )
+
+
+def queue_table(value: str) -> str:
+    """A parser for the name of the queue table."""
+    if identifier(value).upper() in contract.OTHER_NAMES:
+        raise Problem(f"a name for the queue, because {value.upper()} is another table or view of this program")
+    return value
+
+
 environment_name = matching(r"[a-z][a-z0-9-]{0,23}", "a short name like dev, staging or prod")
 account_identifier = matching(
     r"[A-Za-z0-9][A-Za-z0-9_.-]*",
@@ -80,7 +90,7 @@ class SnowflakeSettings(FromEnvironment):
     warehouse: str = setting("SNOWFLAKE_WAREHOUSE", identifier, "Warehouse that runs the statements.")
     database: str = setting("SNOWFLAKE_DATABASE", identifier, "Database of the queue.")
     schema: str = setting("SNOWFLAKE_SCHEMA", identifier, "Schema of the queue. A schema contains one queue.")
-    table: str = setting("SNOWFLAKE_TABLE", identifier, "The queue table.", default="PROCESSING_QUEUE")
+    table: str = setting("SNOWFLAKE_TABLE", queue_table, "The queue table.", default="PROCESSING_QUEUE")
     authentication: Authentication = setting(
         "SNOWFLAKE_AUTHENTICATION",
         matching("password|key_pair|workload_identity", "password, key_pair or workload_identity"),

@@ -78,6 +78,14 @@ def test_every_missing_setting_is_named_in_one_message():
                 "got 'Q; DROP TABLE Q'"
             ),
         ),
+        (
+            "SNOWFLAKE_TABLE",
+            "processing_holds",
+            (
+                "SNOWFLAKE_TABLE: expected a name for the queue, because PROCESSING_HOLDS is another table or view of "
+                "this program, got 'processing_holds'"
+            ),
+        ),
         ("ENVIRONMENT", "Dev Box", "ENVIRONMENT: expected a short name like dev, staging or prod, got 'Dev Box'"),
     ],
 )
