@@ -210,9 +210,15 @@ def _setup(options: argparse.Namespace, settings: SnowflakeSettings) -> int:
             runner.run(session, script.statements)
             say(f"{script.name}: {len(script.statements)} statements")
         report = runner.migrate(
-            session, brought, queue=settings.table, tell=say, sleep=time.sleep, agree=agreement(yes=options.yes)
+            session,
+            brought,
+            queue=settings.table,
+            tell=say,
+            sleep=time.sleep,
+            agree=agreement(yes=options.yes, at_terminal=sys.stderr.isatty()),
         )
-        say(report.in_one_line())
+        for line in (*report.warnings, report.in_one_line()):
+            say(line)
         for script in after:
             runner.run(session, script.statements)
             say(f"{script.name}: {len(script.statements)} statements")

@@ -150,11 +150,12 @@ CREATE TRANSIENT TABLE IF NOT EXISTS SCHEMA_VERSION (
     version         NUMBER(38, 0)  NOT NULL COMMENT 'The largest one is the present version',
     oldest_program  NUMBER(38, 0)  NOT NULL COMMENT 'Programs that know only an earlier version claim nothing',
     applied_by      VARCHAR        NOT NULL,
+    queue_table     VARCHAR                 COMMENT 'In the row of version 1: the name of the queue; a schema contains one',
     applied_at      TIMESTAMP_NTZ  NOT NULL DEFAULT SYSDATE() COMMENT 'UTC'
 )
 DATA_RETENTION_TIME_IN_DAYS = 1
 COMMENT = 'One row for each migration';
 
-INSERT INTO SCHEMA_VERSION (version, oldest_program, applied_by)
-SELECT 1, 1, CURRENT_USER()
+INSERT INTO SCHEMA_VERSION (version, oldest_program, applied_by, queue_table)
+SELECT 1, 1, CURRENT_USER(), 'PROCESSING_QUEUE'
  WHERE NOT EXISTS (SELECT 1 FROM SCHEMA_VERSION WHERE version >= 1);

@@ -105,9 +105,11 @@ def migrate_command(*, dry_run: bool, as_json: bool, yes: bool) -> None:
             queue=settings.table,
             tell=lambda line: click.echo(line, err=True) if sys.stderr.isatty() else None,
             sleep=time.sleep,
-            agree=agreement(yes=yes),
+            agree=agreement(yes=yes, at_terminal=sys.stderr.isatty()),
             dry_run=dry_run,
         )
+    for line in report.warnings:
+        click.echo(line, err=True)
     click.echo(json.dumps(report.as_json()) if as_json else report.in_one_line())
 
 
@@ -146,17 +148,18 @@ def session_of_a_person(
     )
 
 
-def agreement(*, yes: bool) -> Callable[[list[str]], bool]:
+def agreement(*, yes: bool, at_terminal: bool) -> Callable[[list[str]], bool]:
     """Says what will be done, and asks a person who sits at a terminal.
 
     Args:
         yes: do not ask.
+        at_terminal: whether a person sits there.
     """
 
     def agree(lines: list[str]) -> bool:
         for line in lines:
             click.echo(line, err=True)
-        return yes or not sys.stderr.isatty() or click.confirm("Go on?", err=True)
+        return yes or not at_terminal or click.confirm("Go on?", err=True)
 
     return agree
 

@@ -225,15 +225,93 @@ def test_an_adoption_that_is_broken_off_again_and_again_ends_with_all_rows(schem
     assert schema.migrate() == NOTHING
 
 
-def test_a_row_that_is_inserted_between_the_copy_and_the_swap_is_kept(schema):
+def test_a_row_that_is_inserted_between_the_copy_and_the_rename_is_kept(schema):
     sketch(schema)
-    with pytest.raises(WarehouseUnavailable):
-        schema.migrate(breaks_off_after=3)  # after the swap
-    schema.sql("INSERT INTO PROCESSING_QUEUE_ADOPTING (data) SELECT PARSE_JSON('{\"late\": 1}')")
-    schema.migrate()
+
+    class ProducerInserts(BreaksOff):
+        def change(self, statement, values):
+            if statement.name == "keep":
+                schema.sql("INSERT INTO PROCESSING_QUEUE (data) SELECT PARSE_JSON('{\"late\": 1}')")
+            return self._warehouse.change(statement, values)
+
+    runner.migrate(
+        ProducerInserts(schema.warehouse, None),
+        replace(scripts.read(), repeated=()),
+        queue="PROCESSING_QUEUE",
+        tell=schema.said.append,
+        sleep=schema.slept.append,
+    )
     assert schema.sql("SELECT data, status FROM PROCESSING_QUEUE WHERE data LIKE '%late%'") == [
         ('{"late":1}', "pending")
     ]
+    assert schema.sql("SELECT COUNT(*), COUNT(DISTINCT id) FROM PROCESSING_QUEUE") == [(401, 401)]
+
+
+def test_snowflake_refuses_the_second_of_two_runs_at_once_and_the_queue_is_adopted_once(schema):
+    """The second looks before the first renames, and goes on after it: the tightest places."""
+    sketch(schema)
+    before = sketch_rows(schema)
+
+    class AnotherRuns(BreaksOff):
+        def change(self, statement, values):
+            if statement.name == "keep":
+                schema.migrate()
+            return self._warehouse.change(statement, values)
+
+    with pytest.raises(SchemaError, match="another run works on it"):
+        runner.migrate(
+            AnotherRuns(schema.warehouse, None),
+            scripts.read(),
+            queue="PROCESSING_QUEUE",
+            tell=schema.said.append,
+            sleep=schema.slept.append,
+        )
+    assert sketch_rows(schema) == before
+    assert schema.columns("PROCESSING_QUEUE_BEFORE_1_2") == set()
+    schema.migrate()
+    assert sketch_rows(schema, "PROCESSING_QUEUE_BEFORE_1") == before
+
+
+def test_odd_statuses_and_missing_numbers_of_a_sketch_get_their_plain_meaning(schema):
+    schema.sql(
+        "CREATE TABLE PROCESSING_QUEUE (id NUMBER, data VARCHAR, status VARCHAR, priority VARCHAR, retry_count NUMBER)"
+    )
+    schema.sql(
+        """
+        INSERT INTO PROCESSING_QUEUE VALUES (1, '1', 'PENDING', '7', NULL), (2, '2', 'Waiting', NULL, 1),
+                                            (3, '3', NULL, NULL, 1)"""
+    )
+    schema.migrate()
+    assert schema.sql("SELECT id, status, priority, retry_count FROM PROCESSING_QUEUE ORDER BY id") == [
+        (1, "pending", 7, 0),
+        (2, "Waiting", 0, 1),
+        (3, "unknown", 0, 1),
+    ]
+    assert "no program touches such rows: Waiting (1 rows), unknown (1 rows)" in " ".join(schema.asked[0])
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ("NULL, '1', 'pending', '1'", "ID: expected an id in each row, got NULL (1 rows)"),
+        ("1, '1', 'waiting_for_the_partner', '1'", "STATUS: expected at most 20 characters, got 'waiting_for_the_"),
+        ("1, '1', 'pending', 'high'", "PRIORITY: expected a number, got 'high' (1 rows)"),
+    ],
+)
+def test_rows_that_cannot_be_copied_are_named_with_an_example(schema, values, said):
+    schema.sql("CREATE TABLE PROCESSING_QUEUE (id NUMBER, data VARCHAR, status VARCHAR, priority VARCHAR)")
+    schema.sql(f"INSERT INTO PROCESSING_QUEUE VALUES ({values})")
+    with pytest.raises(SchemaError, match=re.escape(said)):
+        schema.migrate()
+    assert schema.asked == []
+    assert schema.columns("PROCESSING_QUEUE") == {"ID", "DATA", "STATUS", "PRIORITY"}
+
+
+def test_a_second_queue_in_the_schema_is_refused_before_anything_is_changed(schema):
+    schema.migrate(queue="orders", views=True)
+    with pytest.raises(SchemaError, match="is ORDERS, and SNOWFLAKE_TABLE is PROCESSING_QUEUE"):
+        schema.migrate(views=True)
+    assert schema.columns("PROCESSING_QUEUE") == set()
 
 
 def test_nothing_is_changed_if_the_person_does_not_agree(schema):
@@ -368,6 +446,14 @@ def run(schema, *arguments):
     return CliRunner().invoke(main, ["migrate", *arguments], env=environ)
 
 
+def test_the_command_names_a_fence_that_it_cannot_lift(schema):
+    schema.migrate()
+    schema.sql("INSERT INTO PROCESSING_HOLDS (kind, reason, created_by) VALUES ('fence', 'x', 'migration 0002')")
+    done = run(schema, "--json", "--dry-run")
+    assert (done.exit_code, json.loads(done.stdout)) == (0, NOTHING)
+    assert done.stderr.startswith("the fence of migration 0002 stands, and nothing is claimed")
+
+
 def test_the_command_prints_one_object_and_nothing_else_where_no_person_looks(schema):
     sketch(schema)
     done = run(schema, "--dry-run", "--json")
@@ -384,11 +470,11 @@ def test_an_error_of_the_command_is_one_line_and_its_exit_code_says_whether_to_r
     done = run(schema, "--json")
     assert (done.exit_code, done.stdout) == (2, "")
     assert re.fullmatch(r"Error: PROCESSING_QUEUE cannot be adopted: .*\n", done.stderr)
-    schema.sql("CREATE OR REPLACE TABLE PROCESSING_QUEUE (id NUMBER, data VARCHAR, status VARCHAR)")
-    schema.sql("INSERT INTO PROCESSING_QUEUE (data) VALUES ('1')")  # without an id
+    schema.sql("DROP TABLE PROCESSING_QUEUE")
+    schema.sql("CREATE TABLE QUEUE_STATUS_SUMMARY (id NUMBER)")  # where a view has to be
     done = run(schema, "--json")
     assert done.exit_code == 1
-    assert done.stderr.splitlines()[-1].startswith("Error: Snowflake: ")
+    assert done.stderr.splitlines()[-1].startswith("Error: 03_monitoring_views.sql, statement 1: Snowflake: ")
 
 
 @pytest.mark.parametrize(

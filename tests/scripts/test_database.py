@@ -268,7 +268,7 @@ def test_an_older_table_is_adopted_and_its_entries_can_be_followed(stand_in):
         cursor.execute("INSERT INTO PROCESSING_QUEUE (data) SELECT PARSE_JSON('{\"order\": 1}')")
     done = run(environ, "setup_database.sh")
     assert done.returncode == 0, done.stderr
-    assert done.stderr.index("has an older shape") < done.stderr.index("create, copy, swap")
+    assert done.stderr.index("has an older shape") < done.stderr.index("create, copy, rename")
     run(environ, "database.py", "insert", "mine", "--data", '{"order": 2}').check_returncode()
     assert run(environ, "database.py", "follow", "mine", "--within", "0").returncode == 3
     with session(environ) as cursor:

@@ -25,7 +25,8 @@ _COMMENTS_BEFORE = re.compile(r"(?:\s+|--[^\n]*(?:\n|$)|/\*.*?\*/)+", re.DOTALL)
 _NUMBERED = re.compile(r"(\d{4})_\w+\.sql")
 _FENCE = re.compile(r"^-- fence: (.+)$", re.MULTILINE)
 _CREATED = re.compile(r"CREATE \w+ TABLE IF NOT EXISTS (\w+) \(\n(.*?)\n\)", re.DOTALL)
-_COLUMN = re.compile(r"^    (\w+)", re.MULTILINE)
+_COLUMN = re.compile(r"^    (\w+)\s+(\w+)[^\n]*?(?:NOT NULL DEFAULT (\S+))?(?=\s*(?:COMMENT|,?$))", re.MULTILINE)
+_RECORDS = re.compile(r"INSERT INTO SCHEMA_VERSION \(version, oldest_program\b[^)]*\)\s+SELECT (\d+), (\d+),")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,7 +98,7 @@ def read(*, queue: str = QUEUE, database: str = "QUEUE_DB", later: Path | None =
         later: a folder with further migrations, for tests and drills.
 
     Raises:
-        SchemaError: the migrations are not numbered 0002, 0003 and so on.
+        SchemaError: the migrations are not numbered 0002, 0003 and so on, or one does not record what it has to.
     """
     scripts = folder()
     files = [*_numbered(scripts / "migrations"), *(_numbered(later) if later else [])]
@@ -120,6 +121,8 @@ def read(*, queue: str = QUEUE, database: str = "QUEUE_DB", later: Path | None =
                 statements=script(path, queue=queue, database=database).statements,
             )
         )
+    for migration in migrations:
+        _require_its_record(migration)
     return Scripts(
         migrations=tuple(migrations),
         repeated=tuple(script(path, queue=queue, database=database) for path in sorted(scripts.glob("03_*.sql"))),
@@ -143,14 +146,32 @@ def statements(text: str, *, name: str) -> tuple[sql.Statement, ...]:
 
 def columns(create: sql.Statement) -> frozenset[str]:
     """The columns of a CREATE statement of ``01_create_table.sql``, in upper case as Snowflake keeps them."""
+    return frozenset(name.upper() for name, _, _ in _columns(create))
+
+
+def numbers(create: sql.Statement) -> frozenset[str]:
+    """Those of them that are numbers."""
+    return frozenset(name.upper() for name, kind, _ in _columns(create) if kind == "NUMBER")
+
+
+def defaults(create: sql.Statement) -> dict[str, str]:
+    """The defaults of those that refuse NULL."""
+    return {name.upper(): default for name, _, default in _columns(create) if default}
+
+
+def _columns(create: sql.Statement) -> list[tuple[str, str, str]]:
     created = _CREATED.match(create.text)
-    return frozenset(name.upper() for name in _COLUMN.findall(created[2])) if created else frozenset()
+    return _COLUMN.findall(created[2]) if created else []
 
 
 def named(text: str, *, queue: str, database: str) -> str:
     """A script's text with the names of this queue: the words PROCESSING_QUEUE and QUEUE_DB_... are replaced."""
-    text = re.sub(rf"\b{QUEUE}\b", queue.upper(), text)
-    return re.sub(r"\bQUEUE_DB_(?=[A-Z]+\b)", f"{database.upper()}_", text)
+    # In one pass, because a queue may be called QUEUE_DB_TASKS.
+    return re.sub(
+        rf"\b(?:({QUEUE})\b|QUEUE_DB_(?=[A-Z]+\b))",
+        lambda word: queue.upper() if word[1] else f"{database.upper()}_",
+        text,
+    )
 
 
 def split(text: str) -> Iterator[str]:
@@ -168,6 +189,18 @@ def _statement(text: str) -> Iterator[str]:
     statement = text[comments.end() if comments else 0 :].rstrip()
     if statement:
         yield statement
+
+
+def _require_its_record(migration: Migration) -> None:
+    """Require that the last statement records the version, and behind a fence also raises ``oldest_program``."""
+    records = _RECORDS.match(migration.statements[-1].text) if migration.statements else None
+    if records is None or int(records[1]) != migration.number:
+        raise SchemaError(f"{migration.name}: expected a last statement that inserts {migration.number} as the version")
+    if migration.fence is not None and int(records[2]) != migration.number:
+        raise SchemaError(
+            f"{migration.name}: expected a last statement that raises oldest_program to {migration.number}, got "
+            f"{records[2]}: without it older programs would claim after the fence"
+        )
 
 
 def _numbered(folder: Path) -> Iterable[tuple[int, Path]]:

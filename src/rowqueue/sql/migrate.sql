@@ -1,8 +1,8 @@
 -- The statements of `rowqueue migrate`: what it looks at, the fence around a change, and the rebuild of an older table.
 --
--- {table} is a table, {filling} the table that takes its place, {kept} the name under which its old rows are kept; {columns} are
--- the columns that both have, {values} what each of them gets. The runner puts names in that it has validated or read from
--- Snowflake. DDL is in snowflake/.
+-- {table} is a table, {filling} the one that takes its place, {kept} the name under which its old rows are kept, {source} the one of
+-- the two names that has them at the beginning; {columns} are the columns that both have, {values} what each of them gets; {broken}
+-- is a condition on {column}. The runner puts names in that it has validated or read from Snowflake. DDL is in snowflake/.
 
 -- name: place
 -- Where the session is. NULL if the database or the schema does not exist, or if the role may not use it.
@@ -15,7 +15,12 @@ SELECT table_name, column_name, data_type
  WHERE table_schema = CURRENT_SCHEMA()
 
 -- name: version
-SELECT COALESCE(MAX(version), 0)
+SELECT COALESCE(MAX(version), 0), COALESCE(MAX(oldest_program), 0)
+  FROM SCHEMA_VERSION
+
+-- name: queue_on_record
+-- The name of the queue in this schema.
+SELECT MAX(queue_table)
   FROM SCHEMA_VERSION
 
 -- name: fences
@@ -32,31 +37,47 @@ SELECT '*', %(kind)s, %(reason)s, %(created_by)s
  WHERE NOT EXISTS (SELECT 1 FROM PROCESSING_HOLDS WHERE kind = %(kind)s AND created_by = %(created_by)s)
 
 -- name: lift_fence
--- Guarded by the version: a fence is lifted only after its migration is on record, also if another run applied it.
+-- Guarded by what is on record: a fence is lifted only after older programs claim nothing, also if another run did that.
 DELETE FROM PROCESSING_HOLDS
  WHERE kind = %(kind)s
    AND created_by = %(created_by)s
-   AND EXISTS (SELECT 1 FROM SCHEMA_VERSION WHERE version >= %(version)s)
+   AND EXISTS (SELECT 1 FROM SCHEMA_VERSION WHERE version >= %(version)s AND oldest_program >= %(version)s)
+
+-- name: statuses
+SELECT status, COUNT(*)
+  FROM {source}
+ GROUP BY status
+ ORDER BY status
+
+-- name: broken_rows
+-- How many rows do not fulfil a requirement, with an example.
+SELECT COUNT(*), MIN(LEFT(TO_VARCHAR({column}), 100))
+  FROM {source}
+ WHERE {broken}
 
 -- name: largest_id
-SELECT COALESCE(MAX(id), 0) FROM {table}
+SELECT COALESCE(MAX(id), 0) FROM {source}
 
 -- name: fill
 -- Copy each row to the new table.
 INSERT INTO {filling} ({columns})
 SELECT {values}
-  FROM {table}
-
--- name: swap
--- Both names change in one transaction. From here on {filling} has the old rows.
-ALTER TABLE {filling} SWAP WITH {table}
-
--- name: fill_late
--- Copy the rows that a producer inserted between the copy and the swap.
-INSERT INTO {table} ({columns})
-SELECT {values}
-  FROM {filling}
- WHERE id NOT IN (SELECT id FROM {table})
+  FROM {source}
 
 -- name: keep
-ALTER TABLE {filling} RENAME TO {kept}
+-- Refused if another run did it, because the name is taken. From here on nobody changes the old rows.
+ALTER TABLE {table} RENAME TO {kept}
+
+-- name: fill_late
+-- Copy the rows that a producer inserted between the copy and the rename.
+INSERT INTO {filling} ({columns})
+SELECT {values}
+  FROM {kept}
+ WHERE id NOT IN (SELECT id FROM {filling})
+
+-- name: take_place
+ALTER TABLE {filling} RENAME TO {table}
+
+-- name: drop
+-- A copy: the rows are in the table, or in the one that was kept.
+DROP TABLE IF EXISTS {filling}
