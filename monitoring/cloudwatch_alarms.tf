@@ -32,7 +32,7 @@ locals {
       # When a hold ends and its probe is refused, a new hold follows. One or two ticks in between see no hold.
       source = "ours", metric = "Holds", statistic = "Minimum", period = var.tick_seconds
       is     = ">=", than = 1, breaching = 3, of = 5
-      says   = "A hold stands, or is renewed each time it ends, so nothing is claimed. The service refuses our certificate, we do not trust its certificate, or a person placed the hold. SELECT * FROM PROCESSING_HOLDS shows the reason and the end."
+      says   = "A hold stands, or is renewed each time it ends, so nothing is claimed. The service refuses our certificate, we do not trust its certificate, or a person placed the hold. SELECT * FROM PROCESSING_HOLDS shows the scope, the reason and the end. CALL LIFT_HOLD('default', 'go on') ends that of a credentials stop; for another one, give the scope that the row shows."
     }
     fence = {
       source = "ours", metric = "FenceSeconds", statistic = "Maximum", period = var.tick_seconds
