@@ -4,6 +4,11 @@
 -- rows, and records in the same transaction who did it, when, why and to which entries (PROCESSING_ACTIONS,
 -- PROCESSING_ACTION_ENTRIES). It returns how many rows it changed. If a statement fails, nothing is changed.
 --
+-- Call them outside of a transaction of your own. Each one has a transaction of its own, which is committed when it returns: your
+-- ROLLBACK does not undo it. If your transaction has changed rows of the queue, the procedure waits for the lock that you hold
+-- until LOCK_TIMEOUT ends it (12 hours, unless your session says less); a procedure with the rights of its owner cannot set that.
+-- Read in Snowflake's documentation (scoped transactions; caller's and owner's rights), not tried.
+--
 -- A selector is one JSON object. An entry is chosen if all its keys fit; at least one is needed:
 --     ids          [42, 43]
 --     reference    a pattern for LIKE: "order-47%"
@@ -15,8 +20,9 @@
 -- Example: CALL REQUEUE_ENTRIES('{"reference": "order-47%", "status": "failed"}', 'the partner has corrected its data');
 
 -- Refuse an action by what it was given. Snowflake has no exception with a text of one's own that is not constant. So the text is
--- converted to a number: the conversion fails, and its error quotes the text. A time with an offset is refused, because the cast
--- may drop the offset.
+-- converted to a number: the conversion fails, and its error quotes the text. A time has one form, with the offset
+-- left out, and is read with a format of ours: Snowflake would take digits as seconds since 1970, and read the rest as the caller's
+-- session says.
 CREATE OR REPLACE PROCEDURE CHECK_ACTION(selector VARCHAR, reason VARCHAR, statuses VARCHAR)
 COPY GRANTS
 RETURNS NUMBER(38, 0)
@@ -29,7 +35,7 @@ DECLARE
     checked NUMBER(38, 0);
 BEGIN
     SELECT TO_NUMBER(CASE
-               WHEN TRIM(COALESCE(:reason, '')) = '' THEN 'the reason is empty'
+               WHEN REGEXP_REPLACE(COALESCE(:reason, ''), '[[:space:]]+', '') = '' THEN 'the reason is empty'
                WHEN LENGTH(:reason) > 1000 THEN 'the reason has more than 1000 characters'
                WHEN COALESCE(TYPEOF(TRY_PARSE_JSON(:selector)), 'none') <> 'OBJECT' THEN 'the selector is no JSON object'
                WHEN COUNT(given.key) = 0
@@ -38,16 +44,21 @@ BEGIN
                         WHEN given.key NOT IN ('ids', 'reference', 'status', 'error', 'destination', 'since', 'until')
                         THEN 'the selector has the unknown key ' || LEFT(given.key, 100)
                         WHEN given.key = 'ids'
-                        THEN IFF(REGEXP_LIKE(given.value::VARCHAR, '^[[][0-9]+(,[0-9]+)*[]]$'), NULL,
+                        THEN IFF(TYPEOF(given.value) = 'ARRAY'
+                                 AND REGEXP_LIKE(given.value::VARCHAR, '^[[][0-9]+(,[0-9]+)*[]]$'), NULL,
                                  'ids: expected a list of numbers')
                         WHEN TYPEOF(given.value) <> 'VARCHAR' OR given.value::VARCHAR = ''
                         THEN given.key || ': expected a text'
-                        WHEN given.key = 'status' AND NOT CONTAINS(' ' || :statuses || ',', ' ' || given.value::VARCHAR || ',')
+                        WHEN given.key = 'status'
+                         AND NOT (REGEXP_LIKE(given.value::VARCHAR, '[a-z]+')
+                                  AND CONTAINS(' ' || :statuses || ',', ' ' || given.value::VARCHAR || ','))
                         THEN 'status: expected one of ' || :statuses || '; got ' || LEFT(given.value::VARCHAR, 100)
                         WHEN given.key IN ('since', 'until')
                          AND NOT (REGEXP_LIKE(given.value::VARCHAR,
-                                      '[0-9]{4}-[0-9]{2}-[0-9]{2}([ T][0-9]{2}:[0-9]{2}(:[0-9]{2}([.][0-9]{1,9})?)?)?')
-                                  AND TRY_CAST(given.value::VARCHAR AS TIMESTAMP_NTZ) IS NOT NULL)
+                                      '[0-9]{4}-[0-9]{2}-[0-9]{2}([ T][0-9]{2}:[0-9]{2}(:[0-9]{2}([.][0-9]{1,6})?)?)?')
+                                  AND TRY_TO_TIMESTAMP_NTZ(REPLACE(given.value::VARCHAR, 'T', ' ')
+                                       || SUBSTR('2000-01-01 00:00:00.000000', LENGTH(given.value::VARCHAR) + 1),
+                                       'YYYY-MM-DD HH24:MI:SS.FF6') IS NOT NULL)
                         THEN given.key || ': expected a time in UTC, without an offset, like 2026-11-20 10:00:00; got '
                              || LEFT(given.value::VARCHAR, 100)
                     END), '0')
@@ -58,9 +69,9 @@ BEGIN
 END;
 $$;
 
--- Requeue: failed and cancelled entries become pending, with all their attempts again. The old failure and the cancel are cleared;
--- the idempotency key stays, and the audit trail numbers on. An entry that workers died on stays a suspect, so that it is delivered
--- apart from the others.
+-- Requeue: failed and cancelled entries become pending, with all their attempts again. They are ready now, or at the time that the
+-- producer or a retry set, if it is still to come. The old failure and the cancel are cleared; the idempotency key stays, and the
+-- audit trail numbers on. An entry that workers died on stays a suspect, so that it is delivered apart from the others.
 CREATE OR REPLACE PROCEDURE REQUEUE_ENTRIES(selector VARCHAR, reason VARCHAR)
 COPY GRANTS
 RETURNS NUMBER(38, 0)
@@ -78,7 +89,7 @@ BEGIN
         BEGIN TRANSACTION;
         UPDATE PROCESSING_QUEUE
            SET status = 'pending',
-               available_at = SYSDATE(),
+               available_at = GREATEST(available_at, SYSDATE()),
                earlier_attempts = earlier_attempts + retry_count,
                retry_count = 0,
                crash_count = LEAST(crash_count, 1),
@@ -99,8 +110,12 @@ BEGIN
                updated_at = SYSDATE(),
                action_id = :this_action
           FROM (SELECT wanted,
-                       TRY_CAST(wanted:since::VARCHAR AS TIMESTAMP_NTZ) AS earliest,
-                       TRY_CAST(wanted:until::VARCHAR AS TIMESTAMP_NTZ) AS latest
+                       TO_TIMESTAMP_NTZ(REPLACE(wanted:since::VARCHAR, 'T', ' ')
+                                        || SUBSTR('2000-01-01 00:00:00.000000', LENGTH(wanted:since::VARCHAR) + 1),
+                                        'YYYY-MM-DD HH24:MI:SS.FF6') AS earliest,
+                       TO_TIMESTAMP_NTZ(REPLACE(wanted:until::VARCHAR, 'T', ' ')
+                                        || SUBSTR('2000-01-01 00:00:00.000000', LENGTH(wanted:until::VARCHAR) + 1),
+                                        'YYYY-MM-DD HH24:MI:SS.FF6') AS latest
                   FROM (SELECT PARSE_JSON(:selector) AS wanted) AS parsed) AS chosen
          WHERE status IN ('failed', 'cancelled')
            AND (chosen.wanted:ids IS NULL OR ARRAY_CONTAINS(id::VARIANT, chosen.wanted:ids::ARRAY))
@@ -156,8 +171,12 @@ BEGIN
                updated_at = SYSDATE(),
                action_id = :this_action
           FROM (SELECT wanted,
-                       TRY_CAST(wanted:since::VARCHAR AS TIMESTAMP_NTZ) AS earliest,
-                       TRY_CAST(wanted:until::VARCHAR AS TIMESTAMP_NTZ) AS latest
+                       TO_TIMESTAMP_NTZ(REPLACE(wanted:since::VARCHAR, 'T', ' ')
+                                        || SUBSTR('2000-01-01 00:00:00.000000', LENGTH(wanted:since::VARCHAR) + 1),
+                                        'YYYY-MM-DD HH24:MI:SS.FF6') AS earliest,
+                       TO_TIMESTAMP_NTZ(REPLACE(wanted:until::VARCHAR, 'T', ' ')
+                                        || SUBSTR('2000-01-01 00:00:00.000000', LENGTH(wanted:until::VARCHAR) + 1),
+                                        'YYYY-MM-DD HH24:MI:SS.FF6') AS latest
                   FROM (SELECT PARSE_JSON(:selector) AS wanted) AS parsed) AS chosen
          WHERE (status = 'pending' OR status = 'processing' AND NOT cancel_requested)
            AND (chosen.wanted:ids IS NULL OR ARRAY_CONTAINS(id::VARIANT, chosen.wanted:ids::ARRAY))
@@ -210,8 +229,12 @@ BEGIN
                updated_at = SYSDATE(),
                action_id = :this_action
           FROM (SELECT wanted,
-                       TRY_CAST(wanted:since::VARCHAR AS TIMESTAMP_NTZ) AS earliest,
-                       TRY_CAST(wanted:until::VARCHAR AS TIMESTAMP_NTZ) AS latest
+                       TO_TIMESTAMP_NTZ(REPLACE(wanted:since::VARCHAR, 'T', ' ')
+                                        || SUBSTR('2000-01-01 00:00:00.000000', LENGTH(wanted:since::VARCHAR) + 1),
+                                        'YYYY-MM-DD HH24:MI:SS.FF6') AS earliest,
+                       TO_TIMESTAMP_NTZ(REPLACE(wanted:until::VARCHAR, 'T', ' ')
+                                        || SUBSTR('2000-01-01 00:00:00.000000', LENGTH(wanted:until::VARCHAR) + 1),
+                                        'YYYY-MM-DD HH24:MI:SS.FF6') AS latest
                   FROM (SELECT PARSE_JSON(:selector) AS wanted) AS parsed) AS chosen
          WHERE status = 'failed'
            AND (chosen.wanted:ids IS NULL OR ARRAY_CONTAINS(id::VARIANT, chosen.wanted:ids::ARRAY))
@@ -263,8 +286,12 @@ BEGIN
                updated_at = SYSDATE(),
                action_id = :this_action
           FROM (SELECT wanted,
-                       TRY_CAST(wanted:since::VARCHAR AS TIMESTAMP_NTZ) AS earliest,
-                       TRY_CAST(wanted:until::VARCHAR AS TIMESTAMP_NTZ) AS latest
+                       TO_TIMESTAMP_NTZ(REPLACE(wanted:since::VARCHAR, 'T', ' ')
+                                        || SUBSTR('2000-01-01 00:00:00.000000', LENGTH(wanted:since::VARCHAR) + 1),
+                                        'YYYY-MM-DD HH24:MI:SS.FF6') AS earliest,
+                       TO_TIMESTAMP_NTZ(REPLACE(wanted:until::VARCHAR, 'T', ' ')
+                                        || SUBSTR('2000-01-01 00:00:00.000000', LENGTH(wanted:until::VARCHAR) + 1),
+                                        'YYYY-MM-DD HH24:MI:SS.FF6') AS latest
                   FROM (SELECT PARSE_JSON(:selector) AS wanted) AS parsed) AS chosen
          WHERE status = 'pending'
            AND (chosen.wanted:ids IS NULL OR ARRAY_CONTAINS(id::VARIANT, chosen.wanted:ids::ARRAY))
@@ -315,7 +342,8 @@ BEGIN
                THEN 'the scope: expected * for all, or a destination: 1 to 63 of a-z, 0-9, - and _, the first a letter or '
                     || 'digit; got ' || LEFT(:scope, 100)
                WHEN :seconds <= 0 THEN 'the seconds: expected more than 0, or NULL until the hold is lifted'
-               WHEN TRIM(COALESCE(:reason, '')) = '' THEN 'the reason is empty'
+               WHEN :seconds > 31622400 THEN 'the seconds: expected at most 31622400, which are 366 days'
+               WHEN REGEXP_REPLACE(COALESCE(:reason, ''), '[[:space:]]+', '') = '' THEN 'the reason is empty'
                WHEN LENGTH(:reason) > 1000 THEN 'the reason has more than 1000 characters'
                ELSE '0'
            END)
@@ -355,7 +383,7 @@ DECLARE
 BEGIN
     SELECT TO_NUMBER(CASE
                WHEN TRIM(COALESCE(:scope, '')) = '' THEN 'the scope is empty: expected a destination, or * for all'
-               WHEN TRIM(COALESCE(:reason, '')) = '' THEN 'the reason is empty'
+               WHEN REGEXP_REPLACE(COALESCE(:reason, ''), '[[:space:]]+', '') = '' THEN 'the reason is empty'
                WHEN LENGTH(:reason) > 1000 THEN 'the reason has more than 1000 characters'
                ELSE '0'
            END)

@@ -149,6 +149,34 @@ def test_an_entry_in_hand_keeps_its_first_cancel(sql, operator, insert, read):
     assert read("cancel_requested", "cancel_reason") == [(True, "first")]
 
 
+def test_a_requeue_keeps_a_time_that_is_still_to_come(sql, operator, insert, read):
+    for hours in (5, -5):
+        insert(status="cancelled")
+        sql(
+            "UPDATE PROCESSING_QUEUE SET available_at = DATEADD('hour', ?, SYSDATE())"
+            " WHERE id = (SELECT MAX(id) FROM PROCESSING_QUEUE)",
+            hours,
+        )
+    operator.requeue(Selector(status="cancelled"), reason=WHY)
+    waits = read("ROUND(DATEDIFF('minute', SYSDATE(), available_at) / 60)")
+    assert waits == [5, 0]
+
+
+def test_a_time_may_be_a_day_or_have_a_fraction(sql, operator, insert):
+    at = datetime(2026, 11, 20, 10, 0, 0, 500_000, tzinfo=UTC).replace(tzinfo=None)
+    insert(status="failed", failed_at=at)
+    for since, until, chosen in (
+        ("2026-11-20", "2026-11-21", 1),
+        ("2026-11-20T10:00", "2026-11-20 10:00:01", 1),
+        ("2026-11-20 10:00:00.5", "2026-11-20 10:01", 1),
+        ("2026-11-20 10:00:00.51", "2026-11-21", 0),
+        ("2026-11-20", "2026-11-20 10:00:00.500000", 0),
+    ):
+        selector = json.dumps({"since": since, "until": until})
+        assert operator._row("discard", columns=1, selector=selector, reason=WHY)[0] == chosen
+        sql("UPDATE PROCESSING_QUEUE SET status = 'failed'")
+
+
 def test_each_key_of_a_selector_narrows_the_choice(operator, insert, read):
     early, late = (datetime(2026, 11, day, 10, tzinfo=UTC).replace(tzinfo=None) for day in (1, 2))
     fits = {"reference": "order-1", "error_message": "503 here", "destination": "north", "failed_at": early}
@@ -177,6 +205,7 @@ def test_each_key_of_a_selector_narrows_the_choice(operator, insert, read):
     assert [number for number, requeued in enumerate(read("requeued"), 1) if requeued] == [1]
 
 
+NO_OFFSET = "without an offset"
 REFUSED = [
     ("requeue", {"selector": '{"idd": [1]}', "reason": WHY}, "the selector has the unknown key idd"),
     ("cancel", {"selector": '{"ids": [1], "Status": "pending"}', "reason": WHY}, "unknown key Status"),
@@ -207,6 +236,24 @@ REFUSED = [
     ("requeue", {"selector": '{"until": "2026-11-31"}', "reason": WHY}, "like 2026-11-20 10:00:00; got 2026-11-31"),
     ("cancel", {"selector": '{"until": "2026-11-20 10:00:00 +0200"}', "reason": WHY}, "without an offset"),
     ("cancel", {"selector": '{"since": "2026-11-20T10:00:00Z"}', "reason": WHY}, "without an offset"),
+    *(
+        (
+            "requeue",
+            {"selector": f'{{"since": "{text}"}}', "reason": WHY},
+            f"since: expected a time in UTC, {NO_OFFSET}",
+        )
+        for text in ("20261101", "1764547200", "infinity", "epoch", "2026-11-20 10", "2026-13-01", "11/20/2026")
+    ),
+    ("requeue", {"selector": '{"ids": "[1,2]"}', "reason": WHY}, "ids: expected a list of numbers"),
+    (
+        "requeue",
+        {"selector": '{"status": "failed, cancelled"}', "reason": WHY},
+        "one of failed, cancelled; got failed, ",
+    ),
+    ("requeue", {"selector": '{"ids": [1]}', "reason": "\t\r\n "}, "the reason is empty"),
+    ("hold", {"scope": "*", "seconds": 1, "reason": "\n"}, "the reason is empty"),
+    ("hold", {"scope": "*", "seconds": 10**12, "reason": WHY}, "the seconds: expected at most 31622400"),
+    ("lift", {"scope": "*", "reason": "\t"}, "the reason is empty"),
     ("reprioritise", {"selector": '{"ids": [1]}', "priority": None, "reason": WHY}, "the priority is empty"),
     ("reprioritise", {"selector": '{"status": "failed"}', "priority": 1, "reason": WHY}, "one of pending; got failed"),
     ("hold", {"scope": " ", "seconds": 1, "reason": WHY}, "the scope is empty"),
