@@ -52,7 +52,30 @@ def test_failures_with_different_answers_are_different_groups_and_numbers_and_id
     ((answer, example, shown),) = read(
         "SELECT answer, example_id, example_answer FROM FAILED_ENTRIES_ANALYSIS WHERE entries = 4"
     )
-    assert (answer, example, shown) == ('{"error": "unknown currency", "order": "#", "at": "#"}', 4, SAME[3])
+    assert (answer, example, shown) == ("error: unknown currency; ", 4, SAME[3])
+
+
+CAUSES = [
+    ('{"error": "unknown customer", "name": "Alice"}', '{"error": "unknown customer", "name": "Bob"}', 1),
+    ('{"error": "unknown customer", "name": "Alice"}', '{"error": "unknown country", "name": "Alice"}', 2),
+    ('{"code": "E17", "name": "Alice"}', '{"code": "E18", "name": "Alice"}', 2),
+    ('{"code": "E17", "name": "Alice"}', '{"code": "E17", "name": "Bob"}', 1),
+    ('{"status": 400, "why": "no amount"}', '{"status": 400, "why": "no currency"}', 2),
+    ('{"title": "Bad", "type": "/errors/1"}', '{"title": "Bad", "type": "/errors/2"}', 2),
+    ('{"errors": [{"field": "amount"}]}', '{"errors": [{"field": "currency"}]}', 2),
+    ("the limit is 1,234.56 EUR", "the limit is 17 EUR", 1),
+    ('{"detail": "no order \'A-1\'"}', '{"detail": "no order \'0f8e-dd\'"}', 1),
+    ("field 'amount' is missing", "field 'currency' is missing", 2),
+    ("not JSON", '{"error": "cut', 2),
+]
+
+
+def test_answers_with_the_same_cause_are_one_group(sql, read):
+    for place, (one, other, _) in enumerate(CAUSES):
+        for number, answer in enumerate((one, other)):
+            failed(sql, entry=2 * place + number + 1, status=400 + place, message="no", answer=answer)
+    groups = read("SELECT COUNT(*) FROM FAILED_ENTRIES_ANALYSIS GROUP BY response_status ORDER BY response_status")
+    assert [(*cause[:2], count) for cause, (count,) in zip(CAUSES, groups, strict=True)] == CAUSES
 
 
 def test_one_entry_is_shown_whole_and_in_order(sql, read, warehouses):
@@ -115,8 +138,8 @@ class Past:
 
     def entry(self, **columns):
         self._sql(
-            f"INSERT INTO PROCESSING_QUEUE (id, data, created_at, {', '.join(columns)})"
-            f" SELECT 1, '{{}}', {self.at(0)}, {', '.join(columns.values())}"
+            f"INSERT INTO PROCESSING_QUEUE (id, data, idempotency_key, created_at, {', '.join(columns)})"
+            f" SELECT 1, '{{}}', 'k', {self.at(0)}, {', '.join(columns.values())}"
         )
 
     def attempt(self, minute, token, outcome, status):
@@ -207,6 +230,50 @@ def test_a_discarded_entry_has_both_ends(sql):
     assert past.ends() == [("failed", 2, "dev", "400"), ("cancelled", 3, "ME", "old")]
 
 
+def test_a_death_that_two_ticks_recorded_is_one(sql, read):
+    for status, outcome in [(None, "crashed")] * 3 + [("failed", "permanent")] * 2:
+        sql(
+            """
+            INSERT INTO PROCESSING_ATTEMPTS (entry_id, claim_token, idempotency_key, attempt, processor_id, started_at,
+                                             finished_at, outcome, entry_status)
+            SELECT 1, 't', 'key', 1, 'dev-a', SYSDATE(), SYSDATE(), ?, ?""",
+            outcome,
+            status,
+        )
+    events = read("SELECT event FROM ENTRY_HISTORY WHERE entry_id = 1 ORDER BY place")
+    assert events == [("claimed",), ("taken away: crashed",), ("delivered: permanent",)]
+    columns = "deliveries, permanent, lost_with_the_worker"
+    assert read(f"SELECT {columns} FROM PROCESSOR_PERFORMANCE") == [(2, 1, 1)]
+
+
+def test_two_entries_with_one_id_have_a_history_each_and_a_reference_finds_an_entry(sql, read):
+    for reference, token in (("order-a", "a"), ("order-b", "b")):
+        sql(
+            "INSERT INTO PROCESSING_QUEUE (id, data, reference, idempotency_key) SELECT 1, '{}', ?, ?",
+            reference,
+            f"key-{token}",
+        )
+        sql(
+            """
+            INSERT INTO PROCESSING_ATTEMPTS (entry_id, claim_token, idempotency_key, attempt, processor_id, started_at,
+                                             finished_at, outcome, entry_status)
+            SELECT 1, ?, ?, 1, ?, SYSDATE(), SYSDATE(), 'transient', 'pending'""",
+            token,
+            f"key-{token}",
+            f"dev-{token}",
+        )
+    columns = "place, idempotency_key, event, done_by"
+    assert read(f"SELECT {columns} FROM ENTRY_HISTORY WHERE reference = 'order-b' ORDER BY place") == [
+        (1, "key-b", "inserted", None),
+        (2, "key-b", "claimed", "dev-b"),
+        (3, "key-b", "delivered: transient", "dev-b"),
+    ]
+    assert read("SELECT reference, COUNT(*) FROM ENTRY_HISTORY WHERE entry_id = 1 GROUP BY 1 ORDER BY 1") == [
+        ("order-a", 3),
+        ("order-b", 3),
+    ]
+
+
 def test_a_claim_of_now_and_its_end_have_their_own_times(sql, read):
     sql("""
         INSERT INTO PROCESSING_QUEUE (data, status, claim_token, processor_id, response_status, claimed_at,
@@ -237,5 +304,9 @@ def test_data_results_and_answers_are_shown_only_to_who_has_the_role(sql, enviro
             assert set(cursor.execute(f"SELECT {columns} FROM {view}").fetchone()) == {None}
         visible = cursor.execute("SELECT id, status, data_characters, error_message FROM QUEUE_ENTRIES").fetchall()
         assert [tuple(row) for row in visible] == [(1, "failed", 2, "400")]
+        failed(sql, entry=2, status=400, message="400", answer="another secret")
+        groups = cursor.execute("SELECT entries FROM FAILED_ENTRIES_ANALYSIS").fetchall()
+        assert [tuple(row) for row in groups] == [(2,)], "the number of groups says nothing about the answers"
+    sql("DELETE FROM PROCESSING_QUEUE WHERE id = 2")
     for view, columns in shown.items():
         assert "secret" in tuple(sql(f"SELECT {columns} FROM {view}")[0]), "SYSADMIN has the role"
