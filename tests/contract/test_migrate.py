@@ -424,6 +424,26 @@ def test_a_later_migration_is_applied_behind_a_fence_that_is_lifted_after_its_ve
     assert schema.sql("SELECT colour FROM PROCESSING_QUEUE") == [("red",)]
 
 
+def test_a_fence_is_not_lifted_while_older_programs_may_claim(schema, later):
+    schema.migrate()
+
+    class PermitsOlderPrograms(BreaksOff):
+        def change(self, statement, values):
+            if statement.name.endswith("statement 3"):
+                schema.sql("INSERT INTO SCHEMA_VERSION (version, oldest_program, applied_by) VALUES (2, 1, 'me')")
+                return 1
+            return self._warehouse.change(statement, values)
+
+    runner.migrate(
+        PermitsOlderPrograms(schema.warehouse, None),
+        replace(scripts.read(later=later), repeated=()),
+        queue="PROCESSING_QUEUE",
+        tell=schema.said.append,
+        sleep=schema.slept.append,
+    )
+    assert schema.sql("SELECT created_by FROM PROCESSING_HOLDS") == [("migration 0002",)]
+
+
 def test_a_migration_that_is_broken_off_again_and_again_ends_and_waits_only_for_what_is_left(schema, later):
     schema.migrate()
     assert schema.migrate_broken_off_after_each_statement(later=later) >= 4

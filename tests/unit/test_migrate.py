@@ -317,6 +317,20 @@ def test_of_two_runs_at_once_one_adopts_wherever_the_other_begins_or_stops(name,
             assert migrate(schema, brought=brought)[0].applied == []
 
 
+def test_a_run_stops_if_another_one_has_adopted_the_table_and_the_old_one_is_dropped_already():
+    schema = PlayedSchema(BEFORE["sketch"])
+
+    def another():
+        migrate(schema)
+        for kept in (schema.columns, schema.rows_of):
+            del kept["PROCESSING_QUEUE_BEFORE_1"]
+
+    schema.before_change[0] = another
+    with pytest.raises(SchemaError, match="another run works on it"):
+        migrate(schema)
+    assert schema.rows_of["PROCESSING_QUEUE"] == ("row 1'", "row 2'")
+
+
 def test_a_migration_that_another_run_applied_during_the_wait_is_not_repeated(later):
     schema = PlayedSchema()
     migrate(schema)
