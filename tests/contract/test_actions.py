@@ -89,9 +89,12 @@ def test_copies_of_an_entry_are_changed_together_and_are_one_entry_on_record(sql
     assert operator.cancel(Selector(status="pending"), reason=WHY) == 1
     assert operator.requeue(Selector(ids=(entry,)), reason=WHY) == 2
     assert read("status") == ["pending"] * 2
-    assert sql(
-        "SELECT COUNT(*), MAX(entries) FROM PROCESSING_ACTION_ENTRIES JOIN PROCESSING_ACTIONS USING (action_id)"
-    ) == [(3, 2)]
+    assert operator.reprioritise(Selector(ids=(entry,)), priority=1, reason=WHY) == 2
+    assert operator.cancel(Selector(ids=(entry,)), reason=WHY) == 2
+    sql("UPDATE PROCESSING_QUEUE SET status = 'failed'")
+    assert operator.discard(Selector(ids=(entry,)), reason=WHY) == 2
+    listed = sql("SELECT entries FROM PROCESSING_ACTION_ENTRIES JOIN PROCESSING_ACTIONS USING (action_id) ORDER BY 1")
+    assert [count for (count,) in listed] == [1, 1, 2, 2, 2, 2], "one row for each action"
 
 
 REACHED = {
