@@ -26,7 +26,7 @@ _NUMBERED = re.compile(r"(\d{4})_\w+\.sql")
 _FENCE = re.compile(r"^-- fence: (.+)$", re.MULTILINE)
 _CREATED = re.compile(r"CREATE \w+ TABLE IF NOT EXISTS (\w+) \(\n(.*?)\n\)", re.DOTALL)
 _COLUMN = re.compile(r"^    (\w+)\s+(\w+)[^\n]*?(?:NOT NULL DEFAULT (\S+))?(?=\s*(?:COMMENT|,?$))", re.MULTILINE)
-_RECORDS = re.compile(r"INSERT INTO SCHEMA_VERSION \(version, oldest_program\b[^)]*\)\s+SELECT (\d+), (\d+),")
+_RECORDS = re.compile(r"INSERT\s+INTO\s+SCHEMA_VERSION \(version, oldest_program\b[^)]*\)\s+SELECT (\d+), (\d+),")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
